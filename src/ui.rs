@@ -1,0 +1,148 @@
+//! All that a person sees: talk and progress on stderr, data on stdout. No other module prints.
+
+use console::style;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde::Serialize;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Seconds between two plain progress lines where stderr is no terminal.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Where the output of a command goes, decided once from the flags and the terminal.
+#[derive(Debug, Clone, Copy)]
+pub struct Ui {
+    quiet: bool,
+    json: bool,
+    terminal: bool,
+}
+
+impl Ui {
+    /// `quiet` silences talk and progress (warnings and errors stay); `json` turns data into JSON
+    /// lines.
+    pub fn new(quiet: bool, json: bool) -> Self {
+        Self { quiet, json, terminal: std::io::stderr().is_terminal() }
+    }
+
+    /// Whether data goes to stdout as JSON lines instead of text for people.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// A line of talk on stderr.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if !self.quiet {
+            stderr(line.as_ref());
+        }
+    }
+
+    /// A warning on stderr; `--quiet` does not silence it.
+    pub fn warn(&self, line: impl AsRef<str>) {
+        stderr(&format!("{} {}", style("warning:").for_stderr().yellow().bold(), line.as_ref()));
+    }
+
+    /// A line of data for people on stdout.
+    pub fn out(&self, line: impl AsRef<str>) {
+        stdout(line.as_ref());
+    }
+
+    /// A JSON line on stdout.
+    pub fn json(&self, value: &impl Serialize) {
+        if let Ok(line) = serde_json::to_string(value) {
+            stdout(&line);
+        }
+    }
+
+    /// Progress over `length` bytes (a spinner where the length is unknown), with rate and time
+    /// left.
+    pub fn bytes_progress(&self, label: &str, length: Option<u64>) -> Progress {
+        let template = match length {
+            Some(_) => "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left",
+            None => "{prefix} {spinner} {bytes} {bytes_per_sec}",
+        };
+        self.progress(label, length, template, Unit::Bytes)
+    }
+
+    /// Progress over `length` steps of an epoch; the message holds the running figures.
+    pub fn steps_progress(&self, label: &str, length: u64) -> Progress {
+        self.progress(label, Some(length), "{prefix} {bar:24} {pos}/{len}  {msg}", Unit::Steps)
+    }
+
+    fn progress(&self, label: &str, length: Option<u64>, template: &str, unit: Unit) -> Progress {
+        let bar = if self.quiet || !self.terminal {
+            ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden())
+        } else {
+            ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr_with_hz(10))
+        };
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━╸─");
+        bar.set_style(style);
+        bar.set_prefix(label.to_owned());
+        let plain = !self.quiet && !self.terminal;
+        Progress { bar, plain, unit, last_line: Instant::now() }
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Unit {
+    Bytes,
+    Steps,
+}
+
+/// A bar on a terminal; elsewhere a plain line now and then.
+#[derive(Debug)]
+pub struct Progress {
+    bar: ProgressBar,
+    plain: bool,
+    unit: Unit,
+    last_line: Instant,
+}
+
+impl Progress {
+    /// Sets how much is done, in the unit that the progress counts.
+    pub fn set(&mut self, position: u64) {
+        self.bar.set_position(position);
+        if self.plain && self.last_line.elapsed() >= PLAIN_INTERVAL {
+            self.last_line = Instant::now();
+            stderr(&self.plain_line());
+        }
+    }
+
+    /// Sets the running figures behind the bar.
+    pub fn message(&self, message: impl Into<String>) {
+        self.bar.set_message(message.into());
+    }
+
+    /// Removes the bar: what it showed is said again, once, by the caller.
+    pub fn clear(self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn plain_line(&self) -> String {
+        let (position, length) = (self.bar.position(), self.bar.length());
+        let done = match (self.unit, length) {
+            (Unit::Bytes, Some(length)) => {
+                let percent = 100 * position / length.max(1);
+                format!("{percent} % of {}", indicatif::HumanBytes(length))
+            }
+            (Unit::Bytes, None) => indicatif::HumanBytes(position).to_string(),
+            (Unit::Steps, _) => format!("{position}/{}", length.unwrap_or(position)),
+        };
+        format!("{} {done}  {}", self.bar.prefix(), self.bar.message()).trim_end().to_owned()
+    }
+}
+
+/// Prints an error the way every command ends with one.
+pub fn error(message: &str) {
+    stderr(&format!("{} {message}", style("error:").for_stderr().red().bold()));
+}
+
+// A closed pipe (`resnet shapes | head`) is no failure of the command: write errors are dropped.
+fn stdout(line: &str) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+fn stderr(line: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
