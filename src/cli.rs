@@ -1,11 +1,16 @@
 //! What the user typed. Nothing here reads a file or checks one value against another.
 
+use crate::data::Split;
+use crate::data::augment::Augment;
+use crate::model::spec::{Block, Init, Shortcut, Stem};
+use crate::train::schedule::Shape;
 use clap::{Args, Parser, Subcommand};
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Build and train residual networks on libtorch.
 #[derive(Debug, Parser)]
-#[command(name = "resnet", version, arg_required_else_help = true)]
+#[command(name = "resnet", version, arg_required_else_help = true, max_term_width = 100)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -23,18 +28,293 @@ pub struct Cli {
 /// The subcommands; each has a file in `commands`.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Train a network and keep its checkpoints
+    Train(Box<TrainArgs>),
+    /// Measure a checkpoint: loss, accuracy, each class, and what is taken for what
+    Eval(EvalArgs),
+    /// Print the output shape, parameters and multiply-adds of every layer
+    Shapes(ShapesArgs),
     /// List, fetch and verify data sets
     #[command(subcommand)]
     Data(DataCommand),
     /// Show versions, devices and why CUDA is or isn't usable
     Doctor,
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell that is to complete
+        shell: clap_complete::Shell,
+    },
+}
+
+/// What network to build; the `[network]` section of a config file has the same keys.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkOptions {
+    /// 18, 34, 50, 101, 152, 200 for ImageNet's layout; 20, 32, 44, 56, 110, 1202 for CIFAR's
+    /// [default: 18]
+    #[arg(long, short)]
+    pub depth: Option<usize>,
+
+    /// Blocks in each stage, for a network of your own, such as 2,2,2,2
+    #[arg(long, value_delimiter = ',', value_name = "N,N,…")]
+    pub blocks: Option<Vec<usize>>,
+
+    /// Kind of block, with --blocks [default: basic]
+    #[arg(long)]
+    pub block: Option<Block>,
+
+    /// Channels of the first stage; each later one doubles them [default: 64, with three stages 16]
+    #[arg(long)]
+    pub width: Option<usize>,
+
+    /// Layers before the first stage: 7×7/2 and 3×3/2 max pool, or 3×3/1 [default: imagenet, with
+    /// three stages cifar]
+    #[arg(long)]
+    pub stem: Option<Stem>,
+
+    /// Shortcut where a block changes the shape: 1×1 with batch norm, the chapter's 1×1 with bias
+    /// and no batch norm, or none but zeros (option A of He et al.) [default: projection]
+    #[arg(long)]
+    pub shortcut: Option<Shortcut>,
+
+    /// Channels of an image [default: the data set's, or 1]
+    #[arg(long)]
+    pub channels: Option<usize>,
+
+    /// Classes to tell apart [default: the data set's, or 10]
+    #[arg(long)]
+    pub classes: Option<usize>,
+
+    /// Height and width of an image in pixels [default: 96]
+    #[arg(long, short)]
+    pub size: Option<usize>,
+}
+
+/// What to train on; the `[data]` section of a config file has the same keys.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Data")]
+pub struct DataOptions {
+    /// fashion-mnist, mnist, kmnist, cifar10 or cifar100 [default: fashion-mnist]
+    #[arg(long, value_name = "NAME")]
+    pub dataset: Option<String>,
+
+    /// Training images to hold out, which then choose the best checkpoint [default: 0]
+    #[arg(long, value_name = "IMAGES")]
+    pub validation: Option<usize>,
+
+    /// Random changes to training images [default: flip,crop; for digits and letters none]
+    #[arg(long)]
+    pub augment: Option<Augment>,
+
+    /// Subtract the data set's mean and divide by its standard deviation; false leaves pixels in
+    /// [0, 1] [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub normalize: Option<bool>,
+}
+
+/// How to train; the `[train]` section of a config file has the same keys.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Training")]
+pub struct TrainOptions {
+    /// Passes over the training images [default: 10]
+    #[arg(long, short)]
+    pub epochs: Option<u64>,
+
+    /// Peak learning rate [default: 0.05]
+    #[arg(long)]
+    pub lr: Option<f64>,
+
+    /// Images in an optimizer step [default: 256]
+    #[arg(long, short, value_name = "IMAGES")]
+    pub batch_size: Option<usize>,
+
+    /// Micro-batches that a step is computed in, to save memory [default: 1]
+    #[arg(long, value_name = "N")]
+    pub accumulate: Option<usize>,
+
+    /// The learning rate's course over the run [default: cosine]
+    #[arg(long)]
+    pub schedule: Option<Shape>,
+
+    /// Epochs over which the learning rate first rises; may be a fraction [default: 0.5; with a
+    /// constant or one-cycle schedule 0]
+    #[arg(long, value_name = "EPOCHS")]
+    pub warmup_epochs: Option<f64>,
+
+    /// With the step schedule: epochs from one cut to the next [default: a third of the run]
+    #[arg(long, value_name = "EPOCHS")]
+    pub step_every: Option<f64>,
+
+    /// With the step schedule: factor of each cut [default: 0.1]
+    #[arg(long, value_name = "FACTOR")]
+    pub step_factor: Option<f64>,
+
+    /// Momentum of SGD; 0 for none [default: 0.9]
+    #[arg(long)]
+    pub momentum: Option<f64>,
+
+    /// Nesterov's momentum [default: true where there is momentum]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub nesterov: Option<bool>,
+
+    /// Weight decay (L2) [default: 0.0005]
+    #[arg(long, value_name = "FACTOR")]
+    pub weight_decay: Option<f64>,
+
+    /// Decay biases and batch norm's scales and shifts too [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub decay_all: Option<bool>,
+
+    /// Part of each target that is spread over all classes [default: 0.1]
+    #[arg(long, value_name = "PART")]
+    pub label_smoothing: Option<f64>,
+
+    /// Largest norm of the gradient [default: no limit]
+    #[arg(long, value_name = "NORM")]
+    pub clip_grad_norm: Option<f64>,
+
+    /// How weights are drawn [default: he]
+    #[arg(long)]
+    pub init: Option<Init>,
+
+    /// Start each block as the identity [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub zero_init_residual: Option<bool>,
+
+    /// Seed of every random draw [default: 0]
+    #[arg(long)]
+    pub seed: Option<u64>,
+
+    /// Epochs from one evaluation to the next [default: 1]
+    #[arg(long, value_name = "EPOCHS")]
+    pub eval_every: Option<u64>,
+
+    /// End each epoch and each evaluation after so many batches, for trials
+    #[arg(long, value_name = "BATCHES")]
+    pub limit_batches: Option<usize>,
+}
+
+/// Where to train and what to keep; the `[run]` section of a config file has the same keys.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Run")]
+pub struct RunOptions {
+    /// auto, cpu, cuda, cuda:N or mps [default: auto]
+    #[arg(long)]
+    pub device: Option<String>,
+
+    /// CPU threads [default: the physical cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+
+    /// Epochs from one checkpoint to the next; the last epoch always leaves one [default: 1]
+    #[arg(long, value_name = "EPOCHS")]
+    pub checkpoint_every: Option<u64>,
+
+    /// Checkpoints to keep, besides the best [default: 3]
+    #[arg(long, value_name = "N")]
+    pub keep: Option<usize>,
+}
+
+/// Everything that decides what a run does: a config file, or the flags of `train`.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// `[network]`
+    #[command(flatten)]
+    #[serde(default)]
+    pub network: NetworkOptions,
+    /// `[data]`
+    #[command(flatten)]
+    #[serde(default)]
+    pub data: DataOptions,
+    /// `[train]`
+    #[command(flatten)]
+    #[serde(default)]
+    pub train: TrainOptions,
+    /// `[run]`
+    #[command(flatten)]
+    #[serde(default)]
+    pub run: RunOptions,
+}
+
+/// `resnet train …`
+#[derive(Debug, Args)]
+pub struct TrainArgs {
+    /// Settings from a TOML file; flags beat it
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Go on with the run in this folder, from its last checkpoint
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "run_dir"])]
+    pub resume: Option<PathBuf>,
+
+    /// Folder for the run [default: runs/<network>-<date-time>]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+
+    /// What the run does.
+    #[command(flatten)]
+    pub options: Options,
+
+    /// Where the data set lies.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+/// `resnet eval …`
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// A run's folder (its best checkpoint), a checkpoint's folder or a model.safetensors
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub checkpoint: PathBuf,
+
+    /// Images to measure on
+    #[arg(long, default_value = "test")]
+    pub split: Split,
+
+    /// Images in a batch [default: as in training]
+    #[arg(long, short, value_name = "IMAGES")]
+    pub batch_size: Option<usize>,
+
+    /// auto, cpu, cuda, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+
+    /// CPU threads [default: the physical cores]
+    #[arg(long)]
+    pub threads: Option<usize>,
+
+    /// Where the data set lies.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+/// `resnet shapes …`
+#[derive(Debug, Args)]
+pub struct ShapesArgs {
+    /// The network.
+    #[command(flatten)]
+    pub network: NetworkOptions,
+
+    /// Images in the batch
+    #[arg(long, short, value_name = "IMAGES", default_value_t = 1)]
+    pub batch_size: usize,
+
+    /// Print every block, below the layer that it belongs to
+    #[arg(long, short, visible_alias = "depth-first")]
+    pub all: bool,
 }
 
 /// Where data sets are looked for.
 #[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Data")]
 pub struct DataArgs {
     /// Folder of the data sets [default: the platform's cache folder]
-    #[arg(long, value_name = "DIR", env = "RESNET_DATA")]
+    #[arg(long, value_name = "DIR", env = "RESNET_DATA", hide_env_values = true)]
     pub data_dir: Option<PathBuf>,
 
     /// Never connect: use only what is on this machine

@@ -7,7 +7,7 @@ use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 /// Seconds between two plain progress lines where stderr is no terminal.
-const PLAIN_INTERVAL: Duration = Duration::from_secs(10);
+const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Where the output of a command goes, decided once from the flags and the terminal.
 #[derive(Debug, Clone, Copy)]
@@ -131,6 +131,31 @@ impl Progress {
         };
         format!("{} {done}  {}", self.bar.prefix(), self.bar.message()).trim_end().to_owned()
     }
+}
+
+/// Columns under a header line, those from `first_number` on aligned to the right.
+pub fn table<Row: AsRef<[String]>>(lines: &[Row], first_number: usize) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::NOTHING);
+    for line in lines {
+        table.add_row(line.as_ref());
+    }
+    for column in table.column_iter_mut().skip(first_number) {
+        column.set_cell_alignment(comfy_table::CellAlignment::Right);
+    }
+    table.trim_fmt()
+}
+
+/// A number with its thousands set apart: `11,175,370`.
+pub fn grouped(number: usize) -> String {
+    indicatif::HumanCount(number as u64).to_string()
+}
+
+/// A time span as `h:mm:ss` or `m:ss`.
+pub fn duration(seconds: f64) -> String {
+    let seconds = seconds.round() as u64;
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    if hours > 0 { format!("{hours}:{minutes:02}:{seconds:02}") } else { format!("{minutes}:{seconds:02}") }
 }
 
 /// Prints an error the way every command ends with one.

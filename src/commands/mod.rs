@@ -1,7 +1,11 @@
 //! One file a subcommand; each parses nothing and prints through [`Ui`].
 
+mod completions;
 mod data;
 mod doctor;
+mod eval;
+mod shapes;
+mod train;
 
 use crate::cli::{Cli, Command};
 use crate::ui::Ui;
@@ -11,6 +15,10 @@ use anyhow::Result;
 pub fn run(cli: &Cli) -> Result<()> {
     let ui = Ui::new(cli.quiet, cli.json);
     match &cli.command {
+        Command::Train(args) => train::run(args, &ui),
+        Command::Eval(args) => eval::run(args, &ui),
+        Command::Shapes(args) => shapes::run(args, &ui),
+        Command::Completions { shell } => completions::run(*shell, &ui),
         Command::Data(command) => data::run(command, &ui),
         Command::Doctor => doctor::run(&ui),
     }

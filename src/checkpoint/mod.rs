@@ -1,0 +1,148 @@
+//! What a checkpoint is: a directory of three files that appears whole or not at all.
+//!
+//! ```text
+//! checkpoints/<step>/model.safetensors      weights and batch-norm statistics, and what they are of
+//! checkpoints/<step>/optimizer.safetensors  momentum by parameter name
+//! checkpoints/<step>/state.json             where the run stood
+//! checkpoints/last, checkpoints/best        links to one of them
+//! ```
+
+mod read;
+pub mod retention;
+mod tensors;
+mod write;
+
+pub use read::{Checkpoint, latest, read_optimizer, resolve};
+pub use write::{Store, write_atomically};
+
+use crate::model::Spec;
+use anyhow::{Context, Result, anyhow, bail};
+use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+
+/// The version of the three files' layout.
+pub const FORMAT: u32 = 1;
+
+const MODEL_FILE: &str = "model.safetensors";
+const OPTIMIZER_FILE: &str = "optimizer.safetensors";
+const STATE_FILE: &str = "state.json";
+
+/// What a file of weights says about itself, so that it can be used with nothing else.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelCard {
+    /// [`FORMAT`] of the program that wrote it.
+    pub format: u32,
+    /// The network.
+    pub spec: Spec,
+    /// Name of the data set it was trained on.
+    pub dataset: String,
+    /// Names of its classes, in the order of its logits.
+    pub classes: Vec<String>,
+    /// Per channel, of pixels scaled to [0, 1]: what was subtracted.
+    pub mean: Vec<f32>,
+    /// Per channel: what the difference was divided by.
+    pub std: Vec<f32>,
+    /// Images in a batch when it was evaluated during training.
+    pub batch_size: usize,
+}
+
+/// The key of the card in the file's metadata. There is one key alone: safetensors writes several in
+/// random order, and equal runs must write equal files.
+const CARD_KEY: &str = "resnet";
+
+impl ModelCard {
+    fn to_metadata(&self) -> Result<HashMap<String, String>> {
+        Ok(HashMap::from([(CARD_KEY.to_owned(), serde_json::to_string(self)?)]))
+    }
+
+    fn from_metadata(metadata: &HashMap<String, String>) -> Result<Self> {
+        let Some(card) = metadata.get(CARD_KEY) else {
+            bail!("its metadata has no \"{CARD_KEY}\": it is not a model that resnet wrote");
+        };
+        let card = serde_json::from_str(card)
+            .context("its metadata is damaged")
+            .and_then(|card| check_format(&card).map(|()| card))?;
+        let card: Self = serde_json::from_value(card).context("its metadata is damaged")?;
+        card.check()?;
+        Ok(card)
+    }
+
+    fn check(&self) -> Result<()> {
+        // A plain error: the fault lies in the file, not in a flag.
+        self.spec.check().map_err(|error| anyhow!("it describes an impossible network: {error}"))?;
+        let channels = self.spec.channels;
+        if self.mean.len() != channels || self.std.len() != channels {
+            bail!("its normalisation is not for the {channels} channels of its network");
+        }
+        if self.classes.len() != self.spec.classes {
+            bail!(
+                "it names {} classes, and its network tells {} apart",
+                self.classes.len(),
+                self.spec.classes
+            );
+        }
+        if self.batch_size == 0 {
+            bail!("its batch size is 0");
+        }
+        Ok(())
+    }
+}
+
+/// Refuses what a program of another format wrote, before its fields are looked at.
+fn check_format(value: &Value) -> Result<()> {
+    match value.get("format").and_then(Value::as_u64) {
+        Some(format) if format == u64::from(FORMAT) => Ok(()),
+        Some(other) => {
+            bail!("it is of format {other}; this version of resnet reads format {FORMAT}")
+        }
+        None => bail!("it names no format: it is not what resnet wrote"),
+    }
+}
+
+/// Where a run stood.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// [`FORMAT`] of the program that wrote it.
+    pub format: u32,
+    /// Optimizer steps done.
+    pub step: u64,
+    /// Epochs done.
+    pub epoch: u64,
+    /// The run's seed: with the step, all that randomness depends on.
+    pub seed: u64,
+    /// The best checkpoint so far on the held-out images.
+    pub best: Option<Best>,
+    /// Of the programs that wrote it.
+    pub versions: Versions,
+    /// The run's resolved configuration.
+    pub config: toml::Table,
+}
+
+/// The checkpoint with the highest accuracy on the held-out images.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Best {
+    /// Its step.
+    pub step: u64,
+    /// Fraction of the held-out images that it classified right.
+    pub validation_accuracy: f64,
+}
+
+/// Versions of the programs that wrote a checkpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Versions {
+    /// This program.
+    pub resnet: String,
+    /// libtorch.
+    pub libtorch: String,
+}
+
+impl Versions {
+    /// Of the programs that run now.
+    pub fn current() -> Self {
+        Self {
+            resnet: env!("CARGO_PKG_VERSION").to_owned(),
+            libtorch: crate::native::libtorch_version(),
+        }
+    }
+}

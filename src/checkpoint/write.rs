@@ -1,0 +1,152 @@
+//! Writing checkpoints so that a kill at any moment leaves only whole ones.
+
+use super::retention::superseded;
+use super::{MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, tensors};
+use crate::model::Network;
+use crate::train::sgd::Sgd;
+use anyhow::{Context, Result};
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+/// The `checkpoints` folder of a run.
+#[derive(Debug)]
+pub struct Store {
+    folder: PathBuf,
+    keep: usize,
+}
+
+impl Store {
+    /// The store of a run, which keeps the newest `keep` checkpoints and the best one. Leftovers of
+    /// a write that was killed are removed.
+    ///
+    /// # Errors
+    /// A folder that cannot be made or read.
+    pub fn open(run_dir: &Path, keep: usize) -> Result<Self> {
+        let folder = run_dir.join("checkpoints");
+        fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
+        let store = Self { folder, keep };
+        for name in store.names()? {
+            if name.starts_with(TEMPORARY) {
+                let path = store.folder.join(&name);
+                fs::remove_dir_all(&path)
+                    .or_else(|_| fs::remove_file(&path))
+                    .with_context(|| format!("{}", path.display()))?;
+            }
+        }
+        Ok(store)
+    }
+
+    /// Writes the checkpoint of a step, points `last` and `best` at the right ones, and deletes
+    /// those that are superseded.
+    ///
+    /// # Errors
+    /// The file that could not be written; earlier checkpoints are as they were.
+    pub fn save(
+        &self,
+        network: &Network,
+        sgd: &Sgd,
+        card: &ModelCard,
+        state: &State,
+    ) -> Result<PathBuf> {
+        let path = self.folder.join(state.step.to_string());
+        let temporary = self.folder.join(format!("{TEMPORARY}{}", state.step));
+        self.write(&temporary, network, sgd, card, state)
+            .with_context(|| format!("cannot write the checkpoint {}", path.display()))?;
+        replace_directory(&temporary, &path)?;
+        sync_directory(&self.folder)?;
+        self.link("last", state.step)?;
+        let best = state.best.map_or(state.step, |best| best.step);
+        self.link("best", best)?;
+        for step in superseded(&self.steps()?, self.keep, Some(best)) {
+            let old = self.folder.join(step.to_string());
+            fs::remove_dir_all(&old).with_context(|| format!("{}", old.display()))?;
+        }
+        Ok(path)
+    }
+
+    fn write(
+        &self,
+        folder: &Path,
+        network: &Network,
+        sgd: &Sgd,
+        card: &ModelCard,
+        state: &State,
+    ) -> Result<()> {
+        let weights = network.parameters().iter().map(|p| (p.name.as_str(), &p.tensor));
+        let model = tensors::to_bytes(weights, card.to_metadata()?)?;
+        let momentum = sgd.state();
+        let momentum = momentum.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let optimizer = tensors::to_bytes(momentum, HashMap::new())?;
+        let state = serde_json::to_string_pretty(state)? + "\n";
+        fs::create_dir_all(folder)?;
+        write_synced(&folder.join(MODEL_FILE), &model)?;
+        write_synced(&folder.join(OPTIMIZER_FILE), &optimizer)?;
+        write_synced(&folder.join(STATE_FILE), state.as_bytes())?;
+        sync_directory(folder)
+    }
+
+    /// Points a name at a step's checkpoint; at every moment it points at a whole one.
+    fn link(&self, name: &str, step: u64) -> Result<()> {
+        let temporary = self.folder.join(format!("{TEMPORARY}{name}"));
+        let link = self.folder.join(name);
+        std::os::unix::fs::symlink(step.to_string(), &temporary)
+            .and_then(|()| fs::rename(&temporary, &link))
+            .with_context(|| format!("{}", link.display()))
+    }
+
+    fn steps(&self) -> Result<Vec<u64>> {
+        Ok(self.names()?.iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let entries =
+            fs::read_dir(&self.folder).with_context(|| format!("{}", self.folder.display()))?;
+        entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<std::io::Result<_>>()
+            .with_context(|| format!("{}", self.folder.display()))
+    }
+}
+
+/// Marks what is being written.
+const TEMPORARY: &str = ".writing-";
+
+/// Writes a file beside `path` and renames it there, so that `path` is always whole.
+///
+/// # Errors
+/// A folder that is read-only, gone or full.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!("{TEMPORARY}{name}"));
+    write_synced(&temporary, bytes)
+        .and_then(|()| Ok(fs::rename(&temporary, path)?))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    Ok(file.sync_all()?)
+}
+
+fn sync_directory(path: &Path) -> Result<()> {
+    File::open(path).and_then(|folder| folder.sync_all()).with_context(|| path.display().to_string())
+}
+
+/// Renames a directory over another. Where a run was resumed from before a step, the step's old
+/// checkpoint gives way to the new one.
+fn replace_directory(from: &Path, to: &Path) -> Result<()> {
+    let context = || format!("cannot move {} to {}", from.display(), to.display());
+    if to.exists() {
+        let mut aside = from.as_os_str().to_owned();
+        aside.push("-old");
+        let aside = PathBuf::from(aside);
+        fs::rename(to, &aside).with_context(context)?;
+        fs::rename(from, to).with_context(context)?;
+        fs::remove_dir_all(&aside).with_context(|| aside.display().to_string())
+    } else {
+        fs::rename(from, to).with_context(context)
+    }
+}

@@ -1,0 +1,98 @@
+//! `resnet eval`: a checkpoint against labelled images.
+
+use crate::checkpoint::{self, Checkpoint};
+use crate::cli::EvalArgs;
+use crate::data::batches::{DeviceImages, Preprocess};
+use crate::data::{self, Source, catalog};
+use crate::device;
+use crate::error::usage;
+use crate::report::classification::{ClassFigures, by_class};
+use crate::train::evaluate::{Evaluation, TOP_K, evaluate};
+use crate::ui::{Ui, grouped, table};
+use anyhow::{Context, Result};
+use serde_json::json;
+
+/// The most classes whose confusion matrix fits a terminal.
+const MAX_MATRIX: usize = 20;
+
+/// Runs `resnet eval`.
+pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
+    if args.batch_size == Some(0) {
+        return Err(usage("--batch-size 0: expected at least 1"));
+    }
+    if args.threads == Some(0) {
+        return Err(usage("--threads 0: expected at least 1"));
+    }
+    let device = device::choose(&args.device)?;
+    device::set_threads(args.threads);
+    let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
+    let card = &checkpoint.card;
+    let dataset = catalog::find(&card.dataset)
+        .map_err(|error| anyhow::anyhow!("{}: {error}", checkpoint.path.display()))?;
+    let network = checkpoint.network(device)?;
+    let source = Source { data_dir: args.data.data_dir.clone(), offline: args.data.offline };
+    let images = DeviceImages::new(&data::load(dataset, args.split, &source, ui)?, device);
+    let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, device);
+    let batch_size = args.batch_size.unwrap_or(card.batch_size);
+
+    let mut progress = ui.steps_progress("evaluating", images.len() as u64);
+    let evaluation = evaluate(&network, &images, &preprocess, batch_size, None, &mut |done| {
+        progress.set(done as u64);
+    })
+    .with_context(|| format!("cannot evaluate {}", checkpoint.path.display()))?;
+    progress.clear();
+
+    let figures = by_class(&card.classes, &evaluation.confusion);
+    let path = checkpoint.path.display().to_string();
+    if ui.is_json() {
+        ui.json(&json!({
+            "checkpoint": path,
+            "split": args.split.to_string(),
+            "images": evaluation.images,
+            "loss": evaluation.loss,
+            "accuracy": evaluation.accuracy(),
+            format!("top{TOP_K}_accuracy"): evaluation.top_k_accuracy(),
+            "classes": figures,
+            "confusion": evaluation.confusion,
+        }));
+        return Ok(());
+    }
+    ui.out(format!("{path}: {} on {}'s {} images", card.spec, dataset.title, args.split));
+    print_figures(&evaluation, &figures, ui);
+    Ok(())
+}
+
+fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
+    ui.out(format!(
+        "accuracy {:.4} ({} of {}), top-{TOP_K} {:.4}, loss {:.4}\n",
+        evaluation.accuracy(),
+        grouped(evaluation.correct() as usize),
+        grouped(evaluation.images),
+        evaluation.top_k_accuracy(),
+        evaluation.loss
+    ));
+    let mut lines = vec![["class", "precision", "recall", "F1", "images"].map(String::from).to_vec()];
+    for class in figures {
+        lines.push(vec![
+            class.name.clone(),
+            format!("{:.4}", class.precision),
+            format!("{:.4}", class.recall),
+            format!("{:.4}", class.f1),
+            grouped(class.support as usize),
+        ]);
+    }
+    ui.out(table(&lines, 1));
+    if figures.len() > MAX_MATRIX {
+        ui.out(format!("\nthe confusion matrix of {} classes is in --json", figures.len()));
+        return;
+    }
+    ui.out("\nrows: the true class; columns: what it was taken for");
+    let mut lines = vec![vec![String::new(); figures.len() + 1]];
+    lines[0][1..].iter_mut().enumerate().for_each(|(class, cell)| *cell = class.to_string());
+    for (class, (figures, row)) in figures.iter().zip(&evaluation.confusion).enumerate() {
+        let mut line = vec![format!("{class} {}", figures.name)];
+        line.extend(row.iter().map(|&count| if count == 0 { "·".to_owned() } else { count.to_string() }));
+        lines.push(line);
+    }
+    ui.out(table(&lines, 1));
+}

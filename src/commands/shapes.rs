@@ -1,0 +1,59 @@
+//! `resnet shapes`: what comes out of every layer.
+
+use crate::cli::ShapesArgs;
+use crate::config::resolve_network;
+use crate::error::usage;
+use crate::model::shape::{LayerShape, measure};
+use crate::ui::{Ui, grouped, table};
+use anyhow::Result;
+use serde_json::json;
+
+/// The largest batch that can be asked for: shapes are 64-bit, and this leaves room.
+const MAX_BATCH: usize = 1 << 20;
+
+/// Runs `resnet shapes`.
+pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
+    let spec = resolve_network(&mut args.network.clone(), None)?;
+    let batch_size = args.batch_size;
+    if !(1..=MAX_BATCH).contains(&batch_size) {
+        return Err(usage(format!(
+            "--batch-size {batch_size}: expected a number from 1 to {MAX_BATCH}"
+        )));
+    }
+    let measured = measure(&spec, batch_size);
+    let parameters: usize = measured.iter().map(|shape| shape.layer.parameters).sum();
+    let macs: u64 = measured.iter().map(|shape| shape.layer.macs).sum();
+    let mut rows: Vec<(&LayerShape, bool)> = Vec::new();
+    for shape in &measured {
+        rows.push((&shape.layer, false));
+        if args.all && shape.units.len() > 1 {
+            rows.extend(shape.units.iter().map(|unit| (unit, true)));
+        }
+    }
+    if ui.is_json() {
+        ui.json(&json!({
+            "depth": spec.depth(),
+            "input": [batch_size, spec.channels, spec.size, spec.size],
+            "parameters": parameters,
+            "macs": macs,
+            "layers": rows.iter().map(|(layer, _)| layer).collect::<Vec<_>>(),
+        }));
+        return Ok(());
+    }
+    let input = format!("{batch_size}×{}×{1}×{1}", spec.channels, spec.size);
+    ui.out(format!("{spec}, input {input}"));
+    let mut lines = vec![["layer", "kind", "output", "parameters", "multiply-adds"].map(String::from)];
+    for (layer, nested) in rows {
+        let indent = if nested { "  " } else { "" };
+        lines.push([
+            format!("{indent}{}", layer.name),
+            format!("{indent}{}", layer.kind),
+            layer.output.iter().map(i64::to_string).collect::<Vec<_>>().join("×"),
+            grouped(layer.parameters),
+            grouped(layer.macs as usize),
+        ]);
+    }
+    lines.push(["total", "", "", &grouped(parameters), &grouped(macs as usize)].map(String::from));
+    ui.out(table(&lines, 3));
+    Ok(())
+}

@@ -1,0 +1,330 @@
+//! File, flags and defaults become one validated [`Config`]; nothing after it checks a value again.
+
+use crate::cli::{NetworkOptions, Options};
+use crate::data::augment::Augment;
+use crate::data::catalog::{self, Dataset};
+use crate::error::usage;
+use crate::model::spec::{Choices, Init, Spec};
+use crate::train::Recipe;
+use crate::train::schedule::Shape;
+use crate::train::sgd::SgdOptions;
+use anyhow::{Context, Result};
+use std::fs;
+use std::path::Path;
+use toml::{Table, Value};
+
+/// A run, decided in full.
+#[derive(Debug)]
+pub struct Config {
+    /// The network.
+    pub spec: Spec,
+    /// How its weights are drawn.
+    pub init: Init,
+    /// Whether each block starts as the identity.
+    pub zero_init_residual: bool,
+    /// The data set.
+    pub dataset: &'static Dataset,
+    /// Whether pixels are normalised with the data set's mean and standard deviation.
+    pub normalize: bool,
+    /// Training images that are held out.
+    pub validation: usize,
+    /// How the network is trained.
+    pub recipe: Recipe,
+    /// `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+    pub device: String,
+    /// CPU threads, where the user chose.
+    pub threads: Option<usize>,
+    /// Epochs from one checkpoint to the next.
+    pub checkpoint_every: u64,
+    /// Checkpoints to keep besides the best.
+    pub keep: usize,
+    /// The same as options, every default filled in: itself a valid config file.
+    pub options: Options,
+}
+
+/// The size that images are resized to where the user does not choose, as in the chapter.
+const DEFAULT_SIZE: usize = 96;
+
+/// Keys that a resumed run may change: they decide where and how long it trains, not what the steps
+/// that are done have computed.
+const CHANGEABLE: [&str; 6] = [
+    "train.epochs",
+    "train.eval-every",
+    "run.device",
+    "run.threads",
+    "run.checkpoint-every",
+    "run.keep",
+];
+
+impl Config {
+    /// Reads the file, lays the flags over it, fills in the defaults and checks the whole.
+    ///
+    /// # Errors
+    /// A usage error that names the flag or the file's key, the value and what is possible.
+    pub fn load(file: Option<&Path>, flags: &Options) -> Result<Self> {
+        let mut base = match file {
+            Some(path) => read_file(path)?,
+            None => Table::new(),
+        };
+        // One flag that names a network beats all the keys of the file that do so together.
+        if flags.network.depth.is_some() || flags.network.blocks.is_some() {
+            if let Some(Value::Table(network)) = base.get_mut("network") {
+                network.retain(|key, _| !matches!(key.as_str(), "depth" | "blocks" | "block"));
+            }
+        }
+        Self::resolve(overlay(base, to_table(flags)?).try_into().map_err(invalid)?)
+    }
+
+    /// The configuration of a run that goes on: the one it was saved with, and flags that may change.
+    ///
+    /// # Errors
+    /// A usage error that names the flag with the run's value and the new one.
+    pub fn resume(saved: &Table, flags: &Options) -> Result<Self> {
+        for (section, keys) in to_table(flags)? {
+            for (key, new) in keys.as_table().into_iter().flatten() {
+                let old = saved.get(&section).and_then(|keys| keys.get(key));
+                if old != Some(new) && !CHANGEABLE.contains(&format!("{section}.{key}").as_str()) {
+                    let old = old.map_or_else(|| "unset".to_owned(), Value::to_string);
+                    return Err(usage(format!(
+                        "--{key} {new}: the run to resume has {old}, and a change would make it another run; drop the flag, or start a new run"
+                    )));
+                }
+            }
+        }
+        let merged = overlay(saved.clone(), to_table(flags)?);
+        Self::resolve(merged.try_into().map_err(invalid)?)
+    }
+
+    fn resolve(mut options: Options) -> Result<Self> {
+        let dataset_name = options.data.dataset.get_or_insert_with(|| "fashion-mnist".to_owned());
+        let dataset = catalog::find(dataset_name)?;
+        let spec = resolve_network(&mut options.network, Some(dataset))?;
+        let data = &mut options.data;
+        let default_augment =
+            if dataset.mirror_safe { Augment::FlipCrop } else { Augment::None };
+        let augment = *data.augment.get_or_insert(default_augment);
+        let normalize = *data.normalize.get_or_insert(true);
+        let validation = *data.validation.get_or_insert(0);
+        if validation + 2 > dataset.train_images {
+            return Err(usage(format!(
+                "--validation {validation}: leaves nothing to train on; {} has {} training images",
+                dataset.name, dataset.train_images
+            )));
+        }
+        let recipe = resolve_recipe(&mut options, augment, dataset.train_images - validation)?;
+        let train = &mut options.train;
+        let init = *train.init.get_or_insert(Init::He);
+        let zero_init_residual = *train.zero_init_residual.get_or_insert(false);
+        let run = &mut options.run;
+        let device = run.device.get_or_insert_with(|| "auto".to_owned()).clone();
+        let threads = run.threads;
+        if let Some(threads) = threads {
+            at_least_one("--threads", threads as u64)?;
+        }
+        let checkpoint_every =
+            at_least_one("--checkpoint-every", *run.checkpoint_every.get_or_insert(1))?;
+        let keep = *run.keep.get_or_insert(3);
+        at_least_one("--keep", keep as u64)?;
+        Ok(Self {
+            spec,
+            init,
+            zero_init_residual,
+            dataset,
+            normalize,
+            validation,
+            recipe,
+            device,
+            threads,
+            checkpoint_every,
+            keep,
+            options,
+        })
+    }
+
+    /// The resolved configuration as a table, which [`Config::resume`] takes again.
+    ///
+    /// # Errors
+    /// None that a resolved configuration can cause.
+    pub fn to_table(&self) -> Result<Table> {
+        to_table(&self.options)
+    }
+
+    /// Per-channel mean and standard deviation that pixels in [0, 1] are normalised with.
+    pub fn normalisation(&self) -> (Vec<f32>, Vec<f32>) {
+        if self.normalize {
+            let single = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
+            (single(self.dataset.mean), single(self.dataset.std))
+        } else {
+            (vec![0.0; self.dataset.channels], vec![1.0; self.dataset.channels])
+        }
+    }
+}
+
+/// The network that the options describe, with every default filled in; a data set, where there is
+/// one, decides channels and classes.
+///
+/// # Errors
+/// A usage error that names the flag, the value and what is possible.
+pub fn resolve_network(options: &mut NetworkOptions, dataset: Option<&Dataset>) -> Result<Spec> {
+    let channels = dataset.map_or(1, |dataset| dataset.channels);
+    let classes = dataset.map_or(10, |dataset| dataset.classes.len());
+    let choices = Choices {
+        depth: options.depth,
+        blocks: options.blocks.clone(),
+        block: options.block,
+        width: options.width,
+        stem: options.stem,
+        shortcut: options.shortcut,
+        channels: *options.channels.get_or_insert(channels),
+        classes: *options.classes.get_or_insert(classes),
+        size: *options.size.get_or_insert(DEFAULT_SIZE),
+    };
+    let spec = Spec::resolve(&choices)?;
+    if let Some(dataset) = dataset {
+        for (flag, value, actual) in
+            [("--channels", spec.channels, channels), ("--classes", spec.classes, classes)]
+        {
+            if value != actual {
+                return Err(usage(format!(
+                    "{flag} {value}: the images of {} have {actual}; drop the flag",
+                    dataset.name
+                )));
+            }
+        }
+    }
+    if options.blocks.is_none() {
+        options.depth = Some(spec.depth());
+    }
+    options.block = Some(spec.block);
+    options.width = Some(spec.width);
+    options.stem = Some(spec.stem);
+    options.shortcut = Some(spec.shortcut);
+    Ok(spec)
+}
+
+fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Result<Recipe> {
+    let train = &mut options.train;
+    let epochs = at_least_one("--epochs", *train.epochs.get_or_insert(10))?;
+    let batch_size = *train.batch_size.get_or_insert(256);
+    if !(1..=images).contains(&batch_size) {
+        return Err(usage(format!(
+            "--batch-size {batch_size}: expected a number from 1 to the {images} training images"
+        )));
+    }
+    let accumulate = *train.accumulate.get_or_insert(1);
+    if !(1..=batch_size).contains(&accumulate) {
+        return Err(usage(format!(
+            "--accumulate {accumulate}: expected a number from 1 to the batch size {batch_size}"
+        )));
+    }
+    let shape = *train.schedule.get_or_insert(Shape::Cosine);
+    let default_warmup = match shape {
+        Shape::Constant | Shape::OneCycle => 0.0,
+        // A run of one epoch still needs most of it at full rate.
+        Shape::Cosine | Shape::Step => 0.5f64.min(epochs as f64 / 10.0),
+    };
+    let warmup_epochs = *train.warmup_epochs.get_or_insert(default_warmup);
+    in_range("--warmup-epochs", warmup_epochs, 0.0, epochs as f64)?;
+    let momentum = *train.momentum.get_or_insert(0.9);
+    in_range("--momentum", momentum, 0.0, 1.0)?;
+    let nesterov = *train.nesterov.get_or_insert(momentum > 0.0);
+    if nesterov && momentum == 0.0 {
+        return Err(usage("--nesterov true: needs --momentum above 0"));
+    }
+    let lr = *train.lr.get_or_insert(0.05);
+    if !(lr.is_finite() && lr > 0.0) {
+        return Err(usage(format!("--lr {lr}: expected a number above 0, such as 0.05")));
+    }
+    let weight_decay = *train.weight_decay.get_or_insert(5e-4);
+    in_range("--weight-decay", weight_decay, 0.0, 1.0)?;
+    let label_smoothing = *train.label_smoothing.get_or_insert(0.1);
+    in_range("--label-smoothing", label_smoothing, 0.0, 1.0)?;
+    let step_every = *train.step_every.get_or_insert(epochs as f64 / 3.0);
+    if !(step_every.is_finite() && step_every > 0.0) {
+        return Err(usage(format!("--step-every {step_every}: expected a number above 0")));
+    }
+    let step_factor = *train.step_factor.get_or_insert(0.1);
+    in_range("--step-factor", step_factor, 0.0, 1.0)?;
+    if let Some(norm) = train.clip_grad_norm
+        && !(norm.is_finite() && norm > 0.0)
+    {
+        return Err(usage(format!("--clip-grad-norm {norm}: expected a number above 0")));
+    }
+    if let Some(limit) = train.limit_batches {
+        at_least_one("--limit-batches", limit as u64)?;
+    }
+    let seed = *train.seed.get_or_insert(0);
+    if i64::try_from(seed).is_err() {
+        return Err(usage(format!("--seed {seed}: expected a number from 0 to {}", i64::MAX)));
+    }
+    Ok(Recipe {
+        epochs,
+        batch_size,
+        accumulate,
+        lr,
+        shape,
+        warmup_epochs,
+        step_every,
+        step_factor,
+        sgd: SgdOptions {
+            momentum,
+            nesterov,
+            weight_decay,
+            decay_all: *train.decay_all.get_or_insert(false),
+        },
+        label_smoothing,
+        clip_grad_norm: train.clip_grad_norm,
+        augment,
+        seed,
+        limit_batches: train.limit_batches,
+        eval_every: at_least_one("--eval-every", *train.eval_every.get_or_insert(1))?,
+    })
+}
+
+fn at_least_one(flag: &str, value: u64) -> Result<u64> {
+    if value == 0 {
+        return Err(usage(format!("{flag} 0: expected at least 1")));
+    }
+    Ok(value)
+}
+
+fn in_range(flag: &str, value: f64, least: f64, most: f64) -> Result<()> {
+    if (least..=most).contains(&value) {
+        Ok(())
+    } else {
+        Err(usage(format!("{flag} {value}: expected a number from {least} to {most}")))
+    }
+}
+
+/// Reads a config file; its keys and types are checked here, where the line is known.
+fn read_file(path: &Path) -> Result<Table> {
+    let text = fs::read_to_string(path).map_err(|error| {
+        usage(format!("--config {}: {error}; expected a TOML file", path.display()))
+    })?;
+    let options: Options = toml::from_str(&text).map_err(|error| {
+        usage(format!("--config {}: {}", path.display(), error.to_string().trim_end()))
+    })?;
+    to_table(&options)
+}
+
+/// The options that are set, as a table of sections.
+fn to_table(options: &Options) -> Result<Table> {
+    Table::try_from(options).context("configuration")
+}
+
+/// Lays the keys of `top` over those of `base`, section by section.
+fn overlay(mut base: Table, top: Table) -> Table {
+    for (section, keys) in top {
+        match (base.get_mut(&section), keys) {
+            (Some(Value::Table(below)), Value::Table(above)) => below.extend(above),
+            (_, keys) => {
+                base.insert(section, keys);
+            }
+        }
+    }
+    base
+}
+
+fn invalid(error: toml::de::Error) -> anyhow::Error {
+    usage(format!("the configuration does not fit together: {}", error.to_string().trim_end()))
+}

@@ -1,0 +1,73 @@
+//! The device and the threads that a command computes with.
+
+use crate::error::usage;
+use crate::native;
+use anyhow::{Result, anyhow};
+use tch::Device;
+
+/// The device of that name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. `auto` takes the first CUDA
+/// device that works, then Apple's GPU, then the CPU.
+///
+/// # Errors
+/// A usage error for a name that is none of these; a plain one, with the reason, for a device that
+/// is not usable here.
+pub fn choose(name: &str) -> Result<Device> {
+    let (kind, index) = match name.split_once(':') {
+        Some((kind, index)) => (kind, Some(index)),
+        None => (name, None),
+    };
+    match (kind, index) {
+        ("auto", None) => {
+            Ok(if native::open_cuda().is_usable() {
+                Device::Cuda(0)
+            } else if tch::utils::has_mps() {
+                Device::Mps
+            } else {
+                Device::Cpu
+            })
+        }
+        ("cpu", None) => Ok(Device::Cpu),
+        ("cuda", index) => cuda(name, index),
+        ("mps", None) if tch::utils::has_mps() => Ok(Device::Mps),
+        ("mps", None) => Err(anyhow!("--device mps: this libtorch or machine has no Apple GPU")),
+        _ => Err(unknown(name)),
+    }
+}
+
+fn cuda(name: &str, index: Option<&str>) -> Result<Device> {
+    let index = match index {
+        Some(index) => index.parse::<usize>().map_err(|_| unknown(name))?,
+        None => 0,
+    };
+    let cuda = native::open_cuda();
+    let count = cuda.devices().len();
+    if index < count {
+        Ok(Device::Cuda(index))
+    } else if count > 0 {
+        Err(anyhow!("--device {name}: there are {count} CUDA devices; expected cuda:0 to cuda:{}", count - 1))
+    } else {
+        Err(anyhow!("--device {name}: {cuda}"))
+    }
+}
+
+fn unknown(name: &str) -> anyhow::Error {
+    usage(format!("--device {name}: expected auto, cpu, cuda, cuda:N or mps"))
+}
+
+/// What a person calls a device.
+pub fn describe(device: Device) -> String {
+    match device {
+        Device::Cpu => format!("cpu, {} threads", tch::get_num_threads()),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Mps => "mps".to_owned(),
+        Device::Vulkan => "vulkan".to_owned(),
+    }
+}
+
+/// Sets the threads that libtorch computes with: as chosen, else one for each physical core that
+/// this process may use, since two threads on one core share its multipliers.
+pub fn set_threads(chosen: Option<usize>) {
+    let allowed = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let threads = chosen.unwrap_or_else(|| num_cpus::get_physical().clamp(1, allowed));
+    tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+}

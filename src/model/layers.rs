@@ -1,0 +1,203 @@
+//! The leaves of a network. Every default of PyTorch that tch does not share is set here
+//! (docs/decisions/0004).
+
+use super::parameters::{Fill, Scope};
+use super::spec::Init;
+use std::cell::Cell;
+use tch::Tensor;
+use tch::nn::ModuleT;
+
+thread_local! {
+    static MULTIPLY_ADDS: Cell<u64> = const { Cell::new(0) };
+}
+
+/// Runs `forward` and counts the multiply-adds of the convolutions and linear layers in it, for the
+/// whole batch. Batch norm, pooling and additions are left out, as is usual.
+pub fn counting_multiply_adds<T>(forward: impl FnOnce() -> T) -> (T, u64) {
+    let before = MULTIPLY_ADDS.get();
+    let result = forward();
+    (result, MULTIPLY_ADDS.get() - before)
+}
+
+/// Each of `outputs` numbers is the sum of `terms` products.
+fn count_multiply_adds(outputs: usize, terms: i64) {
+    MULTIPLY_ADDS.set(MULTIPLY_ADDS.get() + outputs as u64 * terms as u64);
+}
+
+/// 2-d convolution, [N, I, H, W] → [N, O, H', W'].
+#[derive(Debug)]
+pub struct Conv2d {
+    weight: Tensor,
+    bias: Option<Tensor>,
+    stride: i64,
+    padding: i64,
+}
+
+impl Conv2d {
+    /// A square kernel of `kernel` pixels, padded so that a stride of 1 keeps the image's size.
+    /// The weight is drawn as [`Init`] says; a bias as PyTorch draws it, uniform in ±1/√fan-in.
+    pub fn new(
+        scope: &Scope,
+        inputs: usize,
+        outputs: usize,
+        kernel: usize,
+        stride: usize,
+        bias: bool,
+    ) -> Self {
+        let (inputs, outputs, kernel) = (inputs as i64, outputs as i64, kernel as i64);
+        let fan_in = (inputs * kernel * kernel) as f64;
+        let fan_out = (outputs * kernel * kernel) as f64;
+        let fill = match scope.init() {
+            Init::He => Fill::Normal { std: (2.0 / fan_out).sqrt() },
+            Init::Xavier => xavier(fan_in, fan_out),
+        };
+        let weight = scope.weight("weight", &[outputs, inputs, kernel, kernel], fill);
+        let bias = bias.then(|| {
+            scope.bias_or_norm("bias", &[outputs], Fill::Uniform { bound: 1.0 / fan_in.sqrt() })
+        });
+        Self { weight, bias, stride: stride as i64, padding: kernel / 2 }
+    }
+}
+
+impl ModuleT for Conv2d {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
+        let ys = xs.conv2d(&self.weight, self.bias.as_ref(), stride, padding, [1, 1], 1);
+        count_multiply_adds(ys.numel(), self.weight.size().iter().skip(1).product());
+        ys
+    }
+}
+
+/// Batch normalisation over [N, H, W] (Ioffe and Szegedy 2015), with PyTorch's defaults: scale 1,
+/// shift 0, momentum 0.1, epsilon 1e-5, running variance unbiased.
+#[derive(Debug)]
+pub struct BatchNorm2d {
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+}
+
+impl BatchNorm2d {
+    const MOMENTUM: f64 = 0.1;
+    const EPSILON: f64 = 1e-5;
+
+    /// Over `channels` channels, with the scale starting at `scale`.
+    pub fn new(scope: &Scope, channels: usize, scale: f64) -> Self {
+        let dims = [channels as i64];
+        Self {
+            weight: scope.bias_or_norm("weight", &dims, Fill::Constant(scale)),
+            bias: scope.bias_or_norm("bias", &dims, Fill::Constant(0.0)),
+            running_mean: scope.buffer("running_mean", &dims, Fill::Constant(0.0)),
+            running_var: scope.buffer("running_var", &dims, Fill::Constant(1.0)),
+        }
+    }
+}
+
+impl ModuleT for BatchNorm2d {
+    fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+        xs.batch_norm(
+            Some(&self.weight),
+            Some(&self.bias),
+            Some(&self.running_mean),
+            Some(&self.running_var),
+            train,
+            Self::MOMENTUM,
+            Self::EPSILON,
+            true,
+        )
+    }
+}
+
+/// Affine map, [N, I] → [N, O].
+#[derive(Debug)]
+pub struct Linear {
+    weight: Tensor,
+    bias: Tensor,
+}
+
+impl Linear {
+    /// Weight and bias uniform in ±1/√inputs, as PyTorch draws them; with [`Init::Xavier`] the
+    /// weight as that says.
+    pub fn new(scope: &Scope, inputs: usize, outputs: usize) -> Self {
+        let (fan_in, fan_out) = (inputs as f64, outputs as f64);
+        let default = Fill::Uniform { bound: 1.0 / fan_in.sqrt() };
+        let fill = match scope.init() {
+            Init::He => default,
+            Init::Xavier => xavier(fan_in, fan_out),
+        };
+        let weight = scope.weight("weight", &[outputs as i64, inputs as i64], fill);
+        Self { weight, bias: scope.bias_or_norm("bias", &[outputs as i64], default) }
+    }
+}
+
+impl ModuleT for Linear {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        let ys = xs.linear(&self.weight, Some(&self.bias));
+        count_multiply_adds(ys.numel(), self.weight.size().iter().skip(1).product());
+        ys
+    }
+}
+
+/// Rectified linear unit, in place on what comes in.
+#[derive(Debug)]
+pub struct Relu;
+
+impl ModuleT for Relu {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        xs.shallow_clone().relu_()
+    }
+}
+
+/// 3×3 max pooling of stride 2 and padding 1.
+#[derive(Debug)]
+pub struct MaxPool;
+
+impl ModuleT for MaxPool {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        xs.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)
+    }
+}
+
+/// Mean over each channel's pixels, [N, C, H, W] → [N, C, 1, 1].
+#[derive(Debug)]
+pub struct GlobalAvgPool;
+
+impl ModuleT for GlobalAvgPool {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        xs.adaptive_avg_pool2d([1, 1])
+    }
+}
+
+/// [N, C, H, W] → [N, C·H·W].
+#[derive(Debug)]
+pub struct Flatten;
+
+impl ModuleT for Flatten {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        xs.flatten(1, -1)
+    }
+}
+
+/// Parameter-free shortcut: every `stride`-th pixel, and `new_channels` channels of zeros behind
+/// those that are there (He et al. 2016, section 3.3, option A).
+#[derive(Debug)]
+pub struct ZeroPad {
+    /// Pixels from one that is kept to the next.
+    pub stride: usize,
+    /// Channels that the input lacks.
+    pub new_channels: usize,
+}
+
+impl ModuleT for ZeroPad {
+    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
+        let stride = self.stride as i64;
+        let kept = xs.slice(2, None, None, stride).slice(3, None, None, stride);
+        kept.constant_pad_nd([0, 0, 0, 0, 0, self.new_channels as i64])
+    }
+}
+
+/// Uniform in ±√(6 / (fan-in + fan-out)).
+fn xavier(fan_in: f64, fan_out: f64) -> Fill {
+    Fill::Uniform { bound: (6.0 / (fan_in + fan_out)).sqrt() }
+}

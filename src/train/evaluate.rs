@@ -1,0 +1,86 @@
+//! A network against labelled images.
+
+use crate::data::batches::{DeviceImages, Preprocess, batch_ranges};
+use crate::model::Network;
+use anyhow::{Result, anyhow};
+use tch::{Kind, Reduction, Tensor};
+
+/// How well a network did.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Images looked at.
+    pub images: usize,
+    /// Mean cross-entropy in nats, without label smoothing.
+    pub loss: f64,
+    /// Images whose class was among the [`TOP_K`] most likely, or all classes where there are fewer.
+    pub top_k_correct: u64,
+    /// Counts by [true class][predicted class].
+    pub confusion: Vec<Vec<u64>>,
+}
+
+/// The k of top-k accuracy.
+pub const TOP_K: usize = 5;
+
+impl Evaluation {
+    /// Images whose most likely class was the right one.
+    pub fn correct(&self) -> u64 {
+        self.confusion.iter().enumerate().filter_map(|(class, row)| row.get(class)).sum()
+    }
+
+    /// Part of the images that were classified right.
+    pub fn accuracy(&self) -> f64 {
+        self.correct() as f64 / self.images.max(1) as f64
+    }
+
+    /// Part of the images whose class was among the [`TOP_K`] most likely.
+    pub fn top_k_accuracy(&self) -> f64 {
+        self.top_k_correct as f64 / self.images.max(1) as f64
+    }
+}
+
+/// Runs the network, in evaluation mode, over `images` or their first `limit` batches; `progress` is
+/// told how many images are done. Results stay on the device until the end.
+///
+/// # Errors
+/// What libtorch could not do, such as to find memory.
+pub fn evaluate(
+    network: &Network,
+    images: &DeviceImages,
+    preprocess: &Preprocess,
+    batch_size: usize,
+    limit: Option<usize>,
+    progress: &mut dyn FnMut(usize),
+) -> Result<Evaluation> {
+    let classes = network.spec().classes as i64;
+    let device = network.device();
+    let mut loss = Tensor::zeros([], (Kind::Double, device));
+    let mut top_k_correct = Tensor::zeros([], (Kind::Int64, device));
+    let mut confusion = Tensor::zeros([classes * classes], (Kind::Int64, device));
+    let mut done = 0;
+    let _no_grad = tch::no_grad_guard();
+    for range in batch_ranges(images.len(), batch_size).into_iter().take(limit.unwrap_or(usize::MAX)) {
+        let batch = images.range(&range);
+        let logits = network.forward(&preprocess.apply(&batch), false);
+        let labels = batch.labels();
+        loss += logits
+            .cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0)
+            .to_kind(Kind::Double);
+        let (_, likely) = logits.topk((TOP_K as i64).min(classes), 1, true, true);
+        top_k_correct += likely.eq_tensor(&labels.unsqueeze(1)).sum(Kind::Int64);
+        let cell = labels * classes + likely.select(1, 0);
+        confusion += cell.bincount::<Tensor>(None, classes * classes);
+        done += range.len();
+        progress(done);
+    }
+    let counts = Vec::<i64>::try_from(confusion).map_err(|error| anyhow!("confusion matrix: {error}"))?;
+    let confusion = counts
+        .chunks(classes as usize)
+        .map(|row| row.iter().map(|&count| count as u64).collect())
+        .collect();
+    Ok(Evaluation {
+        images: done,
+        loss: loss.double_value(&[]) / done.max(1) as f64,
+        top_k_correct: top_k_correct.int64_value(&[]) as u64,
+        confusion,
+    })
+}

@@ -1,0 +1,11 @@
+//! Training: the loop, the optimizer, the schedules, and evaluation. Nothing here parses or prints.
+
+pub mod evaluate;
+pub mod recipe;
+pub mod run;
+pub mod schedule;
+pub mod sgd;
+pub mod trainer;
+
+pub use recipe::Recipe;
+pub use trainer::Trainer;

@@ -1,0 +1,60 @@
+//! How a network is trained, as data.
+
+use super::schedule::{Schedule, Shape};
+use super::sgd::SgdOptions;
+use crate::data::augment::Augment;
+
+/// Everything that decides what a training run computes, but for the network and the data.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recipe {
+    /// Passes over the training images.
+    pub epochs: u64,
+    /// Images in an optimizer step.
+    pub batch_size: usize,
+    /// Micro-batches that an optimizer step is computed in, one after the other.
+    pub accumulate: usize,
+    /// Peak learning rate.
+    pub lr: f64,
+    /// The learning rate's course over the run.
+    pub shape: Shape,
+    /// Epochs over which the learning rate first rises.
+    pub warmup_epochs: f64,
+    /// For [`Shape::Step`]: epochs from one cut to the next.
+    pub step_every: f64,
+    /// For [`Shape::Step`]: the factor of each cut.
+    pub step_factor: f64,
+    /// Momentum and weight decay.
+    pub sgd: SgdOptions,
+    /// Part of the target that is spread over all classes (Szegedy et al. 2016, section 7).
+    pub label_smoothing: f64,
+    /// Largest norm of the gradient over all parameters together.
+    pub clip_grad_norm: Option<f64>,
+    /// Random changes to training images.
+    pub augment: Augment,
+    /// Seed of every draw.
+    pub seed: u64,
+    /// Batches after which an epoch or an evaluation ends early, for trials.
+    pub limit_batches: Option<usize>,
+    /// Epochs from one evaluation to the next; the last epoch is always evaluated.
+    pub eval_every: u64,
+}
+
+impl Recipe {
+    /// The learning-rate schedule for a run of `steps_per_epoch` optimizer steps an epoch.
+    pub fn schedule(&self, steps_per_epoch: usize) -> Schedule {
+        let steps = |epochs: f64| (epochs * steps_per_epoch as f64).round() as u64;
+        Schedule {
+            shape: self.shape,
+            peak: self.lr,
+            warmup_steps: steps(self.warmup_epochs),
+            total_steps: self.epochs * steps_per_epoch as u64,
+            step_every: steps(self.step_every),
+            step_factor: self.step_factor,
+        }
+    }
+
+    /// Whether an epoch, counted from 1, ends with an evaluation.
+    pub fn evaluates(&self, epoch: u64) -> bool {
+        epoch.is_multiple_of(self.eval_every) || epoch == self.epochs
+    }
+}
