@@ -1,10 +1,147 @@
 //! `resnet data`: the data sets on this machine.
 
-use crate::cli::DataCommand;
+use crate::cli::{DataArgs, DataCommand, NamedDataset};
+use crate::data::catalog::{self, Dataset};
+use crate::data::locate::{self, Found};
+use crate::data::{self, Source, Split, verify};
+use crate::error::one_line;
 use crate::ui::Ui;
-use anyhow::Result;
+use anyhow::{Result, bail};
+use comfy_table::{CellAlignment, Table, presets};
+use indicatif::DecimalBytes;
+use serde_json::json;
+use std::path::Path;
 
 /// Runs `resnet data …`.
-pub fn run(_command: &DataCommand, _ui: &Ui) -> Result<()> {
+pub fn run(command: &DataCommand, ui: &Ui) -> Result<()> {
+    match command {
+        DataCommand::List(args) => {
+            list(&source(args), ui);
+            Ok(())
+        }
+        DataCommand::Fetch(named) => fetch(dataset(named)?, &source(&named.data), ui),
+        DataCommand::Verify(named) => verify(dataset(named)?, &source(&named.data), ui),
+        DataCommand::Path(named) => path(dataset(named)?, &source(&named.data), ui),
+    }
+}
+
+fn source(args: &DataArgs) -> Source {
+    Source { data_dir: args.data_dir.clone(), offline: args.offline }
+}
+
+fn dataset(named: &NamedDataset) -> Result<&'static Dataset> {
+    catalog::find(&named.dataset)
+}
+
+fn list(source: &Source, ui: &Ui) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    table.set_header(["name", "train", "test", "image", "classes", "download", "folder"]);
+    for dataset in catalog::DATASETS {
+        let located = locate::find(dataset, &dataset.parts(&Split::BOTH), source);
+        let folder = located.map(|located| located.folder);
+        let Dataset { name, title, channels, height, width, .. } = *dataset;
+        if ui.is_json() {
+            ui.json(&json!({
+                "name": name,
+                "title": title,
+                "train_images": dataset.train_images,
+                "test_images": dataset.test_images,
+                "channels": channels,
+                "height": height,
+                "width": width,
+                "classes": dataset.classes,
+                "download_bytes": dataset.download_bytes(),
+                "path": folder,
+            }));
+        } else {
+            table.add_row([
+                name.to_owned(),
+                dataset.train_images.to_string(),
+                dataset.test_images.to_string(),
+                format!("{channels}×{height}×{width}"),
+                dataset.classes.len().to_string(),
+                DecimalBytes(dataset.download_bytes()).to_string(),
+                folder.map_or("not on this machine".to_owned(), |f| f.display().to_string()),
+            ]);
+        }
+    }
+    if !ui.is_json() {
+        for column in table.column_iter_mut().skip(1).take(5) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+        ui.out(table.trim_fmt());
+    }
+}
+
+fn fetch(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
+    let folder = data::fetch(dataset, source, ui)?;
+    if ui.is_json() {
+        ui.json(&json!({"name": dataset.name, "path": folder}));
+    } else {
+        ui.say(format!("{} is in {}, verified", dataset.name, folder.display()));
+    }
+    Ok(())
+}
+
+fn verify(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
+    let parts = dataset.parts(&Split::BOTH);
+    let Some(located) = locate::find(dataset, &parts, source) else {
+        return Err(locate::missing(dataset, &parts, source));
+    };
+    let mut bad = 0;
+    for (part, found) in parts.iter().zip(&located.files) {
+        let result = verify::read(dataset, part, found).map(|contents| contents.checked);
+        bad += usize::from(result.is_err());
+        report(dataset, part.file.name, found, result, ui);
+    }
+    if bad > 0 {
+        let name = dataset.name;
+        bail!(
+            "{bad} of {} files of {name} in {} are not as published; `resnet data fetch {name}` \
+             gets the published ones",
+            parts.len(),
+            located.folder.display()
+        );
+    }
+    Ok(())
+}
+
+fn report(dataset: &Dataset, file: &str, found: &Found, result: Result<verify::Checked>, ui: &Ui) {
+    let path: &Path = match found {
+        Found::Packed(path) => path,
+        Found::Unpacked(paths) => paths.first().map_or(Path::new(file), |path| path),
+    };
+    if ui.is_json() {
+        ui.json(&json!({
+            "name": dataset.name,
+            "file": file,
+            "path": path,
+            "ok": result.is_ok(),
+            "checked": result.as_ref().ok(),
+            "error": result.as_ref().err().map(one_line),
+        }));
+        return;
+    }
+    ui.out(match result {
+        Ok(verify::Checked::Sha256) => format!("ok   {}: SHA-256", path.display()),
+        Ok(verify::Checked::Length) => format!(
+            "ok   {}: length only, since no checksum is published of the unpacked file",
+            path.display()
+        ),
+        Err(error) => format!("bad  {}", one_line(&error)),
+    });
+}
+
+fn path(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
+    let parts = dataset.parts(&Split::BOTH);
+    let Some(located) = locate::find(dataset, &parts, source) else {
+        return Err(locate::missing(dataset, &parts, source));
+    };
+    if ui.is_json() {
+        ui.json(&json!({"name": dataset.name, "path": located.folder}));
+    } else {
+        ui.out(located.folder.display().to_string());
+    }
     Ok(())
 }

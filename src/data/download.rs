@@ -1,0 +1,277 @@
+//! Downloading from mirrors, so that a file is under its name whole and verified, or not at all.
+
+mod transfer;
+
+use super::catalog::{Dataset, Part};
+use super::{locate, verify};
+use crate::error::usage;
+use crate::ui::Ui;
+use anyhow::{Context, Result, anyhow};
+use reqwest::Url;
+use std::fs::{self, File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+use transfer::{Failure, Transfer};
+
+/// Environment variable with a base URL that is tried before the published mirrors. A file lies at
+/// `<base>/<file name>`; `{dataset}` in it stands for the name of the data set.
+pub const MIRROR_VARIABLE: &str = "RESNET_MIRROR";
+
+/// A download goes on past its last round while each round brings at least so many bytes.
+const PROGRESS_BYTES: u64 = 1 << 20;
+
+/// How long to wait for a mirror, and how often to ask again.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// Rounds over the mirrors after the first, for failures that may pass.
+    pub retries: u32,
+    /// Pause before the first retry; each further one is twice as long.
+    pub first_pause: Duration,
+    /// Time to connect in.
+    pub connect: Duration,
+    /// Time without a byte after which a transfer counts as stalled.
+    pub stall: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            retries: 3,
+            first_pause: Duration::from_millis(500),
+            connect: Duration::from_secs(15),
+            stall: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Fetches the files of one data set.
+#[derive(Debug)]
+pub struct Downloader<'a> {
+    dataset: &'a Dataset,
+    mirrors: Vec<Url>,
+    patience: Patience,
+    transfer: Transfer,
+}
+
+impl<'a> Downloader<'a> {
+    /// A downloader from the user's mirror, if one is set, and then the published ones.
+    ///
+    /// # Errors
+    /// A usage error where [`MIRROR_VARIABLE`] holds no URL.
+    pub fn new(dataset: &'a Dataset) -> Result<Self> {
+        let own = std::env::var(MIRROR_VARIABLE).ok().filter(|base| !base.is_empty());
+        let own = own.map(|base| own_mirror(&base, dataset)).transpose()?;
+        let published = dataset.mirrors.iter().filter_map(|base| Url::parse(base).ok());
+        Self::with(dataset, own.into_iter().chain(published).collect(), Patience::default())
+    }
+
+    /// A downloader from these base URLs (each ending in `/`), in this order.
+    ///
+    /// # Errors
+    /// Where the system's certificates cannot be read.
+    pub fn with(dataset: &'a Dataset, mirrors: Vec<Url>, patience: Patience) -> Result<Self> {
+        Ok(Self { dataset, mirrors, patience, transfer: Transfer::new(&patience)? })
+    }
+
+    /// Fetches those of the parts that a folder lacks or that are damaged there.
+    ///
+    /// # Errors
+    /// Where the folder cannot be written, or no mirror has the published file. Nothing is then
+    /// left under the file's name that was not there before.
+    pub fn fetch(&self, parts: &[Part], folder: &Path, ui: &Ui) -> Result<()> {
+        fs::create_dir_all(folder).map_err(|error| write_error(folder, &error))?;
+        let lock = Lock::take(folder, ui)?;
+        for part in parts {
+            // Checked under the lock: another process may have fetched it while this one waited.
+            let present = locate::find_part(folder, part);
+            if present.is_some_and(|found| verify::read(self.dataset, part, &found).is_ok()) {
+                continue;
+            }
+            let path = folder.join(part.file.name);
+            let partial = lock.partial(&path);
+            self.fetch_part(part, &partial, ui).inspect_err(|_| {
+                if !lock.exclusive {
+                    let _ = fs::remove_file(&partial);
+                }
+            })?;
+            fs::rename(&partial, &path).map_err(|error| write_error(&path, &error))?;
+            sync_folder(folder);
+        }
+        Ok(())
+    }
+
+    /// Brings the verified bytes of a file to `partial`, from the first mirror that has them. The
+    /// mirrors are asked in turn; those that may yet have the file are asked again after a pause.
+    fn fetch_part(&self, part: &Part, partial: &Path, ui: &Ui) -> Result<()> {
+        let mut failures: Vec<Option<Failure>> = self.mirrors.iter().map(|_| None).collect();
+        let mut longest = length(partial);
+        let mut retries = 0;
+        loop {
+            for (mirror, failure) in self.mirrors.iter().zip(&mut failures) {
+                if matches!(failure, Some(Failure::Refused(_))) {
+                    continue;
+                }
+                match self.try_mirror(mirror, part, partial, ui) {
+                    Ok(()) => return Ok(()),
+                    Err(Failure::Local(error)) => return Err(error),
+                    Err(other) => {
+                        ui.warn(format!("{mirror}{}: {other}", part.file.name));
+                        *failure = Some(other);
+                    }
+                }
+            }
+            let reached = length(partial);
+            if reached >= longest + PROGRESS_BYTES {
+                (longest, retries) = (reached, 0);
+            }
+            let may_pass =
+                failures.iter().any(|failure| matches!(failure, Some(Failure::Passing(_))));
+            if !may_pass || retries == self.patience.retries {
+                return Err(self.give_up(part, partial, &failures));
+            }
+            thread::sleep(self.patience.first_pause.saturating_mul(1 << retries.min(8)));
+            retries += 1;
+        }
+    }
+
+    fn try_mirror(&self, mirror: &Url, part: &Part, partial: &Path, ui: &Ui) -> Attempt {
+        let url = mirror.join(part.file.name).map_err(|error| Failure::Refused(error.into()))?;
+        let resumed = length(partial) > 0;
+        self.transfer.run(url, partial, part, ui)?;
+        verify::packed(self.dataset, part, partial).map(drop).map_err(|error| {
+            // What is wrong must not be resumed. A resumed file may be made of two mirrors'
+            // different compressions of the same bytes, so this mirror gets another chance.
+            let _ = fs::remove_file(partial);
+            if resumed { Failure::Passing(error) } else { Failure::Refused(error) }
+        })
+    }
+
+    fn give_up(&self, part: &Part, partial: &Path, failures: &[Option<Failure>]) -> anyhow::Error {
+        let tried: Vec<String> = self
+            .mirrors
+            .iter()
+            .zip(failures)
+            .filter_map(|(mirror, failure)| Some(format!("{mirror} ({})", failure.as_ref()?)))
+            .collect();
+        let folder = partial.parent().unwrap_or(partial).display();
+        anyhow!(
+            "cannot download {} of {}, tried {}; check the connection, set {MIRROR_VARIABLE} to a \
+             base URL that has the file, or put the file into {folder}",
+            part.file.name,
+            self.dataset.name,
+            tried.join(", ")
+        )
+    }
+}
+
+/// How a try at a mirror ends.
+type Attempt = Result<(), Failure>;
+
+fn own_mirror(base: &str, dataset: &Dataset) -> Result<Url> {
+    let wrong = || {
+        usage(format!(
+            "{MIRROR_VARIABLE} is `{base}`: expected a base URL such as \
+             https://example.org/{{dataset}}"
+        ))
+    };
+    let mut base_url = base.replace("{dataset}", dataset.name);
+    if !base_url.ends_with('/') {
+        base_url.push('/');
+    }
+    let url = Url::parse(&base_url).map_err(|_| wrong())?;
+    if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(wrong()) }
+}
+
+/// One process at a time downloads into a folder.
+#[derive(Debug)]
+struct Lock {
+    /// Whether other processes are kept out. Some network file systems have no locks: each process
+    /// then has partial files of its own, which no other can resume.
+    exclusive: bool,
+    /// Locked until it is closed, also by the end of the process.
+    _file: File,
+}
+
+impl Lock {
+    fn take(folder: &Path, ui: &Ui) -> Result<Self> {
+        let path = folder.join(".lock");
+        let file = File::create(&path).map_err(|error| write_error(&path, &error))?;
+        let exclusive = match file.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => {
+                ui.say(format!("waiting for another download into {}", folder.display()));
+                file.lock().with_context(|| format!("cannot lock {}", path.display()))?;
+                true
+            }
+            Err(TryLockError::Error(_)) => false,
+        };
+        Ok(Self { exclusive, _file: file })
+    }
+
+    fn partial(&self, path: &Path) -> PathBuf {
+        let mut name = path.as_os_str().to_owned();
+        if !self.exclusive {
+            name.push(format!(".{}", std::process::id()));
+        }
+        name.push(".part");
+        name.into()
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |metadata| metadata.len())
+}
+
+/// Makes the renaming itself last. Not all systems can open a folder; the file is whole there too.
+fn sync_folder(folder: &Path) {
+    if let Ok(folder) = File::open(folder) {
+        let _ = folder.sync_all();
+    }
+}
+
+fn write_error(path: &Path, error: &std::io::Error) -> anyhow::Error {
+    let reason = match error.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "no space is left".to_owned(),
+        ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
+        _ => error.to_string(),
+    };
+    anyhow!("cannot write {}: {reason}; name another folder with --data-dir", path.display())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::catalog;
+    use super::*;
+    use crate::error::exit_code;
+
+    #[test]
+    fn the_users_mirror_is_a_base_url() {
+        let mnist = catalog::find("mnist").unwrap();
+        let mirror = |base: &str| own_mirror(base, mnist).map(String::from);
+        assert_eq!(mirror("http://host/a").unwrap(), "http://host/a/");
+        assert_eq!(mirror("https://host/{dataset}/").unwrap(), "https://host/mnist/");
+        for wrong in ["host/a", "ftp://host/a"] {
+            let error = mirror(wrong).unwrap_err();
+            assert_eq!(exit_code(&error), 2);
+            assert!(error.to_string().starts_with("RESNET_MIRROR is `"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_full_disk_and_a_read_only_folder_are_named() {
+        let message = |kind: ErrorKind| write_error(Path::new("d/f"), &kind.into()).to_string();
+        let full = "cannot write d/f: no space is left; name another folder with --data-dir";
+        assert_eq!(message(ErrorKind::StorageFull), full);
+        assert!(message(ErrorKind::ReadOnlyFilesystem).contains("read-only"));
+    }
+
+    #[test]
+    fn where_locks_do_not_work_partial_files_are_not_shared() {
+        let lock = Lock { exclusive: false, _file: tempfile::tempfile().unwrap() };
+        let partial = lock.partial(Path::new("d/f.gz"));
+        assert_eq!(partial, Path::new(&format!("d/f.gz.{}.part", std::process::id())));
+    }
+}

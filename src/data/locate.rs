@@ -1,0 +1,173 @@
+//! Where data sets lie on this machine.
+//!
+//! The folder that the user names, else the platform's cache folder, is looked in first and is where
+//! downloads go; then comes the folder of the system's packages. In each, the files of a data set
+//! lie in a folder of its name, compressed as published or unpacked.
+
+use super::Source;
+use super::catalog::{Dataset, Part};
+use anyhow::{Context, Result, anyhow};
+use etcetera::BaseStrategy;
+use std::path::{Path, PathBuf};
+
+/// Where the packages of Linux distributions put data sets.
+const SYSTEM_FOLDER: &str = "/usr/share/datasets";
+
+/// A published file as it lies on this machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// Compressed, as published.
+    Packed(PathBuf),
+    /// Unpacked: the path of each of [`Part::members`].
+    Unpacked(Vec<PathBuf>),
+}
+
+/// A folder that holds all wanted files of a data set.
+#[derive(Debug)]
+pub struct Located {
+    /// The folder.
+    pub folder: PathBuf,
+    /// The files, in the order of the parts that were asked for.
+    pub files: Vec<Found>,
+}
+
+/// The folder that downloads of a data set go to, which need not exist.
+///
+/// # Errors
+/// Where the user names no folder and the platform has no cache folder.
+pub fn download_folder(dataset: &Dataset, source: &Source) -> Result<PathBuf> {
+    let base = match &source.data_dir {
+        Some(folder) => folder.clone(),
+        None => etcetera::choose_base_strategy()
+            .context("no cache folder on this platform: name a folder with --data-dir")?
+            .cache_dir()
+            .join("resnet/datasets"),
+    };
+    Ok(base.join(dataset.name))
+}
+
+/// The folders that a data set may lie in, the first one first.
+fn folders(dataset: &Dataset, source: &Source) -> Vec<PathBuf> {
+    let own = download_folder(dataset, source).ok();
+    own.into_iter().chain([Path::new(SYSTEM_FOLDER).join(dataset.name)]).collect()
+}
+
+/// The first folder that holds all parts.
+pub fn find(dataset: &Dataset, parts: &[Part], source: &Source) -> Option<Located> {
+    folders(dataset, source).into_iter().find_map(|folder| find_in(&folder, parts))
+}
+
+/// The parts, where the folder holds all of them.
+pub fn find_in(folder: &Path, parts: &[Part]) -> Option<Located> {
+    let files: Option<Vec<Found>> = parts.iter().map(|part| find_part(folder, part)).collect();
+    Some(Located { folder: folder.to_owned(), files: files? })
+}
+
+/// A part in a folder. The compressed file is preferred to unpacked ones, since a checksum is known
+/// of each compressed file.
+pub fn find_part(folder: &Path, part: &Part) -> Option<Found> {
+    let packed = folder.join(part.file.name);
+    if packed.is_file() {
+        return Some(Found::Packed(packed));
+    }
+    let unpacked: Option<Vec<PathBuf>> = part
+        .members
+        .iter()
+        .map(|member| {
+            // People unpack an archive with its inner folder or without it.
+            let path = Path::new(member.path);
+            let names = [Some(path.as_os_str()), path.file_name()];
+            names.into_iter().flatten().map(|name| folder.join(name)).find(|path| path.is_file())
+        })
+        .collect();
+    unpacked.map(Found::Unpacked)
+}
+
+/// The error for a data set that is in none of the folders.
+pub fn missing(dataset: &Dataset, parts: &[Part], source: &Source) -> anyhow::Error {
+    let looked: Vec<String> = folders(dataset, source)
+        .iter()
+        .map(|folder| {
+            let lacks: Vec<&str> = parts
+                .iter()
+                .filter(|part| find_part(folder, part).is_none())
+                .map(|part| part.file.name)
+                .collect();
+            if lacks.len() == parts.len() {
+                folder.display().to_string()
+            } else {
+                format!("{} (lacks {})", folder.display(), lacks.join(", "))
+            }
+        })
+        .collect();
+    let name = dataset.name;
+    let remedy = if source.offline {
+        format!(
+            "--offline forbids a download: leave it out, run `resnet data fetch {name}` while \
+             connected, or name the folder above `{name}/` with --data-dir"
+        )
+    } else {
+        format!("`resnet data fetch {name}` downloads it")
+    };
+    anyhow!("{name} is not on this machine, looked in {}; {remedy}", looked.join(" and "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Split, catalog};
+    use super::*;
+    use std::fs;
+
+    fn touch(path: &Path) {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, "").unwrap();
+    }
+
+    #[test]
+    fn the_users_folder_is_where_downloads_go() {
+        let source = Source { data_dir: Some("d".into()), offline: false };
+        let folder = download_folder(catalog::find("mnist").unwrap(), &source).unwrap();
+        assert_eq!(folder, Path::new("d/mnist"));
+    }
+
+    #[test]
+    fn compressed_files_are_preferred_to_unpacked_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = catalog::find("mnist").unwrap().parts(&[Split::Test]);
+        assert_eq!(find_part(folder.path(), &parts[0]), None);
+        let unpacked = folder.path().join("t10k-images-idx3-ubyte");
+        touch(&unpacked);
+        assert_eq!(find_part(folder.path(), &parts[0]), Some(Found::Unpacked(vec![unpacked])));
+        let packed = folder.path().join("t10k-images-idx3-ubyte.gz");
+        touch(&packed);
+        assert_eq!(find_part(folder.path(), &parts[0]), Some(Found::Packed(packed)));
+        assert!(find_in(folder.path(), &parts).is_none(), "the labels are missing");
+    }
+
+    #[test]
+    fn unpacked_archives_may_lack_their_inner_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let parts = catalog::find("cifar100").unwrap().parts(&Split::BOTH);
+        let train = folder.path().join("train.bin");
+        let test = folder.path().join("cifar-100-binary/test.bin");
+        touch(&train);
+        assert_eq!(find_part(folder.path(), &parts[0]), None);
+        touch(&test);
+        assert_eq!(find_part(folder.path(), &parts[0]), Some(Found::Unpacked(vec![train, test])));
+    }
+
+    #[test]
+    fn what_is_missing_is_named_with_the_remedy() {
+        let folder = tempfile::tempdir().unwrap();
+        let mnist = catalog::find("mnist").unwrap();
+        let parts = mnist.parts(&[Split::Test]);
+        let mut source = Source { data_dir: Some(folder.path().to_owned()), offline: true };
+        touch(&folder.path().join("mnist/t10k-images-idx3-ubyte"));
+        let error = missing(mnist, &parts, &source).to_string();
+        assert!(error.contains("mnist (lacks t10k-labels-idx1-ubyte.gz) and "), "{error}");
+        assert!(error.contains("--offline"), "{error}");
+        source.offline = false;
+        let error = missing(mnist, &parts, &source).to_string();
+        assert!(error.contains("`resnet data fetch mnist`"), "{error}");
+    }
+}

@@ -1,0 +1,165 @@
+//! Unpacking `.gz` and `.tar.gz` in memory, never past the length that is expected.
+
+use super::catalog::{Member, Part};
+use anyhow::{Context, Result, anyhow, bail, ensure};
+use flate2::read::GzDecoder;
+use std::io::{ErrorKind, Read};
+
+/// The wanted members of a compressed file, in the order of [`Part::members`], each of the length
+/// that the part says.
+///
+/// # Errors
+/// Where the bytes are no gzip data, are cut off or damaged, lack a member, or a member has
+/// another length.
+pub fn members(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
+    const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
+    if !packed.starts_with(&GZIP_MAGIC) {
+        bail!("{}", not_gzip(packed));
+    }
+    if part.file.name.ends_with(".tar.gz") {
+        return from_tar(part, packed);
+    }
+    let [member] = part.members[..] else {
+        bail!("{} holds one file, {} are wanted", part.file.name, part.members.len());
+    };
+    Ok(vec![read_member(&mut GzDecoder::new(packed), member)?])
+}
+
+/// The length of unpacked bytes against the expected one.
+pub fn check_length(member: Member, bytes: u64) -> Result<()> {
+    ensure!(
+        bytes == member.bytes,
+        "it has {bytes} bytes unpacked, expected {} for {}",
+        member.bytes,
+        member.path
+    );
+    Ok(())
+}
+
+fn from_tar(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let mut found: Vec<Option<Vec<u8>>> = vec![None; part.members.len()];
+    let mut archive = tar::Archive::new(GzDecoder::new(packed));
+    for entry in archive.entries().context("it is no tar archive")? {
+        let mut entry = entry.map_err(|error| damage(&error, "an entry of the archive"))?;
+        let path = entry.path().context("the archive has an unreadable path")?.into_owned();
+        let wanted =
+            part.members.iter().position(|member| path == std::path::Path::new(member.path));
+        if let Some(index) = wanted {
+            found[index] = Some(read_member(&mut entry, part.members[index])?);
+        }
+        if found.iter().all(Option::is_some) {
+            break;
+        }
+    }
+    let members = part.members.iter().zip(found);
+    members
+        .map(|(member, bytes)| bytes.ok_or_else(|| anyhow!("the archive lacks {}", member.path)))
+        .collect()
+}
+
+/// Reads one byte past the expected length at most, so that a small file that unpacks to a huge one
+/// takes no more memory than the true one.
+fn read_member(reader: &mut impl Read, member: Member) -> Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(member.bytes as usize + 1);
+    reader
+        .take(member.bytes + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| damage(&error, &format!("{} bytes of {}", bytes.len(), member.path)))?;
+    if bytes.len() as u64 > member.bytes {
+        bail!("it unpacks to more than the {} bytes expected for {}", member.bytes, member.path);
+    }
+    check_length(member, bytes.len() as u64)?;
+    Ok(bytes)
+}
+
+fn damage(error: &std::io::Error, after: &str) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::UnexpectedEof => anyhow!("the gzip data is cut off after {after}"),
+        _ => anyhow!("the gzip data is damaged after {after} ({error})"),
+    }
+}
+
+fn not_gzip(bytes: &[u8]) -> String {
+    let start = bytes.trim_ascii_start();
+    if bytes.is_empty() {
+        "it is empty".to_owned()
+    } else if start.starts_with(b"<") {
+        "it is a web page, not gzip data".to_owned()
+    } else {
+        format!("it is not gzip data ({} bytes)", bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::catalog::{Checksum, File};
+    use super::*;
+    use flate2::{Compression, write::GzEncoder};
+    use std::io::Write;
+
+    const GZ: File = File { name: "a.gz", bytes: 0, checksum: Checksum::Packed("") };
+    const TAR: File = File { name: "a.tar.gz", bytes: 0, checksum: Checksum::Packed("") };
+
+    fn gzip(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn tar_gz(files: &[(&str, &[u8])]) -> Vec<u8> {
+        let mut builder = tar::Builder::new(Vec::new());
+        for (path, bytes) in files {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            builder.append_data(&mut header, path, *bytes).unwrap();
+        }
+        gzip(&builder.into_inner().unwrap())
+    }
+
+    fn part<'a>(file: &'a File, members: &[(&'a str, u64)]) -> Part<'a> {
+        let members = members.iter().map(|&(path, bytes)| Member { path, bytes }).collect();
+        Part { file, members }
+    }
+
+    fn error(part: &Part, packed: &[u8]) -> String {
+        members(part, packed).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_gzip_file_is_unpacked() {
+        assert_eq!(members(&part(&GZ, &[("a", 5)]), &gzip(b"bytes")).unwrap(), [b"bytes"]);
+    }
+
+    #[test]
+    fn members_of_an_archive_come_in_the_wanted_order() {
+        let packed = tar_gz(&[("d/other", b"x"), ("d/b", b"22"), ("d/a", b"1")]);
+        let wanted = part(&TAR, &[("d/a", 1), ("d/b", 2)]);
+        assert_eq!(members(&wanted, &packed).unwrap(), [b"1".to_vec(), b"22".to_vec()]);
+        assert_eq!(error(&part(&TAR, &[("d/c", 1)]), &packed), "the archive lacks d/c");
+    }
+
+    #[test]
+    fn truncated_gzip_data_is_named() {
+        let noise: Vec<u8> =
+            (0..5000_u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let packed = gzip(&noise);
+        let wanted = part(&GZ, &[("a", 5000)]);
+        for cut in [packed.len() / 2, packed.len() - 1, 5] {
+            assert!(error(&wanted, &packed[..cut]).contains("cut off"), "at {cut}");
+        }
+    }
+
+    #[test]
+    fn wrong_lengths_are_refused_without_unpacking_all() {
+        let bomb = gzip(&vec![0; 1 << 20]);
+        assert!(error(&part(&GZ, &[("a", 10)]), &bomb).contains("more than the 10 bytes"));
+        assert!(error(&part(&GZ, &[("a", 6)]), &gzip(b"bytes")).contains("5 bytes unpacked"));
+    }
+
+    #[test]
+    fn a_web_page_is_named() {
+        let page = error(&part(&GZ, &[("a", 1)]), b"\n<!DOCTYPE html><html>");
+        assert_eq!(page, "it is a web page, not gzip data");
+        assert_eq!(error(&part(&GZ, &[("a", 1)]), b""), "it is empty");
+    }
+}
