@@ -1,10 +1,66 @@
-//! Sets the run path to libtorch.
+//! Compiles `src/native` and sets the run path to libtorch, so that the program runs from any
+//! folder with nothing set in the environment.
 
-use std::env;
+use std::path::{Path, PathBuf};
+use std::{env, fs, process};
 
 fn main() {
-    println!("cargo:rerun-if-env-changed=LIBTORCH");
-    if let Ok(libtorch) = env::var("LIBTORCH") {
-        println!("cargo:rustc-link-arg=-Wl,-rpath,{libtorch}/lib");
+    println!("cargo::rerun-if-env-changed=LIBTORCH");
+    println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
+    let libtorch = libtorch();
+    compile_native(&libtorch);
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{}", libtorch.join("lib").display());
+    println!("cargo::rerun-if-changed=Cargo.lock");
+    println!("cargo::rustc-env=RESNET_TCH_VERSION={}", locked_version("tch"));
+}
+
+/// The folder of libtorch, or the end of the build. torch-sys looks for it too, but says only which
+/// header is missing; this package depends on it through tch alone, so that this script need not
+/// wait for that one and a fresh clone stops here.
+fn libtorch() -> PathBuf {
+    let Some(libtorch) = env::var_os("LIBTORCH").map(PathBuf::from) else {
+        fail(
+            "LIBTORCH is not set; run cargo in the project's folder, whose .cargo/config.toml sets it",
+        );
+    };
+    let header = libtorch.join("include/ATen/ATen.h");
+    if !header.exists() {
+        fail(&format!("no libtorch in {} (LIBTORCH); run scripts/setup first", libtorch.display()));
     }
+    // A later libtorch in the same place has other headers. Its version lies in the one file in
+    // the official packages, in the other in Python's.
+    for version in ["build-version", "version.py"].map(|name| libtorch.join(name)) {
+        if version.exists() {
+            println!("cargo::rerun-if-changed={}", version.display());
+        }
+    }
+    libtorch
+}
+
+fn compile_native(libtorch: &Path) {
+    println!("cargo::rerun-if-changed=src/native/native.cpp");
+    let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
+    cc::Build::new()
+        .cpp(true)
+        .std("c++17")
+        .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
+        // As system headers, libtorch's own warnings stay quiet and ours are seen.
+        .flag(format!("-isystem{}", libtorch.join("include").display()))
+        .flag(format!("-isystem{}", libtorch.join("include/torch/csrc/api/include").display()))
+        .file("src/native/native.cpp")
+        .compile("resnet_native");
+}
+
+/// The version of a package in Cargo.lock: a crate can't ask for that of another.
+fn locked_version(package: &str) -> String {
+    let lock = fs::read_to_string("Cargo.lock").unwrap_or_default();
+    let name = format!("name = \"{package}\"");
+    let mut lines = lock.lines().skip_while(|line| *line != name).skip(1);
+    let version = lines.next().and_then(|line| line.strip_prefix("version = "));
+    version.map_or_else(|| "unknown".to_owned(), |version| version.trim_matches('"').to_owned())
+}
+
+fn fail(message: &str) -> ! {
+    println!("cargo::error={message}");
+    process::exit(1);
 }

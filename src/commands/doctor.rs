@@ -1,9 +1,152 @@
 //! `resnet doctor`: what this installation can do, and why not more.
 
+mod cpu;
+
+use crate::native::{self, Cuda, Gpu};
 use crate::ui::Ui;
 use anyhow::Result;
+use cpu::Cpu;
+use serde::Serialize;
+use std::path::PathBuf;
 
 /// Runs `resnet doctor`.
-pub fn run(_ui: &Ui) -> Result<()> {
+pub fn run(ui: &Ui) -> Result<()> {
+    let report = Report::new();
+    if ui.is_json() {
+        ui.json(&report);
+    } else {
+        for (name, value) in report.lines() {
+            ui.out(format!("{name:<10}{value}"));
+        }
+    }
     Ok(())
+}
+
+/// All that is printed; its fields are the keys of the JSON object.
+#[derive(Debug, Serialize)]
+struct Report {
+    resnet: &'static str,
+    tch: &'static str,
+    libtorch: Libtorch,
+    cpu: Cpu,
+    threads: Threads,
+    cuda: CudaReport,
+}
+
+#[derive(Debug, Serialize)]
+struct Libtorch {
+    version: String,
+    /// Where it was loaded from.
+    folder: Option<PathBuf>,
+    /// The instruction set of its own CPU kernels.
+    cpu_capability: String,
+    /// Whether it has oneDNN, which computes convolutions on a CPU.
+    onednn: bool,
+}
+
+/// What libtorch uses unless told otherwise.
+#[derive(Debug, Serialize)]
+struct Threads {
+    within_operations: i32,
+    between_operations: i32,
+}
+
+#[derive(Debug, Serialize)]
+struct CudaReport {
+    usable: bool,
+    /// Why it is or isn't usable.
+    status: String,
+    library: Option<PathBuf>,
+    /// The newest CUDA version that the driver supports.
+    driver_version: Option<String>,
+    devices: Vec<Gpu>,
+}
+
+impl Report {
+    fn new() -> Self {
+        // First of all: libtorch decides at the first question whether it has CUDA.
+        let cuda = CudaReport::new(native::open_cuda());
+        Self {
+            resnet: env!("CARGO_PKG_VERSION"),
+            tch: env!("RESNET_TCH_VERSION"),
+            libtorch: Libtorch {
+                version: native::libtorch_version(),
+                folder: native::libtorch_folder(),
+                cpu_capability: native::cpu_capability(),
+                onednn: tch::utils::has_mkldnn(),
+            },
+            cpu: Cpu::of_this_machine(),
+            threads: Threads {
+                within_operations: tch::get_num_threads(),
+                between_operations: tch::get_num_interop_threads(),
+            },
+            cuda,
+        }
+    }
+
+    /// The report for people: names and values of its lines.
+    fn lines(&self) -> Vec<(&'static str, String)> {
+        let Self { libtorch, cpu, threads, .. } = self;
+        let folder = libtorch
+            .folder
+            .as_ref()
+            .map_or_else(String::new, |folder| format!(" in {}", folder.display()));
+        let onednn = if libtorch.onednn { "oneDNN" } else { "no oneDNN: convolutions are slow" };
+        let mut lines = vec![
+            ("resnet", self.resnet.to_owned()),
+            ("tch", self.tch.to_owned()),
+            ("libtorch", format!("{}{folder}", libtorch.version)),
+            ("cpu", cpu.to_string()),
+            ("", format!("{}; bf16 {}", cpu.features_text(), cpu.bf16_text())),
+            ("", format!("libtorch kernels for {}, {onednn}", libtorch.cpu_capability)),
+            (
+                "threads",
+                format!(
+                    "{} within operations, {} between them",
+                    threads.within_operations, threads.between_operations
+                ),
+            ),
+            ("cuda", self.cuda.status.clone()),
+        ];
+        for (index, gpu) in self.cuda.devices.iter().enumerate() {
+            lines.push(("", gpu_line(index, gpu)));
+        }
+        lines
+    }
+}
+
+impl CudaReport {
+    fn new(cuda: &Cuda) -> Self {
+        let driver_version = match cuda {
+            Cuda::Usable { driver_version, .. } => Some(driver_version.clone()),
+            _ => None,
+        };
+        Self {
+            usable: cuda.is_usable(),
+            status: cuda.to_string(),
+            library: cuda.library().map(PathBuf::from),
+            driver_version,
+            devices: cuda.devices().to_vec(),
+        }
+    }
+}
+
+fn gpu_line(index: usize, gpu: &Gpu) -> String {
+    let gib = gpu.memory_bytes as f64 / (1u64 << 30) as f64;
+    format!("cuda:{index} {}, {gib:.1} GiB, compute {}", gpu.name, gpu.compute_capability)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_is_told_by_index_name_memory_and_capability() {
+        let gpu = Gpu {
+            name: "NVIDIA H100".to_owned(),
+            memory_bytes: 85_899_345_920,
+            compute_capability: "9.0".to_owned(),
+        };
+        assert_eq!(gpu_line(1, &gpu), "cuda:1 NVIDIA H100, 80.0 GiB, compute 9.0");
+    }
 }

@@ -1,0 +1,237 @@
+//! Opening libtorch's CUDA part.
+//!
+//! A linker keeps only those libraries whose symbols a program names, and this one names none of
+//! `libtorch_cuda`: it would be dropped and CUDA would just not be there, with no word why. So it
+//! is opened by name, from the folder that the rest of libtorch came from, and one program serves
+//! both kinds of libtorch.
+
+pub use super::driver::Gpu;
+use super::driver::{self, Driver};
+use libloading::Library;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+const LIBRARY: &str = "libtorch_cuda.so";
+
+/// What became of opening CUDA. Its text says it in a line, with the remedy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Cuda {
+    /// This libtorch has no CUDA part.
+    CpuBuild {
+        /// Where it was looked for; `None` where the loader doesn't tell libtorch's folder.
+        looked_in: Option<PathBuf>,
+        /// CUDA devices of this machine, which then lie idle.
+        idle: Vec<Gpu>,
+    },
+    /// The CUDA part is there, but the loader refuses it.
+    Unloadable {
+        /// The library.
+        library: PathBuf,
+        /// What the loader says.
+        reason: String,
+    },
+    /// The CUDA part is there, but NVIDIA's driver can't be opened.
+    NoDriver {
+        /// The library.
+        library: PathBuf,
+        /// What the loader says.
+        reason: String,
+    },
+    /// Library and driver are there, but no device that this libtorch can use.
+    NoDevice {
+        /// The library.
+        library: PathBuf,
+        /// What the driver says.
+        reason: String,
+    },
+    /// Ready.
+    Usable {
+        /// The library.
+        library: PathBuf,
+        /// The newest CUDA version that the driver supports.
+        driver_version: String,
+        /// The devices, in the order of `tch::Device::Cuda`'s index.
+        devices: Vec<Gpu>,
+    },
+}
+
+impl Cuda {
+    /// Whether there is a CUDA device to work on.
+    pub fn is_usable(&self) -> bool {
+        matches!(self, Self::Usable { .. })
+    }
+
+    /// The devices to work on; none unless [`is_usable`](Self::is_usable).
+    pub fn devices(&self) -> &[Gpu] {
+        match self {
+            Self::Usable { devices, .. } => devices,
+            _ => &[],
+        }
+    }
+
+    /// libtorch's CUDA part, where there is one.
+    pub fn library(&self) -> Option<&Path> {
+        match self {
+            Self::CpuBuild { .. } => None,
+            Self::Unloadable { library, .. }
+            | Self::NoDriver { library, .. }
+            | Self::NoDevice { library, .. }
+            | Self::Usable { library, .. } => Some(library),
+        }
+    }
+}
+
+impl fmt::Display for Cuda {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CpuBuild { looked_in, idle } => {
+                f.write_str("this libtorch is built for CPU")?;
+                if let Some(folder) = looked_in {
+                    write!(f, " (no {LIBRARY} in {})", folder.display())?;
+                }
+                match idle.first() {
+                    Some(gpu) => write!(f, "; to use the {}, run scripts/setup --cuda", gpu.name),
+                    None => Ok(()),
+                }
+            }
+            Self::Unloadable { library, reason } => {
+                write!(f, "{} can't be loaded: {reason}; ", library.display())?;
+                f.write_str("delete .libtorch and run scripts/setup --cuda")
+            }
+            Self::NoDriver { reason, .. } => {
+                write!(f, "no NVIDIA driver ({reason}); install one, or use the CPU")
+            }
+            Self::NoDevice { reason, .. } => write!(f, "no usable device: {reason}"),
+            Self::Usable { driver_version, devices, .. } => {
+                let plural = if devices.len() == 1 { "" } else { "s" };
+                let count = devices.len();
+                write!(f, "usable, {count} device{plural}, driver for CUDA {driver_version}")
+            }
+        }
+    }
+}
+
+/// Opens libtorch's CUDA part, once for the process; later calls return what the first found.
+///
+/// Call it before anything asks libtorch for a device or seeds its generators: libtorch decides
+/// then, for good, whether it has CUDA.
+pub fn open_cuda() -> &'static Cuda {
+    static CUDA: OnceLock<Cuda> = OnceLock::new();
+    CUDA.get_or_init(|| open(super::libtorch_folder()))
+}
+
+fn open(folder: Option<PathBuf>) -> Cuda {
+    let driver = driver::query();
+    let library = folder.as_ref().map(|folder| folder.join(LIBRARY)).filter(|file| file.exists());
+    let Some(library) = library else {
+        let idle = driver.ok().and_then(|driver| driver.devices.ok()).unwrap_or_default();
+        return Cuda::CpuBuild { looked_in: folder, idle };
+    };
+    // SAFETY: loading it registers libtorch's CUDA kernels, as in any program linked to it.
+    match unsafe { Library::new(&library) } {
+        // What it registered must stay for as long as the process lives.
+        Ok(loaded) => std::mem::forget(loaded),
+        Err(error) => return Cuda::Unloadable { library, reason: error.to_string() },
+    }
+    // Only what libtorch itself can use counts.
+    judge(library, driver, tch::Cuda::device_count())
+}
+
+/// What follows from the driver's answer and the number of devices that libtorch can use.
+fn judge(library: PathBuf, driver: Result<Driver, String>, libtorch_devices: i64) -> Cuda {
+    let driver = match driver {
+        Ok(driver) => driver,
+        Err(reason) => return Cuda::NoDriver { library, reason },
+    };
+    let (major, minor) = driver.cuda_version;
+    let driver_version = format!("{major}.{minor}");
+    match driver.devices {
+        Err(reason) => Cuda::NoDevice { library, reason },
+        Ok(devices) if devices.is_empty() => {
+            let reason = "the driver shows none (is CUDA_VISIBLE_DEVICES set?)".to_owned();
+            Cuda::NoDevice { library, reason }
+        }
+        Ok(_) if libtorch_devices == 0 => {
+            let reason = format!(
+                "libtorch accepts none that the driver shows; the driver supports CUDA up to \
+                 {driver_version}: update it if this libtorch is built for a newer one"
+            );
+            Cuda::NoDevice { library, reason }
+        }
+        Ok(devices) => Cuda::Usable { library, driver_version, devices },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gpu() -> Gpu {
+        Gpu {
+            name: "NVIDIA H100".to_owned(),
+            memory_bytes: 80 << 30,
+            compute_capability: "9.0".to_owned(),
+        }
+    }
+
+    fn library() -> PathBuf {
+        PathBuf::from("/lib/libtorch_cuda.so")
+    }
+
+    fn driver(devices: Result<Vec<Gpu>, String>) -> Result<Driver, String> {
+        Ok(Driver { cuda_version: (13, 0), devices })
+    }
+
+    #[test]
+    fn what_is_opened_agrees_with_what_libtorch_says_and_stays() {
+        let cuda = open_cuda();
+        assert_eq!(cuda.is_usable(), tch::Cuda::is_available());
+        assert_eq!(cuda.devices().len() as i64, tch::Cuda::device_count());
+        assert!(std::ptr::eq(cuda, open_cuda()));
+    }
+
+    #[test]
+    fn a_folder_without_the_library_is_a_cpu_build() {
+        let folder = tempfile::tempdir().unwrap();
+        let cuda = open(Some(folder.path().to_path_buf()));
+        assert!(matches!(&cuda, Cuda::CpuBuild { looked_in: Some(f), .. } if f == folder.path()));
+        assert!(
+            cuda.to_string().starts_with("this libtorch is built for CPU (no libtorch_cuda.so")
+        );
+    }
+
+    #[test]
+    fn a_library_that_the_loader_refuses_is_not_taken_for_a_cpu_build() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(LIBRARY), "not a library").unwrap();
+        let cuda = open(Some(folder.path().to_path_buf()));
+        assert!(matches!(cuda, Cuda::Unloadable { .. }), "{cuda}");
+        assert!(cuda.to_string().contains("run scripts/setup --cuda"));
+    }
+
+    #[test]
+    fn idle_devices_beside_a_cpu_build_are_named_with_the_remedy() {
+        let cuda = Cuda::CpuBuild { looked_in: None, idle: vec![gpu()] };
+        assert_eq!(
+            cuda.to_string(),
+            "this libtorch is built for CPU; to use the NVIDIA H100, run scripts/setup --cuda"
+        );
+    }
+
+    #[test]
+    fn each_way_to_have_no_device_gives_its_reason() {
+        let reason_of = |driver, count| judge(library(), driver, count).to_string();
+        assert!(reason_of(Err("no libcuda.so.1".to_owned()), 0).starts_with("no NVIDIA driver"));
+        assert!(reason_of(driver(Err("initialization error".to_owned())), 0).contains("initiali"));
+        assert!(reason_of(driver(Ok(vec![])), 0).contains("CUDA_VISIBLE_DEVICES"));
+        assert!(reason_of(driver(Ok(vec![gpu()])), 0).contains("CUDA up to 13.0"));
+    }
+
+    #[test]
+    fn a_device_of_driver_and_libtorch_is_usable() {
+        let cuda = judge(library(), driver(Ok(vec![gpu()])), 1);
+        assert!(cuda.is_usable());
+        assert_eq!(cuda.to_string(), "usable, 1 device, driver for CUDA 13.0");
+    }
+}

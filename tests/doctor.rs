@@ -1,0 +1,52 @@
+//! `resnet doctor` through the binary.
+#![allow(clippy::unwrap_used, reason = "clippy spares test functions, not what they call")]
+
+use std::process::{Command, Output};
+
+/// Runs it from a folder of its own with no variable set that would lead to libtorch.
+fn doctor(args: &[&str]) -> Output {
+    let folder = tempfile::tempdir().unwrap();
+    Command::new(env!("CARGO_BIN_EXE_resnet"))
+        .arg("doctor")
+        .args(args)
+        .current_dir(folder.path())
+        .env_clear()
+        .output()
+        .unwrap()
+}
+
+fn stdout(output: &Output) -> String {
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "a report is data: stdout alone");
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+#[test]
+fn the_bare_binary_runs_from_any_folder_and_tells_versions_cpu_and_cuda() {
+    let text = stdout(&doctor(&[]));
+    let value = |name: &str| {
+        let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
+        line.unwrap_or_else(|| panic!("no line {name} in:\n{text}")).to_owned()
+    };
+    assert_eq!(value("resnet"), format!("resnet    {}", env!("CARGO_PKG_VERSION")));
+    assert!(value("tch").starts_with("tch       0.24"));
+    assert!(value("libtorch").starts_with("libtorch  2.11.0 in /"));
+    assert!(value("threads").contains(" within operations"));
+    for name in ["cpu", "cuda"] {
+        assert!(value(name).len() > 20, "{}", value(name));
+    }
+}
+
+#[test]
+fn json_is_one_object_that_says_why_cuda_is_or_is_not_usable() {
+    let text = stdout(&doctor(&["--json"]));
+    assert_eq!(text.lines().count(), 1);
+    let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(report["resnet"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(report["libtorch"]["version"], "2.11.0");
+    assert!(report["cpu"]["usable_cores"].as_u64().unwrap() >= 1);
+    assert!(report["threads"]["within_operations"].as_u64().unwrap() >= 1);
+    let usable = report["cuda"]["usable"].as_bool().unwrap();
+    assert_eq!(usable, !report["cuda"]["devices"].as_array().unwrap().is_empty());
+    assert!(!report["cuda"]["status"].as_str().unwrap().is_empty());
+}
