@@ -69,7 +69,7 @@ impl Config {
         // One flag that names a network beats all the keys of the file that do so together.
         if flags.network.depth.is_some() || flags.network.blocks.is_some() {
             if let Some(Value::Table(network)) = base.get_mut("network") {
-                network.retain(|key, _| !matches!(key.as_str(), "depth" | "blocks" | "block"));
+                network.retain(|key, _| !matches!(key, "depth" | "blocks" | "block"));
             }
         }
         Self::resolve(overlay(base, to_table(flags)?).try_into().map_err(invalid)?)

@@ -99,7 +99,7 @@ fn plan(args: &TrainArgs) -> Result<Plan> {
     }
     let config = Config::load(args.config.as_deref(), &args.options)?;
     let run_dir = args.run_dir.clone().unwrap_or_else(|| {
-        let time = jiff::Zoned::now().strftime("%Y%m%d-%H%M%S");
+        let time = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
         PathBuf::from(format!("runs/resnet{}-{time}", config.spec.depth()))
     });
     refuse_used(&run_dir)?;

@@ -26,6 +26,8 @@ pub struct Dataset {
     pub mean: &'static [f64],
     /// Standard deviation of each channel over the training images, of pixels scaled to 0..1.
     pub std: &'static [f64],
+    /// Whether a mirrored image is still one of its class: so for clothes, not for letters.
+    pub mirror_safe: bool,
     /// Number of training images.
     pub train_images: usize,
     /// Number of test images.

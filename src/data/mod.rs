@@ -2,6 +2,8 @@
 //!
 //! [`load`] goes all the way: locate or download → unpack → verify → parse → check.
 
+pub mod augment;
+pub mod batches;
 pub mod catalog;
 pub mod cifar;
 pub mod download;
@@ -20,7 +22,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 /// The two parts that a data set is published in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Split {
     /// The images to train on.
     Train,
