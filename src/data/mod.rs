@@ -80,8 +80,8 @@ pub fn load(dataset: &Dataset, split: Split, source: &Source, ui: &Ui) -> Result
         None => download(dataset, &parts, source, ui)?,
     };
     read_images(dataset, split, &parts, &located).map_err(|error| {
-        let name = dataset.name;
-        anyhow!("{}; `resnet data fetch {name}` gets the published files", one_line(&error))
+        let fetch = locate::fetch_command(dataset, source);
+        anyhow!("{}; `{fetch}` gets the published files", one_line(&error))
     })
 }
 
@@ -227,7 +227,7 @@ mod tests {
 
         test.set_len(30_729_999).unwrap();
         let error = load(cifar10, Split::Test, &source, &ui).unwrap_err().to_string();
-        assert!(error.contains("test_batch.bin is not as published: it has 30729999"), "{error}");
-        assert!(error.ends_with("`resnet data fetch cifar10` gets the published files"), "{error}");
+        assert!(error.contains("test_batch.bin: it has 30729999"), "{error}");
+        assert!(error.contains("`resnet data fetch cifar10 --data-dir "), "{error}");
     }
 }
