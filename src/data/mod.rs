@@ -98,10 +98,16 @@ pub fn fetch(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<PathBuf> {
         Some(_) => locate::find_in(&locate::download_folder(dataset, source)?, &parts),
         None => locate::find(dataset, &parts, source),
     };
-    if let Some(located) = present
-        && parts.iter().zip(&located.files).all(|(p, file)| verify::read(dataset, p, file).is_ok())
-    {
-        return Ok(located.folder);
+    if let Some(located) = present {
+        let damage = parts
+            .iter()
+            .zip(&located.files)
+            .find_map(|(part, found)| verify::read(dataset, part, found).err());
+        match damage.as_ref().map(one_line) {
+            None => return Ok(located.folder),
+            Some(damage) if source.offline => bail!("{damage}; --offline forbids a download"),
+            Some(damage) => ui.warn(format!("{damage}; downloading the published file")),
+        }
     }
     Ok(download(dataset, &parts, source, ui)?.folder)
 }

@@ -198,6 +198,24 @@ fn a_fetched_data_set_is_verified_and_used_offline() {
 }
 
 #[test]
+fn fetch_replaces_what_is_damaged() {
+    let Some(system) = system_folder() else { return };
+    let (home, server) = (Home::new(), mirror_of(system.clone()));
+    let folder = home.0.path().join("fashion-mnist");
+    fs::create_dir(&folder).unwrap();
+    for file in FILES {
+        fs::copy(system.join(file), folder.join(file)).unwrap();
+    }
+    fs::write(folder.join(FILES[1]), &fs::read(system.join(FILES[1])).unwrap()[..999]).unwrap();
+    let mut command = home.command("fetch --data-dir");
+    command.arg(home.0.path()).env("RESNET_MIRROR", &server.url);
+    let fetched = Ended::from(command.output().unwrap()).done();
+    assert!(fetched.stderr.contains("the gzip data is cut off"), "{fetched:?}");
+    let files: Vec<String> = server.requests().into_iter().map(|request| request.file).collect();
+    assert_eq!(files, FILES[1..2]);
+}
+
+#[test]
 fn two_processes_fetch_each_file_once() {
     let Some(system) = system_folder() else { return };
     let (home, server) = (Home::new(), mirror_of(system));
@@ -246,6 +264,7 @@ fn other_bytes_under_these_names_are_refused() {
     let ended = home.run("verify");
     ended.failed(1, &["1 of 4 files of fashion-mnist", "`resnet data fetch fashion-mnist`"]);
     assert!(ended.stdout.contains("bad ") && ended.stdout.contains("2017-08-31"), "{ended:?}");
+    home.run("fetch --offline").failed(1, &[FILES[3], "--offline forbids a download"]);
     // The labels under the images' name.
     fs::copy(system.join(FILES[1]), folder.join(FILES[0])).unwrap();
     let rows = home.run("verify --json").json();
