@@ -51,7 +51,7 @@ pub enum DataCommand {
     ///
     /// Only what is missing or damaged is downloaded. The published mirrors are tried in turn;
     /// RESNET_MIRROR in the environment is a base URL that is tried before them, for example
-    /// https://example.org/{dataset}, where {dataset} stands for the data set's name.
+    /// `https://example.org/{dataset}`, where {dataset} stands for the data set's name.
     Fetch(NamedDataset),
     /// Check the files of a data set against their checksums
     Verify(NamedDataset),
