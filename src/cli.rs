@@ -328,6 +328,10 @@ pub enum DataCommand {
     /// List the data sets: images, size, classes and whether they are on this machine
     List(DataArgs),
     /// Download a data set and verify it
+    ///
+    /// Only what is missing or damaged is downloaded. The published mirrors are tried in turn;
+    /// RESNET_MIRROR in the environment is a base URL that is tried before them, for example
+    /// `https://example.org/{dataset}`, where {dataset} stands for the data set's name.
     Fetch(NamedDataset),
     /// Check the files of a data set against their checksums
     Verify(NamedDataset),

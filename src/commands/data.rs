@@ -96,12 +96,12 @@ fn verify(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
         report(dataset, part.file.name, found, result, ui);
     }
     if bad > 0 {
-        let name = dataset.name;
         bail!(
-            "{bad} of {} files of {name} in {} are not as published; `resnet data fetch {name}` \
-             gets the published ones",
+            "{bad} of {} files of {} in {} not as published; `{}` gets the published ones",
             parts.len(),
-            located.folder.display()
+            dataset.name,
+            located.folder.display(),
+            locate::fetch_command(dataset, source)
         );
     }
     Ok(())

@@ -7,6 +7,7 @@ use super::{locate, verify};
 use crate::error::usage;
 use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow};
+use indicatif::DecimalBytes;
 use reqwest::Url;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
@@ -113,14 +114,21 @@ impl<'a> Downloader<'a> {
                 if matches!(failure, Some(Failure::Refused(_))) {
                     continue;
                 }
-                match self.try_mirror(mirror, part, partial, ui) {
+                if failure.is_none() {
+                    let (name, bytes) = (part.file.name, DecimalBytes(part.file.bytes));
+                    let host = mirror.host_str().unwrap_or_default();
+                    ui.say(format!("downloading {name} ({bytes}) from {host}"));
+                }
+                let other = match self.try_mirror(mirror, part, partial, ui) {
                     Ok(()) => return Ok(()),
                     Err(Failure::Local(error)) => return Err(error),
-                    Err(other) => {
-                        ui.warn(format!("{mirror}{}: {other}", part.file.name));
-                        *failure = Some(other);
-                    }
+                    Err(other) => other,
+                };
+                // What fails as before is not said again.
+                if failure.as_ref().is_none_or(|before| before.to_string() != other.to_string()) {
+                    ui.warn(format!("{mirror}{}: {other}", part.file.name));
                 }
+                *failure = Some(other);
             }
             let reached = length(partial);
             if reached >= longest + PROGRESS_BYTES {
@@ -131,7 +139,9 @@ impl<'a> Downloader<'a> {
             if !may_pass || retries == self.patience.retries {
                 return Err(self.give_up(part, partial, &failures));
             }
-            thread::sleep(self.patience.first_pause.saturating_mul(1 << retries.min(8)));
+            let pause = self.patience.first_pause.saturating_mul(1 << retries.min(8));
+            ui.say(format!("trying again in {} s", pause.as_secs_f32()));
+            thread::sleep(pause);
             retries += 1;
         }
     }

@@ -83,6 +83,15 @@ pub fn find_part(folder: &Path, part: &Part) -> Option<Found> {
     unpacked.map(Found::Unpacked)
 }
 
+/// The command that brings a data set to where this source looks first.
+pub fn fetch_command(dataset: &Dataset, source: &Source) -> String {
+    let name = dataset.name;
+    match &source.data_dir {
+        Some(folder) => format!("resnet data fetch {name} --data-dir {}", folder.display()),
+        None => format!("resnet data fetch {name}"),
+    }
+}
+
 /// The error for a data set that is in none of the folders.
 pub fn missing(dataset: &Dataset, parts: &[Part], source: &Source) -> anyhow::Error {
     let looked: Vec<String> = folders(dataset, source)
@@ -100,14 +109,14 @@ pub fn missing(dataset: &Dataset, parts: &[Part], source: &Source) -> anyhow::Er
             }
         })
         .collect();
-    let name = dataset.name;
+    let (name, fetch) = (dataset.name, fetch_command(dataset, source));
     let remedy = if source.offline {
         format!(
-            "--offline forbids a download: leave it out, run `resnet data fetch {name}` while \
-             connected, or name the folder above `{name}/` with --data-dir"
+            "--offline forbids a download: run `{fetch}` while connected, or name the folder \
+             above `{name}/` with --data-dir"
         )
     } else {
-        format!("`resnet data fetch {name}` downloads it")
+        format!("`{fetch}` downloads it")
     };
     anyhow!("{name} is not on this machine, looked in {}; {remedy}", looked.join(" and "))
 }
@@ -168,6 +177,6 @@ mod tests {
         assert!(error.contains("--offline"), "{error}");
         source.offline = false;
         let error = missing(mnist, &parts, &source).to_string();
-        assert!(error.contains("`resnet data fetch mnist`"), "{error}");
+        assert!(error.contains("`resnet data fetch mnist --data-dir "), "{error}");
     }
 }

@@ -82,8 +82,8 @@ pub fn load(dataset: &Dataset, split: Split, source: &Source, ui: &Ui) -> Result
         None => download(dataset, &parts, source, ui)?,
     };
     read_images(dataset, split, &parts, &located).map_err(|error| {
-        let name = dataset.name;
-        anyhow!("{}; `resnet data fetch {name}` gets the published files", one_line(&error))
+        let fetch = locate::fetch_command(dataset, source);
+        anyhow!("{}; `{fetch}` gets the published files", one_line(&error))
     })
 }
 
@@ -100,10 +100,16 @@ pub fn fetch(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<PathBuf> {
         Some(_) => locate::find_in(&locate::download_folder(dataset, source)?, &parts),
         None => locate::find(dataset, &parts, source),
     };
-    if let Some(located) = present
-        && parts.iter().zip(&located.files).all(|(p, file)| verify::read(dataset, p, file).is_ok())
-    {
-        return Ok(located.folder);
+    if let Some(located) = present {
+        let damage = parts
+            .iter()
+            .zip(&located.files)
+            .find_map(|(part, found)| verify::read(dataset, part, found).err());
+        match damage.as_ref().map(one_line) {
+            None => return Ok(located.folder),
+            Some(damage) if source.offline => bail!("{damage}; --offline forbids a download"),
+            Some(damage) => ui.warn(format!("{damage}; downloading the published file")),
+        }
     }
     Ok(download(dataset, &parts, source, ui)?.folder)
 }
@@ -229,7 +235,7 @@ mod tests {
 
         test.set_len(30_729_999).unwrap();
         let error = load(cifar10, Split::Test, &source, &ui).unwrap_err().to_string();
-        assert!(error.contains("test_batch.bin is not as published: it has 30729999"), "{error}");
-        assert!(error.ends_with("`resnet data fetch cifar10` gets the published files"), "{error}");
+        assert!(error.contains("test_batch.bin: it has 30729999"), "{error}");
+        assert!(error.contains("`resnet data fetch cifar10 --data-dir "), "{error}");
     }
 }

@@ -32,13 +32,13 @@ pub struct Contents {
 /// Reads and unpacks a file that lies on this machine.
 ///
 /// # Errors
-/// Where it cannot be read, or does not hold the published bytes. The message names the file and
-/// what is wrong with it.
+/// Where it cannot be read, or does not hold the published bytes. The message begins with the path
+/// of the file and says what is wrong with it.
 pub fn read(dataset: &Dataset, part: &Part, found: &Found) -> Result<Contents> {
     match found {
         Found::Packed(path) => {
-            let members = packed(dataset, part, path)
-                .with_context(|| format!("{} is not as published", path.display()))?;
+            let members =
+                packed(dataset, part, path).with_context(|| path.display().to_string())?;
             Ok(Contents { members, checked: Checked::Sha256 })
         }
         Found::Unpacked(paths) => {
@@ -54,7 +54,7 @@ pub fn read(dataset: &Dataset, part: &Part, found: &Found) -> Result<Contents> {
                         }
                         Ok(bytes)
                     })
-                    .with_context(|| format!("{} is not as published", path.display()))?;
+                    .with_context(|| path.display().to_string())?;
                 members.push(bytes);
             }
             Ok(Contents { members, checked })

@@ -5,7 +5,6 @@ use crate::data::catalog::Part;
 use crate::error::one_line;
 use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow};
-use indicatif::DecimalBytes;
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
 use reqwest::{StatusCode, Url, redirect};
@@ -58,16 +57,10 @@ impl Transfer {
     /// Adds to `partial` what it lacks of the file at `url`, and flushes it to the disk.
     pub fn run(&self, url: Url, partial: &Path, part: &Part, ui: &Ui) -> Result<(), Failure> {
         let start = length(partial);
-        let mut request = self.client.get(url.clone());
+        let mut request = self.client.get(url);
         if start > 0 {
             request = request.header(RANGE, format!("bytes={start}-"));
         }
-        ui.say(format!(
-            "downloading {} ({}) from {}",
-            part.file.name,
-            DecimalBytes(part.file.bytes),
-            url.host_str().unwrap_or_default()
-        ));
         let response = request.send().map_err(|error| send_failure(&error))?;
         let start = body_start(&response, start).inspect_err(|_| {
             if response.status() == StatusCode::RANGE_NOT_SATISFIABLE {

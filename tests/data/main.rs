@@ -1,0 +1,7 @@
+//! Getting data sets onto this machine: the command, and downloads from mirrors that misbehave.
+
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails says so")]
+
+mod command;
+mod download;
+mod mirror;

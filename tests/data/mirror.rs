@@ -1,0 +1,138 @@
+//! A mirror on this machine that misbehaves as told.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+/// What was asked of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The file name at the end of the path.
+    pub file: String,
+    /// The first byte asked for, where there is a `Range` header.
+    pub range: Option<usize>,
+}
+
+/// What the server answers.
+pub enum Reply {
+    /// A status and no body.
+    Status(u16),
+    /// 200 and these bytes, whatever range was asked for.
+    Whole(Vec<u8>),
+    /// These bytes from where the range begins, as servers do that can resume.
+    Ranged(Vec<u8>),
+    /// 200 with a web page.
+    Html,
+    /// The length of all bytes, but only so many of them before the connection closes.
+    CutOff(Vec<u8>, usize),
+    /// So many bytes, then silence for a second.
+    Stall(Vec<u8>, usize),
+    /// 200 with a length and nothing else.
+    Length(u64),
+    /// A redirect to the same path.
+    RedirectToSelf,
+}
+
+pub struct Server {
+    /// Base URL, which ends in `/`.
+    pub url: String,
+    requests: Arc<Mutex<Vec<Request>>>,
+}
+
+impl Server {
+    /// Serves until the test ends; `reply` also gets the number of requests before this one.
+    pub fn start(reply: impl Fn(&Request, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let requests = Arc::new(Mutex::new(Vec::new()));
+        let (log, reply) = (requests.clone(), Arc::new(reply));
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let (log, reply) = (log.clone(), reply.clone());
+                thread::spawn(move || {
+                    let stream = stream.unwrap();
+                    let request = read_request(&stream);
+                    let before = {
+                        let mut log = log.lock().unwrap();
+                        log.push(request.clone());
+                        log.len() - 1
+                    };
+                    // A client that hangs up early is part of some tests.
+                    let _ = send(&stream, &request, reply(&request, before));
+                });
+            }
+        });
+        Self { url, requests }
+    }
+
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().unwrap().clone()
+    }
+}
+
+/// A base URL at which nothing listens.
+pub fn refused() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}/", listener.local_addr().unwrap())
+}
+
+fn read_request(stream: &TcpStream) -> Request {
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let first = lines.next().unwrap_or_default();
+    let path = first.split(' ').nth(1).unwrap_or_default();
+    let file = path.rsplit('/').next().unwrap_or_default().to_owned();
+    let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+    let range = head.iter().find_map(|line| {
+        let value = line.to_ascii_lowercase();
+        value.strip_prefix("range: bytes=")?.trim_end_matches('-').parse().ok()
+    });
+    Request { file, range }
+}
+
+fn send(mut stream: &TcpStream, request: &Request, reply: Reply) -> std::io::Result<()> {
+    let mut head = |status: u16, length: u64, headers: &str| {
+        write!(
+            stream,
+            "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
+        )
+    };
+    match reply {
+        Reply::Status(status) => head(status, 0, ""),
+        Reply::Whole(bytes) => {
+            head(200, bytes.len() as u64, "")?;
+            stream.write_all(&bytes)
+        }
+        Reply::Ranged(bytes) => match request.range {
+            Some(start) if start >= bytes.len() => head(416, 0, ""),
+            Some(start) => {
+                let (last, total) = (bytes.len() - 1, bytes.len());
+                let range = format!("Content-Range: bytes {start}-{last}/{total}\r\n");
+                head(206, (total - start) as u64, &range)?;
+                stream.write_all(&bytes[start..])
+            }
+            None => {
+                head(200, bytes.len() as u64, "")?;
+                stream.write_all(&bytes)
+            }
+        },
+        Reply::Html => {
+            let page = b"<!DOCTYPE html><title>Log in</title>";
+            head(200, page.len() as u64, "Content-Type: text/html; charset=utf-8\r\n")?;
+            stream.write_all(page)
+        }
+        Reply::CutOff(bytes, sent) => {
+            head(200, bytes.len() as u64, "")?;
+            stream.write_all(&bytes[..sent])
+        }
+        Reply::Stall(bytes, sent) => {
+            head(200, bytes.len() as u64, "")?;
+            stream.write_all(&bytes[..sent])?;
+            thread::sleep(Duration::from_secs(1));
+            Ok(())
+        }
+        Reply::Length(length) => head(200, length, ""),
+        Reply::RedirectToSelf => head(302, 0, &format!("Location: /{}\r\n", request.file)),
+    }
+}
