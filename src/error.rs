@@ -1,6 +1,7 @@
 //! Errors that decide the exit code; all others are plain [`anyhow::Error`]s and exit with 1.
 
 use std::fmt;
+use std::panic::PanicHookInfo;
 
 /// The command line or the configuration is wrong: nothing was begun, exit code 2.
 #[derive(Debug)]
@@ -25,12 +26,6 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.downcast_ref::<Usage>().is_some() { 2 } else { 1 }
 }
 
-/// The first line of a libtorch message: what follows it is a C++ stack trace, which says nothing
-/// to a user.
-pub fn first_line(message: &str) -> &str {
-    message.lines().next().unwrap_or_default()
-}
-
 /// What a person reads of an error: its causes joined by `: `, without any C++ stack trace.
 pub fn one_line(error: &anyhow::Error) -> String {
     let causes: Vec<String> =
@@ -38,10 +33,32 @@ pub fn one_line(error: &anyhow::Error) -> String {
     causes.join(": ")
 }
 
-/// Cuts a libtorch error down to its message; other messages keep all their lines.
+/// What a person reads of a panic: the message of libtorch where one of its operators failed.
+pub fn panic_message(info: &PanicHookInfo) -> String {
+    let payload = info.payload();
+    let message = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or_default();
+    match message.split_once("Torch(\"") {
+        // The text is the debug form of the error: its line breaks are escaped.
+        Some((_, torch)) => {
+            let end = torch.find("\\n").or_else(|| torch.rfind("\")")).unwrap_or(torch.len());
+            format!("libtorch failed: {}", torch.get(..end).unwrap_or(torch))
+        }
+        None => {
+            let place = info.location().map(|at| format!(" at {at}")).unwrap_or_default();
+            format!("internal error{place}: {message}; this is a bug in resnet, please report it")
+        }
+    }
+}
+
+/// Cuts a libtorch error down to its message; what follows it is a C++ stack trace, which says
+/// nothing to a user. Other messages keep all their lines.
 fn libtorch_message(message: &str) -> String {
-    let is_trace = message.contains("\nException raised from") || message.contains("\nframe #0");
-    if is_trace { first_line(message).to_owned() } else { message.to_owned() }
+    let end = ["\nException raised from", "\nframe #0"].iter().filter_map(|mark| message.find(mark));
+    message[..end.min().unwrap_or(message.len())].to_owned()
 }
 
 #[cfg(test)]

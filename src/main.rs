@@ -2,15 +2,19 @@
 
 use clap::Parser;
 use resnet::{cli::Cli, commands, error, ui};
+use std::panic;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    match commands::run(&cli) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
+    // tch panics where an operator of libtorch fails, such as for want of memory.
+    panic::set_hook(Box::new(|info| ui::error(&error::panic_message(info))));
+    match panic::catch_unwind(|| commands::run(&cli)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(failure)) => {
             ui::error(&error::one_line(&failure));
             ExitCode::from(error::exit_code(&failure))
         }
+        Err(_) => ExitCode::FAILURE,
     }
 }

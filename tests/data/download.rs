@@ -70,6 +70,7 @@ fn dataset() -> Dataset {
         classes: &["a", "b"],
         mean: &[0.5],
         std: &[0.5],
+        mirror_safe: true,
         train_images: COUNT,
         test_images: COUNT,
         channels: 1,

@@ -1,0 +1,293 @@
+//! `resnet train` and `resnet eval` through the program, on the real Fashion-MNIST: the real loop
+//! with a tiny network.
+
+mod common;
+
+use common::{TINY, resnet};
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use tempfile::tempdir;
+
+/// Trains with the tiny network and further flags; the JSON lines.
+fn train(flags: &str, run: &Path) -> Vec<Value> {
+    resnet(&format!("{TINY} --json {flags} --run-dir"), &[run]).json_lines()
+}
+
+/// The metrics of a run without what a clock decides.
+fn timeless(lines: &[Value]) -> Vec<Value> {
+    let mut lines = lines.to_vec();
+    for line in &mut lines {
+        let line = line.as_object_mut().unwrap();
+        for key in ["seconds", "images_per_second", "run_dir"] {
+            line.remove(key);
+        }
+    }
+    lines
+}
+
+fn weights(run: &Path) -> Vec<u8> {
+    fs::read(run.join("checkpoints/last/model.safetensors")).unwrap()
+}
+
+#[test]
+fn a_run_learns_and_leaves_what_the_contract_says() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    let lines = train("--epochs 2 --lr 0.2 --label-smoothing 0", &run);
+    assert_eq!(lines.len(), 3);
+    let contract = [
+        "event",
+        "epoch",
+        "step",
+        "lr",
+        "train_loss",
+        "train_accuracy",
+        "test_loss",
+        "test_accuracy",
+        "images_per_second",
+        "seconds",
+    ];
+    for key in contract {
+        assert!(lines[0].get(key).is_some(), "{key}");
+    }
+    assert_eq!(lines[1]["step"], 2 * 938, "the last partial batch is used");
+    let accuracy = lines[1]["test_accuracy"].as_f64().unwrap();
+    assert!(accuracy > 0.6, "two epochs of a tiny network reach {accuracy}");
+    assert!(lines[1]["train_loss"].as_f64() < lines[0]["train_loss"].as_f64());
+    assert_eq!(lines[2]["event"], "end");
+    assert_eq!(lines[2]["test_accuracy"], lines[1]["test_accuracy"]);
+
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let metrics: Vec<Value> =
+        metrics.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(metrics, lines);
+    for name in ["1876", "last", "best"] {
+        for file in ["model.safetensors", "optimizer.safetensors", "state.json"] {
+            assert!(run.join("checkpoints").join(name).join(file).is_file(), "{name}/{file}");
+        }
+    }
+
+    // The checkpoint gives the accuracy that training reported, to the last image.
+    let eval = &resnet("eval --offline --json", &[&run]).json_lines()[0];
+    assert_eq!(eval["accuracy"], lines[2]["test_accuracy"]);
+    assert_eq!(eval["loss"], lines[1]["test_loss"]);
+    assert_eq!(eval["images"], 10_000);
+    assert_eq!(eval["split"], "test");
+    let classes = eval["classes"].as_array().unwrap();
+    assert_eq!(classes.len(), 10);
+    assert!(classes.iter().all(|class| class["support"] == 1000));
+    let confusion: u64 = eval["confusion"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .flat_map(|row| row.as_array().unwrap())
+        .map(|count| count.as_u64().unwrap())
+        .sum();
+    assert_eq!(confusion, 10_000);
+    let table = resnet("eval --offline", &[&run]).success();
+    assert!(table.contains("Ankle boot") && table.contains("precision"), "{table}");
+}
+
+#[test]
+fn a_seed_means_one_run_and_the_saved_configuration_is_that_run() {
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    let flags = "--epochs 2 --limit-batches 5 --accumulate 2 --clip-grad-norm 1";
+    let first = train(&format!("{flags} --seed 5"), &path("first"));
+    let again = train(&format!("{flags} --seed 5"), &path("again"));
+    assert_eq!(timeless(&first), timeless(&again));
+    assert_eq!(weights(&path("first")), weights(&path("again")));
+    let other = train(&format!("{flags} --seed 6"), &path("other"));
+    assert_ne!(timeless(&first), timeless(&other));
+    assert_ne!(weights(&path("first")), weights(&path("other")));
+
+    let config = path("first").join("config.toml");
+    let flags = "train --offline --json --run-dir";
+    let copy = resnet(flags, &[&path("copy"), Path::new("--config"), &config]).json_lines();
+    assert_eq!(timeless(&first), timeless(&copy));
+    assert_eq!(fs::read(&config).unwrap(), fs::read(path("copy").join("config.toml")).unwrap());
+    assert_eq!(weights(&path("first")), weights(&path("copy")));
+}
+
+#[test]
+fn a_resumed_run_is_the_run_that_was_never_stopped() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    let lines = train("--epochs 4 --limit-batches 5 --keep 9", &run);
+    let whole = weights(&run);
+    let optimizer = |run: &Path| fs::read(run.join("checkpoints/last/optimizer.safetensors"));
+    let whole_optimizer = optimizer(&run).unwrap();
+
+    // As if it had been stopped in the third epoch, after its metrics and before its checkpoint.
+    let checkpoints = run.join("checkpoints");
+    for step in ["15", "20"] {
+        fs::remove_dir_all(checkpoints.join(step)).unwrap();
+    }
+    for name in ["last", "best"] {
+        fs::remove_file(checkpoints.join(name)).unwrap();
+        std::os::unix::fs::symlink("10", checkpoints.join(name)).unwrap();
+    }
+    fs::create_dir(checkpoints.join(".writing-15")).unwrap();
+
+    let resumed = resnet("train --offline --json --resume", &[&run]).json_lines();
+    assert_eq!(timeless(&resumed), timeless(&lines[2..]));
+    assert_eq!(weights(&run), whole);
+    assert_eq!(optimizer(&run).unwrap(), whole_optimizer);
+    let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
+    let epochs: Vec<u64> = metrics
+        .lines()
+        .filter_map(|line| serde_json::from_str::<Value>(line).unwrap()["epoch"].as_u64())
+        .collect();
+    assert_eq!(epochs, [1, 2, 3, 4]);
+    assert!(!checkpoints.join(".writing-15").exists());
+
+    let resume = |flags: &str| resnet(&format!("train --offline {flags} --resume"), &[&run]);
+    resume("").fails_with(2, &["has done its 4 epochs", "--epochs"]);
+    resume("--epochs 6 --seed 3").fails_with(2, &["--seed 3", "has 0"]);
+    resume("--epochs 6 --depth 18").fails_with(2, &["--depth 18"]);
+    let longer = resume("--epochs 5 --json").json_lines();
+    assert_eq!(longer[0]["epoch"], 5);
+}
+
+#[test]
+fn held_out_images_choose_the_best_checkpoint() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags = "--epochs 4 --limit-batches 8 --validation 5000 --keep 1 --lr 0.3";
+    let lines = train(flags, &run);
+    let epochs = &lines[..4];
+    let accuracy = |line: &Value| line["validation_accuracy"].as_f64().unwrap();
+    let best = epochs.iter().rev().max_by(|a, b| accuracy(a).total_cmp(&accuracy(b))).unwrap();
+    assert_eq!(lines[4]["best_accuracy"].as_f64(), Some(accuracy(best)));
+    let link = fs::read_link(run.join("checkpoints/best")).unwrap();
+    assert_eq!(link.to_str(), Some(best["step"].to_string().as_str()));
+    let kept = fs::read_dir(run.join("checkpoints")).unwrap().count();
+    assert!((3..=4).contains(&kept), "last, best and one or two checkpoints: {kept}");
+}
+
+#[test]
+fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    train("--epochs 1 --limit-batches 3", &run);
+    let before = weights(&run);
+    // A run of its own that diverges at once: nothing is kept of it, and the message says where.
+    let other = folder.path().join("other");
+    let flags = "--epochs 2 --lr 1e30 --warmup-epochs 0 --limit-batches 5 --run-dir";
+    resnet(&format!("{TINY} {flags}"), &[&other]).fails_with(1, &["at step", "--lr"]);
+    assert!(!other.join("checkpoints/last").exists());
+    assert_eq!(weights(&run), before);
+}
+
+#[test]
+fn a_run_never_writes_over_another() {
+    let folder = tempdir().unwrap();
+    fs::write(folder.path().join("thesis.txt"), "mine").unwrap();
+    resnet(&format!("{TINY} --run-dir"), &[folder.path()])
+        .fails_with(2, &["--run-dir", "in use", "--resume"]);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
+    for (flags, parts) in [
+        ("--lr 0", ["--lr 0", "above 0"]),
+        ("--lr nan", ["--lr NaN", "above 0"]),
+        ("--epochs 0", ["--epochs 0", "at least 1"]),
+        ("--batch-size 0", ["--batch-size 0", "from 1"]),
+        ("--batch-size 70000", ["--batch-size 70000", "60000 training images"]),
+        ("--accumulate 300", ["--accumulate 300", "batch size 256"]),
+        ("--momentum 2", ["--momentum 2", "0 to 1"]),
+        ("--momentum 0 --nesterov", ["--nesterov", "--momentum"]),
+        ("--validation 59999", ["--validation 59999", "nothing to train on"]),
+        ("--dataset cifar", ["`cifar`", "cifar10"]),
+        ("--channels 3", ["--channels 3", "fashion-mnist"]),
+        ("--device tpu", ["--device tpu", "cuda:N"]),
+        ("--device cuda:x", ["--device cuda:x", "cuda:N"]),
+        ("--threads 0", ["--threads 0", "at least 1"]),
+        ("--warmup-epochs 11", ["--warmup-epochs 11", "0 to 10"]),
+        ("--schedule square", ["square", "cosine"]),
+        ("--resume nowhere --run-dir x", ["--resume", "--run-dir"]),
+        ("--config nowhere.toml", ["nowhere.toml", "TOML"]),
+    ] {
+        resnet(&format!("train --offline {flags}"), &[]).fails_with(2, &parts);
+    }
+    resnet("train --resume nowhere", &[]).fails_with(1, &["nowhere", "no checkpoint"]);
+}
+
+#[test]
+fn a_config_files_mistakes_are_shown_with_their_line() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("mine.toml");
+    for (text, parts) in [
+        ("[train]\nlearning-rate = 0.1\n", ["learning-rate", "lr"]),
+        ("[train]\nlr = \"fast\"\n", ["fast", "line 2"]),
+        ("[tarin]\nlr = 0.1\n", ["tarin", "train"]),
+        ("[train\n", ["line 1", "mine.toml"]),
+    ] {
+        fs::write(&file, text).unwrap();
+        resnet("train --offline --config", &[&file]).fails_with(2, &parts);
+    }
+    // A flag beats the file, the file the default.
+    fs::write(&file, "[train]\nlr = 0.3\nseed = 4\n[network]\ndepth = 34\n").unwrap();
+    let run = folder.path().join("run");
+    let flags = format!("{TINY} --lr 0.01 --epochs 1 --limit-batches 1 --json --run-dir");
+    resnet(&flags, &[&run, Path::new("--config"), &file]).success();
+    let saved = fs::read_to_string(run.join("config.toml")).unwrap();
+    let has = |line: &str| saved.lines().any(|saved| saved == line);
+    assert!(has("lr = 0.01") && has("seed = 4") && has("momentum = 0.9"), "{saved}");
+    assert!(has("blocks = [1, 1, 1]") && !has("depth = 34"), "{saved}");
+}
+
+#[test]
+fn stdout_is_data_and_stderr_is_talk() {
+    let folder = tempdir().unwrap();
+    let flags = format!("{TINY} --epochs 1 --limit-batches 2 --run-dir");
+    let ran = resnet(&flags, &[&folder.path().join("plain")]);
+    assert!(!ran.stderr.contains('\u{1b}'), "no colours where there is no terminal");
+    assert!(ran.stderr.contains("epoch 1/1") && ran.stderr.contains("resnet eval"));
+    let lines = ran.stderr.lines().count();
+    assert!(lines < 12, "{lines} lines for a short run");
+    let stdout = ran.success();
+    assert!(stdout.starts_with("test accuracy 0.") && stdout.lines().count() == 1, "{stdout}");
+    let quiet = resnet(&format!("--quiet {flags}"), &[&folder.path().join("quiet")]);
+    assert_eq!(quiet.stderr, "");
+    assert_eq!(quiet.success(), stdout);
+}
+
+#[test]
+fn what_is_no_checkpoint_is_refused_by_name() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    train("--epochs 1 --limit-batches 1", &run);
+    let eval = |path: &Path| resnet("eval --offline", &[path]);
+    let good = weights(&run);
+    let file = folder.path().join("model.safetensors");
+    eval(&folder.path().join("absent")).fails_with(1, &["absent", "not found"]);
+    let empty = folder.path().join("empty");
+    fs::create_dir(&empty).unwrap();
+    eval(&empty).fails_with(1, &["empty", "holds no checkpoint"]);
+
+    fs::write(&file, b"PK\x03\x04 a zip of pickles").unwrap();
+    eval(&file).fails_with(1, &["model.safetensors", "no whole safetensors file"]);
+    fs::write(&file, &good[..good.len() - 7]).unwrap();
+    eval(&file).fails_with(1, &["model.safetensors", "no whole safetensors file"]);
+    let replaced = |from: &str, to: &str| {
+        assert_eq!(from.len(), to.len());
+        let mut bytes = good.clone();
+        let at = bytes.windows(from.len()).position(|part| part == from.as_bytes()).unwrap();
+        bytes[at..at + to.len()].copy_from_slice(to.as_bytes());
+        fs::write(&file, bytes).unwrap();
+    };
+    replaced(r#"\"format\":1"#, r#"\"format\":9"#);
+    eval(&file).fails_with(1, &["format 9", "format 1"]);
+    replaced(r#"\"width\":4"#, r#"\"width\":8"#);
+    eval(&file).fails_with(1, &["cannot load", "shape"]);
+    replaced(r#"\"width\":4"#, r#"\"width\":0"#);
+    eval(&file).fails_with(1, &["impossible network", "0"]);
+    replaced("layer1.0.conv1.weight", "layer1.0.conv9.weight");
+    eval(&file).fails_with(1, &["lacks", "layer1.0.conv1.weight"]);
+    fs::write(&file, &good).unwrap();
+    eval(&file).success();
+}
