@@ -124,14 +124,14 @@ libtorch_from_zip() {
   say "libtorch: unpacking"
   # Both check the length and the checksum of every file in the archive.
   if command -v unzip >/dev/null; then
-    problem=$(unzip -q "$zip" -d "$work" 2>&1) && return
+    unzip -q "$zip" -d "$work" >&2 && return
   elif command -v python3 >/dev/null; then
-    problem=$(python3 -m zipfile -e "$zip" "$work" 2>&1) && return
+    python3 -m zipfile -e "$zip" "$work" >&2 && return
   else
     fail libtorch "neither unzip nor python3 is installed" "$(install_command unzip 'brew install unzip')"
   fi
   rm -rf "$work/libtorch"
-  libtorch_zip_failed "$url" "the archive is damaged: ${problem##*$'\n'}"
+  libtorch_zip_failed "$url" "it can't be unpacked, for the reason above"
   return 1
 }
 
@@ -152,8 +152,8 @@ libtorch_from_wheel() {
   download=(python3 -m pip download --disable-pip-version-check --only-binary=:all:
     --dest "$wheels")
   [[ -t 2 ]] || download+=(--quiet)
-  # The libraries are the same in the wheels for all Pythons: take one that needs none of this
-  # machine's. (macOS has one tag for each system version; pip knows which fit.)
+  # The libraries are built alike for all Pythons: take one wheel for them all, so that none of this
+  # machine's need fit. (macOS has one tag for each system version; pip knows which fit.)
   torch=("${download[@]}" --no-deps)
   [[ $(uname -s) != Linux ]] ||
     torch+=(--python-version 3.12 --implementation cp --abi cp312

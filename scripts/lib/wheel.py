@@ -38,18 +38,18 @@ def requirements(kind, wheel):
 def place(kind, member):
     """Where a file of a wheel belongs in the libtorch folder; None if nowhere."""
     path = pathlib.PurePosixPath(member)
-    is_library = path.parent.name == "lib" and re.search(r"\.(so|dylib)\b", path.name)
     if member.startswith("torch/include/"):
         return path.relative_to("torch")
-    if member.startswith("torch/lib/") and is_library:
-        if FOR_PYTHON.match(path.name) or (kind == "cpu" and FOR_CUDA.match(path.name)):
-            return None
-        return pathlib.PurePosixPath("lib", path.name)
-    if member.startswith("nvidia/") and is_library:
-        # Beside the rest, where every library looks for those that it links to.
-        if kind == "cuda" or LINKED_BY_CPU_PART.match(path.name):
-            return pathlib.PurePosixPath("lib", path.name)
-    return None
+    if not re.search(r"\.(so|dylib)\b", path.name):
+        return None
+    if member.startswith(("torch/lib/", "torch.libs/")):
+        wanted = not FOR_PYTHON.match(path.name)
+        wanted = wanted and (kind == "cuda" or not FOR_CUDA.match(path.name))
+    else:
+        wanted = member.startswith("nvidia/") and path.parent.name == "lib"
+        wanted = wanted and (kind == "cuda" or LINKED_BY_CPU_PART.match(path.name))
+    # All in one folder, the first where a library looks for those that it links to.
+    return pathlib.PurePosixPath("lib", path.name) if wanted else None
 
 
 def unpack(kind, folder, wheels):
