@@ -111,27 +111,40 @@ fn a_changed_source_or_a_missing_part_sets_up_again() {
 }
 
 #[test]
-fn only_work_on_fashion_mnist_that_may_connect_fetches_it() {
-    // The real Debian package counts as data too: then no call fetches any.
-    if Path::new("/usr/share/datasets/fashion-mnist").exists() {
-        assert!(Project::built().setup_calls(&["train"]).is_empty());
-        return;
-    }
-    let project = Project::built();
-    assert_eq!(project.setup_calls(&["--json", "train", "--epochs", "1"]), ["data"]);
-    assert_eq!(project.setup_calls(&["eval", "runs/1"]), ["data"]);
+fn only_work_on_fashion_mnist_that_may_connect_wants_it() {
+    let project = Project::new();
+    let wants_data = |args: &[&str]| {
+        let ask = "source \"$0\"; wants_data \"$@\" && echo \"${RESNET_DATA:-default}\"";
+        let mut bash = Command::new("bash");
+        bash.args(["-c", ask]).arg(project.path("scripts/lib/data.sh")).args(args);
+        let output = bash.env_remove("RESNET_DATA").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(wants_data(&["--json", "train", "--epochs", "1"]), "default");
+    assert_eq!(wants_data(&["eval", "runs/1"]), "default");
+    assert_eq!(wants_data(&["train", "--data-dir", "/mine"]), "/mine");
+    assert_eq!(wants_data(&["train", "--dataset", "fashion-mnist", "--data-dir=/mine"]), "/mine");
     for args in [
-        ["shapes", "--depth=18"].as_slice(),
+        [].as_slice(),
+        &["shapes", "--depth", "18"],
         &["train", "--offline"],
         &["train", "--help"],
         &["train", "--dataset", "cifar10"],
         &["train", "--dataset=cifar10"],
     ] {
-        assert!(project.setup_calls(args).is_empty(), "{args:?}");
+        assert_eq!(wants_data(args), "", "{args:?}");
     }
-    project.write("mine/fashion-mnist/file", "");
-    let mine = project.path("mine");
-    assert!(project.setup_calls(&["train", "--data-dir", mine.to_str().unwrap()]).is_empty());
+}
+
+#[test]
+fn training_fetches_missing_images_once() {
+    let project = Project::built();
+    // Debian's package is found wherever the data folder is.
+    let packaged = Path::new("/usr/share/datasets/fashion-mnist").exists();
+    let expected: &[&str] = if packaged { &[] } else { &["data"] };
+    assert_eq!(project.setup_calls(&["train"]), expected);
+    project.write("datasets/fashion-mnist/file", "");
+    assert!(project.setup_calls(&["train"]).is_empty());
 }
 
 #[test]

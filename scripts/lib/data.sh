@@ -3,6 +3,37 @@
 
 data_package=dataset-fashion-mnist
 
+# Whether these arguments of resnet ask for work on Fashion-MNIST and allow to connect for it. Sets
+# RESNET_DATA where they name the folder.
+wants_data() {
+  local previous='' argument command=''
+  for argument; do
+    case $previous in
+      --dataset) [[ $argument == fashion-mnist ]] || return 1 ;;
+      --data-dir) export RESNET_DATA=$argument ;;
+    esac
+    case $argument in
+      --offline | -h | --help) return 1 ;;
+      --dataset=*) [[ ${argument#*=} == fashion-mnist ]] || return 1 ;;
+      --data-dir=*) export RESNET_DATA=${argument#*=} ;;
+      -*) ;;
+      *) command=${command:-$argument} ;;
+    esac
+    previous=$argument
+  done
+  [[ $command == train || $command == eval ]]
+}
+
+# Whether Fashion-MNIST seems to be there, told without starting the program.
+has_data() {
+  local folder
+  for folder in "${RESNET_DATA:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/resnet/datasets}" \
+    /usr/share/datasets; do
+    [[ ! -e $folder/fashion-mnist ]] || return 0
+  done
+  return 1
+}
+
 # Never ends the set-up: the program says itself what it lacks when it needs the images.
 data_step() {
   local resnet=$1
@@ -29,6 +60,7 @@ data_step() {
 data_from_debian() {
   if [[ $EUID == 0 ]]; then
     # The package lists of a fresh machine are empty.
+    export DEBIAN_FRONTEND=noninteractive
     apt-get install -qq -y "$data_package" ||
       { apt-get update -qq && apt-get install -qq -y "$data_package"; }
   else
