@@ -15,8 +15,8 @@ fn main() {
 }
 
 /// The folder of libtorch, or the end of the build. torch-sys looks for it too, but says only which
-/// header is missing; this package depends on it through tch alone, so that this script need not
-/// wait for that one and a fresh clone stops here.
+/// header is missing. This package depends on it through tch alone, so that this script waits for
+/// nothing: on a machine with cores to spare, a fresh clone stops here within seconds.
 fn libtorch() -> PathBuf {
     let Some(libtorch) = env::var_os("LIBTORCH").map(PathBuf::from) else {
         fail(

@@ -132,7 +132,7 @@ fn open(folder: Option<PathBuf>) -> Cuda {
     match unsafe { Library::new(&library) } {
         // What it registered must stay for as long as the process lives.
         Ok(loaded) => std::mem::forget(loaded),
-        Err(error) => return Cuda::Unloadable { library, reason: error.to_string() },
+        Err(error) => return Cuda::Unloadable { library, reason: driver::reason(&error) },
     }
     // Only what libtorch itself can use counts.
     judge(library, driver, tch::Cuda::device_count())
@@ -208,6 +208,7 @@ mod tests {
         let cuda = open(Some(folder.path().to_path_buf()));
         assert!(matches!(cuda, Cuda::Unloadable { .. }), "{cuda}");
         assert!(cuda.to_string().contains("run scripts/setup --cuda"));
+        assert_eq!(cuda.to_string().matches(LIBRARY).count(), 2, "the loader's own words: {cuda}");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! only how many devices it can use, not why there are none.
 
 use libloading::Library;
+use std::error::Error;
 use std::ffi::{CStr, c_char, c_int, c_uint};
 
 /// The driver's answers are all `CUresult`s: 0 is success.
@@ -34,13 +35,18 @@ pub struct Gpu {
 /// Asks the driver. `Err` says why it can't be opened; most often it is not installed.
 pub fn query() -> Result<Driver, String> {
     // SAFETY: loading NVIDIA's driver library runs its initialisers, which any CUDA program runs.
-    let library = unsafe { Library::new("libcuda.so.1") }.map_err(|e| e.to_string())?;
+    let library = unsafe { Library::new("libcuda.so.1") }.map_err(|e| reason(&e))?;
     // SAFETY: `Api` gives each function the type that cuda.h does.
-    let api = unsafe { Api::new(&library) }.map_err(|e| e.to_string())?;
+    let api = unsafe { Api::new(&library) }.map_err(|e| reason(&e))?;
     let driver = Driver { cuda_version: api.version(), devices: api.devices() };
     // The driver keeps threads and state of its own: it must never be unloaded.
     std::mem::forget(library);
     Ok(driver)
+}
+
+/// What the loader says; the error itself says only which call failed.
+pub fn reason(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// The driver's functions that are used here, with their types in cuda.h.

@@ -41,8 +41,9 @@ pub fn cpu_capability() -> String {
 }
 
 /// An uninitialised float tensor of shape `dims` on libtorch's meta device: it has a shape and no
-/// memory, and operations on it compute shapes alone. Every tensor that meets it in an operation
-/// must be on the meta device too, and gradients must be off (`tch::no_grad`).
+/// memory, and operations on it compute shapes alone. The weights that it meets may be ordinary ones
+/// on the CPU: what comes out is on the meta device again. Keep gradients off (`tch::no_grad`), and
+/// don't ask it for its device, which tch has no name for (it answers `Mps`).
 ///
 /// # Panics
 ///
@@ -129,6 +130,28 @@ mod tests {
             };
             assert_eq!(size(&meta), size(&real));
         }
+    }
+
+    #[test]
+    fn a_meta_tensor_passes_through_weights_on_the_cpu() {
+        let _no_grad = tch::no_grad_guard();
+        let weights = |dims: &[i64]| Tensor::ones(dims, (tch::Kind::Float, tch::Device::Cpu));
+        let channel = || Some(weights(&[8]));
+        let conv = meta(&[2, 3, 32, 32]).conv2d(
+            &weights(&[8, 3, 3, 3]),
+            channel(),
+            [2, 2],
+            [1, 1],
+            [1, 1],
+            1,
+        );
+        let norm =
+            conv.batch_norm(channel(), channel(), channel(), channel(), false, 0.1, 1e-5, false);
+        assert_eq!(norm.size(), [2, 8, 16, 16]);
+        let logits = norm.mean_dim([2i64, 3].as_slice(), false, None);
+        let logits = logits.linear(&weights(&[10, 8]), Some(&weights(&[10])));
+        assert_eq!(logits.size(), [2, 10]);
+        assert!(logits.f_to_device(tch::Device::Cpu).is_err(), "it has no values");
     }
 
     #[test]

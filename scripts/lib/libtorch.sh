@@ -1,0 +1,176 @@
+# shellcheck shell=bash
+# Puts libtorch into .libtorch: from $LIBTORCH, else the official zip, else PyPI's wheel.
+
+: "${root:?}"
+libtorch_wanted=2.11.0
+
+libtorch_step() {
+  local kind=$1 # cpu or cuda
+  if [[ -n ${LIBTORCH:-} && $LIBTORCH != "$root/.libtorch" ]]; then
+    libtorch_from_environment "$kind"
+  elif ! libtorch_fits "$root/.libtorch" "$kind"; then
+    libtorch_lock
+    # Another set-up may have done it while this one waited for the lock.
+    libtorch_fits "$root/.libtorch" "$kind" || libtorch_fetch "$kind"
+    libtorch_unlock
+  fi
+  say "libtorch: $(libtorch_version "${LIBTORCH:-$root/.libtorch}") is ready"
+}
+
+# The version of the libtorch in a folder: official packages have it in one file, Python's torch in
+# another. Prints nothing where there is none.
+libtorch_version() {
+  if [[ -r $1/build-version ]]; then
+    tr -d '[:space:]' <"$1/build-version"
+  elif [[ -r $1/version.py ]]; then
+    sed -n "s/^__version__ = ['\"]\\(.*\\)['\"]/\\1/p" "$1/version.py"
+  fi
+}
+
+# Whether a folder holds all of a libtorch of the wanted version and kind.
+libtorch_fits() {
+  local version suffix=so
+  [[ $(uname -s) == Darwin ]] && suffix=dylib
+  version=$(libtorch_version "$1")
+  [[ ${version%%+*} == "$libtorch_wanted" && -e $1/lib/libtorch_cpu.$suffix &&
+    -e $1/include/ATen/ATen.h && ($2 == cpu || -e $1/lib/libtorch_cuda.so) ]]
+}
+
+# Uses the libtorch that the user has: .libtorch becomes a link to it.
+libtorch_from_environment() {
+  local kind=$1 version remedy
+  version=$(libtorch_version "$LIBTORCH")
+  remedy="unset LIBTORCH, and set-up fetches what it needs"
+  [[ $LIBTORCH == /* ]] || fail libtorch "LIBTORCH=$LIBTORCH is not an absolute path" "$remedy"
+  [[ ${version%%+*} == "$libtorch_wanted" ]] || fail libtorch \
+    "LIBTORCH=$LIBTORCH holds version ${version:-unknown}, $libtorch_wanted is wanted" "$remedy"
+  libtorch_fits "$LIBTORCH" cpu ||
+    fail libtorch "LIBTORCH=$LIBTORCH lacks lib/libtorch_cpu or include/ATen" "$remedy"
+  libtorch_fits "$LIBTORCH" "$kind" ||
+    fail libtorch "LIBTORCH=$LIBTORCH is built for CPU: no lib/libtorch_cuda.so" "$remedy"
+  # A .libtorch that was fetched is left alone: cargo prefers $LIBTORCH anyway.
+  if [[ -L $root/.libtorch || ! -e $root/.libtorch ]]; then
+    ln -sfn "$LIBTORCH" "$root/.libtorch"
+  fi
+}
+
+# One set-up fetches at a time. macOS has no flock: there, two at once fetch twice.
+libtorch_lock() {
+  if command -v flock >/dev/null; then
+    exec 9>"$root/.libtorch.lock"
+    if ! flock --nonblock 9; then
+      say "libtorch: waiting for another set-up that fetches it"
+      flock 9
+    fi
+    # What a killed set-up left: nobody uses it, since this one holds the lock.
+    rm -rf "$root"/.libtorch.work.*
+  fi
+}
+
+libtorch_unlock() {
+  exec 9>&-
+}
+
+# Fetches into a folder beside and renames the whole, so that a .libtorch is never half there.
+libtorch_fetch() {
+  local kind=$1 version
+  work=$(mktemp -d "$root/.libtorch.work.XXXXXX")
+  trap 'rm -rf "$work"' EXIT
+  libtorch_from_zip "$kind" || libtorch_from_wheel "$kind"
+  libtorch_fits "$work/libtorch" "$kind" || {
+    version=$(libtorch_version "$work/libtorch")
+    fail libtorch "what was fetched is no libtorch $libtorch_wanted for $kind (version ${version:-unknown})" \
+      "check RESNET_LIBTORCH_URL, or set LIBTORCH to a libtorch $libtorch_wanted of your own"
+  }
+  if [[ -e $root/.libtorch || -L $root/.libtorch ]]; then
+    say "libtorch: replacing version $(libtorch_version "$root/.libtorch")"
+    mv "$root/.libtorch" "$work/old"
+  fi
+  mv "$work/libtorch" "$root/.libtorch"
+  rm -rf "$work"
+  trap - EXIT
+}
+
+# Where the official zip for this machine lies; nothing where there is none.
+libtorch_zip_url() {
+  local base=https://download.pytorch.org/libtorch
+  case $1-$(uname -s)-$(uname -m) in
+    cpu-Linux-x86_64) echo "$base/cpu/libtorch-shared-with-deps-$libtorch_wanted%2Bcpu.zip" ;;
+    cuda-Linux-x86_64) echo "$base/cu130/libtorch-shared-with-deps-$libtorch_wanted%2Bcu130.zip" ;;
+    cpu-Darwin-arm64) echo "$base/cpu/libtorch-macos-arm64-$libtorch_wanted.zip" ;;
+  esac
+}
+
+# Returns 1 where the zip can't be had and the wheel is worth a try.
+libtorch_from_zip() {
+  local url zip=$work/libtorch.zip problem curl
+  url=${RESNET_LIBTORCH_URL:-$(libtorch_zip_url "$1")}
+  [[ -n $url ]] || return 1
+  need libtorch curl curl "brew install curl"
+  curl=(curl --fail --location --connect-timeout 10)
+  # Asked first without retries: where the host can't be reached, the wheel should not wait.
+  if ! problem=$("${curl[@]}" --silent --show-error --head --max-time 30 --output /dev/null \
+    "$url" 2>&1); then
+    libtorch_zip_failed "$url" "${problem##*$'\n'}"
+    return 1
+  fi
+  say "libtorch: downloading $url"
+  if [[ -t 2 ]]; then curl+=(--progress-bar); else curl+=(--silent --show-error); fi
+  # A transfer under 10 kB/s for a minute has stalled.
+  if ! "${curl[@]}" --retry 3 --speed-limit 10000 --speed-time 60 --output "$zip" "$url" >&2; then
+    libtorch_zip_failed "$url" "the download broke off"
+    return 1
+  fi
+  say "libtorch: unpacking"
+  # Both check the length and the checksum of every file in the archive.
+  if command -v unzip >/dev/null; then
+    unzip -q "$zip" -d "$work" >&2 && return
+  elif command -v python3 >/dev/null; then
+    python3 -m zipfile -e "$zip" "$work" >&2 && return
+  else
+    fail libtorch "neither unzip nor python3 is installed" "$(install_command unzip 'brew install unzip')"
+  fi
+  rm -rf "$work/libtorch"
+  libtorch_zip_failed "$url" "it can't be unpacked, for the reason above"
+  return 1
+}
+
+# A zip that the user named must be the one: only the official one may be replaced by the wheel.
+libtorch_zip_failed() {
+  if [[ -n ${RESNET_LIBTORCH_URL:-} ]]; then
+    fail libtorch "RESNET_LIBTORCH_URL=$1: $2" "correct RESNET_LIBTORCH_URL or unset it"
+  fi
+  say "libtorch: no official zip ($2); taking PyPI's wheel instead"
+}
+
+libtorch_from_wheel() {
+  local kind=$1 download torch wheels=$work/wheels requirements problem
+  local helper=("python3" "$root/scripts/lib/wheel.py")
+  need libtorch python3 python3-pip "brew install python3"
+  problem=$(python3 -m pip --version 2>&1) || fail libtorch "python3 has no pip: ${problem##*$'\n'}" \
+    "$(install_command python3-pip 'python3 -m ensurepip')"
+  download=(python3 -m pip download --disable-pip-version-check --only-binary=:all:
+    --dest "$wheels")
+  [[ -t 2 ]] || download+=(--quiet)
+  # The libraries are built alike for all Pythons: take one wheel for them all, so that none of this
+  # machine's need fit. (macOS has one tag for each system version; pip knows which fit.)
+  torch=("${download[@]}" --no-deps)
+  [[ $(uname -s) != Linux ]] ||
+    torch+=(--python-version 3.12 --implementation cp --abi cp312
+      --platform "manylinux_2_28_$(uname -m)")
+  say "libtorch: downloading torch $libtorch_wanted from PyPI (0.5 GB)"
+  "${torch[@]}" "torch==$libtorch_wanted" >&2 || fail libtorch "pip can't download torch $libtorch_wanted" \
+    "check the connection, or set LIBTORCH to a libtorch $libtorch_wanted of your own"
+  requirements=$("${helper[@]}" requirements "$kind" "$wheels"/torch-*.whl) ||
+    fail libtorch "torch's wheel can't be read" "try again: the download may be damaged"
+  if [[ -n $requirements ]]; then
+    say "libtorch: downloading NVIDIA's libraries from PyPI for $kind"
+    # One requirement a line, without spaces.
+    # shellcheck disable=SC2086
+    "${download[@]}" $requirements >&2 || fail libtorch "pip can't download NVIDIA's libraries" \
+      "check the connection, or set LIBTORCH to a libtorch $libtorch_wanted of your own"
+  fi
+  say "libtorch: unpacking"
+  "${helper[@]}" unpack "$kind" "$work/libtorch" "$wheels"/*.whl ||
+    fail libtorch "the wheels can't be unpacked" "check the free space on this disk and try again"
+}

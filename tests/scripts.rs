@@ -1,0 +1,186 @@
+//! The scripts in `scripts/`, in a project of stand-ins: the real ones fetch half a gigabyte.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, reason = "clippy spares test functions, not what they call")]
+
+use std::fs::{self, File};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, SystemTime};
+use tempfile::TempDir;
+
+/// A project folder with the real scripts, and a program that prints where and how it was called.
+struct Project {
+    root: TempDir,
+}
+
+impl Project {
+    fn new() -> Self {
+        let project = Self { root: tempfile::tempdir().unwrap() };
+        let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
+        for file in ["resnet", "setup", "lib/common.sh", "lib/libtorch.sh", "lib/data.sh"] {
+            let copy = project.path("scripts").join(file);
+            fs::create_dir_all(copy.parent().unwrap()).unwrap();
+            fs::copy(real.join(file), copy).unwrap();
+        }
+        project.write("src/lib.rs", "");
+        for file in ["build.rs", "Cargo.toml", "Cargo.lock", ".cargo/config.toml"] {
+            project.write(file, "");
+        }
+        project
+    }
+
+    /// With all set up, and a `scripts/setup` that only notes what it was called for.
+    fn built() -> Self {
+        let project = Self::new();
+        project.libtorch(".libtorch", "2.11.0+cpu");
+        project.program("target/release/resnet", "echo \"$PWD: $*\"");
+        project.program("scripts/setup", "echo \"$*\" >>\"$(dirname \"$0\")/../calls\"");
+        project.write("target/release/.resnet-sources", "");
+        project
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.root.path().canonicalize().unwrap().join(file)
+    }
+
+    fn write(&self, file: &str, text: &str) {
+        let path = self.path(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn program(&self, file: &str, body: &str) {
+        self.write(file, &format!("#!/usr/bin/env bash\n{body}\n"));
+        fs::set_permissions(self.path(file), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn libtorch(&self, folder: &str, version: &str) {
+        let extension = std::env::consts::DLL_EXTENSION;
+        self.write(&format!("{folder}/build-version"), &format!("{version}\n"));
+        self.write(&format!("{folder}/lib/libtorch_cpu.{extension}"), "");
+        self.write(&format!("{folder}/include/ATen/ATen.h"), "");
+    }
+
+    /// A script, started from another folder.
+    fn script(&self, name: &str, args: &[&str]) -> Command {
+        let elsewhere = self.path("elsewhere");
+        fs::create_dir_all(&elsewhere).unwrap();
+        let mut command = Command::new(self.path("scripts").join(name));
+        command.args(args).current_dir(elsewhere);
+        command.env("RESNET_DATA", self.path("datasets"));
+        for variable in ["LIBTORCH", "RESNET_LIBTORCH_URL", "CARGO_TARGET_DIR"] {
+            command.env_remove(variable);
+        }
+        command
+    }
+
+    /// Runs `scripts/resnet`; gives the calls of set-up that it made.
+    fn setup_calls(&self, args: &[&str]) -> Vec<String> {
+        let _ = fs::remove_file(self.path("calls"));
+        let output = self.script("resnet", args).output().unwrap();
+        let expected = format!("{}: {}\n", self.path("elsewhere").display(), args.join(" "));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
+        let calls = fs::read_to_string(self.path("calls")).unwrap_or_default();
+        calls.lines().map(str::to_owned).collect()
+    }
+}
+
+fn failure(output: &Output) -> String {
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(output.stdout.is_empty(), "{output:?}");
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn with_all_there_the_program_starts_in_the_users_folder_and_nothing_is_set_up() {
+    let project = Project::built();
+    assert!(project.setup_calls(&["shapes", "--depth", "18"]).is_empty());
+}
+
+#[test]
+fn a_changed_source_or_a_missing_part_sets_up_again() {
+    let project = Project::built();
+    let later = SystemTime::now() + Duration::from_secs(2);
+    File::open(project.path("src/lib.rs")).unwrap().set_modified(later).unwrap();
+    assert_eq!(project.setup_calls(&["doctor"]), ["libtorch build"]);
+
+    let project = Project::built();
+    fs::remove_dir_all(project.path(".libtorch")).unwrap();
+    assert_eq!(project.setup_calls(&["doctor"]), ["libtorch build"]);
+}
+
+#[test]
+fn only_work_on_fashion_mnist_that_may_connect_wants_it() {
+    let project = Project::new();
+    let wants_data = |args: &[&str]| {
+        let ask = "source \"$0\"; wants_data \"$@\" && echo \"${RESNET_DATA:-default}\"";
+        let mut bash = Command::new("bash");
+        bash.args(["-c", ask]).arg(project.path("scripts/lib/data.sh")).args(args);
+        let output = bash.env_remove("RESNET_DATA").output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(wants_data(&["--json", "train", "--epochs", "1"]), "default");
+    assert_eq!(wants_data(&["eval", "runs/1"]), "default");
+    assert_eq!(wants_data(&["train", "--data-dir", "/mine"]), "/mine");
+    assert_eq!(wants_data(&["train", "--dataset", "fashion-mnist", "--data-dir=/mine"]), "/mine");
+    for args in [
+        [].as_slice(),
+        &["shapes", "--depth", "18"],
+        &["train", "--offline"],
+        &["train", "--help"],
+        &["train", "--dataset", "cifar10"],
+        &["train", "--dataset=cifar10"],
+    ] {
+        assert_eq!(wants_data(args), "", "{args:?}");
+    }
+}
+
+#[test]
+fn training_fetches_missing_images_once() {
+    let project = Project::built();
+    // Debian's package is found wherever the data folder is.
+    let packaged = Path::new("/usr/share/datasets/fashion-mnist").exists();
+    let expected: &[&str] = if packaged { &[] } else { &["data"] };
+    assert_eq!(project.setup_calls(&["train"]), expected);
+    project.write("datasets/fashion-mnist/file", "");
+    assert!(project.setup_calls(&["train"]).is_empty());
+}
+
+#[test]
+fn a_libtorch_of_the_user_is_linked_and_one_of_another_version_refused() {
+    let project = Project::new();
+    project.libtorch("mine", "2.11.0");
+    let setup = |folder: &Path, args: &[&str]| {
+        project.script("setup", args).env("LIBTORCH", folder).output().unwrap()
+    };
+    let mine = project.path("mine");
+    let output = setup(&mine, &["libtorch"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(fs::read_link(project.path(".libtorch")).unwrap(), mine);
+
+    assert!(failure(&setup(&mine, &["--cuda", "libtorch"])).contains("is built for CPU"));
+    project.libtorch("old", "2.4.1+cu121");
+    let message = failure(&setup(&project.path("old"), &["libtorch"]));
+    assert!(message.contains("holds version 2.4.1+cu121, 2.11.0 is wanted"), "{message}");
+    assert!(message.contains("remedy: unset LIBTORCH"), "{message}");
+}
+
+#[test]
+fn a_zip_that_the_user_names_and_that_is_not_there_leaves_nothing_behind() {
+    let project = Project::new();
+    let url = format!("file://{}", project.path("none.zip").display());
+    let mut setup = project.script("setup", &["libtorch"]);
+    let message = failure(&setup.env("RESNET_LIBTORCH_URL", &url).output().unwrap());
+    assert!(message.contains("RESNET_LIBTORCH_URL=file://"), "{message}");
+    let names = fs::read_dir(project.path("")).unwrap().map(|entry| entry.unwrap().file_name());
+    let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains(".libtorch.")).collect();
+    assert!(left.iter().all(|name| name == ".libtorch.lock"), "{left:?}");
+}
+
+#[test]
+fn an_unknown_argument_of_set_up_is_a_mistake_of_usage() {
+    let output = Project::new().script("setup", &["--gpu"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).starts_with("usage: scripts/setup"));
+}
