@@ -100,8 +100,7 @@ impl Config {
         let dataset = catalog::find(dataset_name)?;
         let spec = resolve_network(&mut options.network, Some(dataset))?;
         let data = &mut options.data;
-        let default_augment =
-            if dataset.mirror_safe { Augment::FlipCrop } else { Augment::None };
+        let default_augment = if dataset.mirror_safe { Augment::FlipCrop } else { Augment::None };
         let augment = *data.augment.get_or_insert(default_augment);
         let normalize = *data.normalize.get_or_insert(true);
         let validation = *data.validation.get_or_insert(0);

@@ -17,15 +17,13 @@ pub fn choose(name: &str) -> Result<Device> {
         None => (name, None),
     };
     match (kind, index) {
-        ("auto", None) => {
-            Ok(if native::open_cuda().is_usable() {
-                Device::Cuda(0)
-            } else if tch::utils::has_mps() {
-                Device::Mps
-            } else {
-                Device::Cpu
-            })
-        }
+        ("auto", None) => Ok(if native::open_cuda().is_usable() {
+            Device::Cuda(0)
+        } else if tch::utils::has_mps() {
+            Device::Mps
+        } else {
+            Device::Cpu
+        }),
         ("cpu", None) => Ok(Device::Cpu),
         ("cuda", index) => cuda(name, index),
         ("mps", None) if tch::utils::has_mps() => Ok(Device::Mps),
@@ -44,7 +42,10 @@ fn cuda(name: &str, index: Option<&str>) -> Result<Device> {
     if index < count {
         Ok(Device::Cuda(index))
     } else if count > 0 {
-        Err(anyhow!("--device {name}: there are {count} CUDA devices; expected cuda:0 to cuda:{}", count - 1))
+        Err(anyhow!(
+            "--device {name}: there are {count} CUDA devices; expected cuda:0 to cuda:{}",
+            count - 1
+        ))
     } else {
         Err(anyhow!("--device {name}: {cuda}"))
     }

@@ -57,7 +57,8 @@ pub fn panic_message(info: &PanicHookInfo) -> String {
 /// Cuts a libtorch error down to its message; what follows it is a C++ stack trace, which says
 /// nothing to a user. Other messages keep all their lines.
 fn libtorch_message(message: &str) -> String {
-    let end = ["\nException raised from", "\nframe #0"].iter().filter_map(|mark| message.find(mark));
+    let end =
+        ["\nException raised from", "\nframe #0"].iter().filter_map(|mark| message.find(mark));
     message[..end.min().unwrap_or(message.len())].to_owned()
 }
 

@@ -17,8 +17,8 @@ pub use write::{Store, write_atomically};
 
 use crate::model::Spec;
 use anyhow::{Context, Result, anyhow, bail};
-use serde_json::Value;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use std::collections::HashMap;
 
 /// The version of the three files' layout.
@@ -70,7 +70,9 @@ impl ModelCard {
 
     fn check(&self) -> Result<()> {
         // A plain error: the fault lies in the file, not in a flag.
-        self.spec.check().map_err(|error| anyhow!("it describes an impossible network: {error}"))?;
+        self.spec
+            .check()
+            .map_err(|error| anyhow!("it describes an impossible network: {error}"))?;
         let channels = self.spec.channels;
         if self.mean.len() != channels || self.std.len() != channels {
             bail!("its normalisation is not for the {channels} channels of its network");

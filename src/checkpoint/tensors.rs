@@ -64,11 +64,8 @@ impl<'a> TensorFile<'a> {
     /// The first names that are missing, surplus or of another shape.
     pub fn check<'n>(&self, expected: impl Iterator<Item = (&'n str, Vec<i64>)>) -> Result<()> {
         let expected: BTreeMap<&str, Vec<i64>> = expected.collect();
-        let missing: Vec<&str> = expected
-            .keys()
-            .copied()
-            .filter(|name| self.tensors.tensor(name).is_err())
-            .collect();
+        let missing: Vec<&str> =
+            expected.keys().copied().filter(|name| self.tensors.tensor(name).is_err()).collect();
         if let Some(first) = missing.first() {
             bail!("it lacks {} tensors of this network, such as {first}", missing.len());
         }
@@ -89,8 +86,7 @@ impl<'a> TensorFile<'a> {
 
     /// Copies the tensor `name` into `target`, which has its shape.
     pub fn copy_into(&self, name: &str, target: &Tensor) -> Result<()> {
-        let tensor =
-            self.tensors.tensor(name).map_err(|error| anyhow!("its {name}: {error}"))?;
+        let tensor = self.tensors.tensor(name).map_err(|error| anyhow!("its {name}: {error}"))?;
         let values = Tensor::f_from_data_size(tensor.data(), &target.size(), Kind::Float)?;
         tch::no_grad(|| target.shallow_clone().f_copy_(&values))?;
         Ok(())

@@ -132,7 +132,9 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path).and_then(|folder| folder.sync_all()).with_context(|| path.display().to_string())
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| path.display().to_string())
 }
 
 /// Renames a directory over another. Where a run was resumed from before a step, the step's old

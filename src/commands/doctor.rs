@@ -2,6 +2,8 @@
 
 mod cpu;
 
+use crate::data::{Source, Split, catalog, locate};
+use crate::device;
 use crate::native::{self, Cuda, Gpu};
 use crate::ui::Ui;
 use anyhow::Result;
@@ -31,6 +33,8 @@ struct Report {
     cpu: Cpu,
     threads: Threads,
     cuda: CudaReport,
+    /// The folder that holds Fashion-MNIST.
+    data: Option<PathBuf>,
 }
 
 #[derive(Debug, Serialize)]
@@ -44,7 +48,7 @@ struct Libtorch {
     onednn: bool,
 }
 
-/// What libtorch uses unless told otherwise.
+/// What `train` and `eval` compute with unless told otherwise.
 #[derive(Debug, Serialize)]
 struct Threads {
     within_operations: i32,
@@ -66,6 +70,7 @@ impl Report {
     fn new() -> Self {
         // First of all: libtorch decides at the first question whether it has CUDA.
         let cuda = CudaReport::new(native::open_cuda());
+        device::set_threads(None);
         Self {
             resnet: env!("CARGO_PKG_VERSION"),
             tch: env!("RESNET_TCH_VERSION"),
@@ -81,6 +86,7 @@ impl Report {
                 between_operations: tch::get_num_interop_threads(),
             },
             cuda,
+            data: fashion_mnist(),
         }
     }
 
@@ -111,6 +117,11 @@ impl Report {
         for (index, gpu) in self.cuda.devices.iter().enumerate() {
             lines.push(("", gpu_line(index, gpu)));
         }
+        let data = self.data.as_ref().map_or_else(
+            || "Fashion-MNIST is not on this machine; `resnet data fetch` gets it".to_owned(),
+            |folder| format!("Fashion-MNIST in {}", folder.display()),
+        );
+        lines.push(("data", data));
         lines
     }
 }
@@ -129,6 +140,14 @@ impl CudaReport {
             devices: cuda.devices().to_vec(),
         }
     }
+}
+
+/// Where `resnet train` would find its images without downloading.
+fn fashion_mnist() -> Option<PathBuf> {
+    let dataset = catalog::find("fashion-mnist").ok()?;
+    let data_dir = std::env::var_os("RESNET_DATA").map(PathBuf::from);
+    let source = Source { data_dir, offline: true };
+    Some(locate::find(dataset, &dataset.parts(&Split::BOTH), &source)?.folder)
 }
 
 fn gpu_line(index: usize, gpu: &Gpu) -> String {

@@ -71,7 +71,8 @@ fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
         evaluation.top_k_accuracy(),
         evaluation.loss
     ));
-    let mut lines = vec![["class", "precision", "recall", "F1", "images"].map(String::from).to_vec()];
+    let mut lines =
+        vec![["class", "precision", "recall", "F1", "images"].map(String::from).to_vec()];
     for class in figures {
         lines.push(vec![
             class.name.clone(),
@@ -91,7 +92,9 @@ fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
     lines[0][1..].iter_mut().enumerate().for_each(|(class, cell)| *cell = class.to_string());
     for (class, (figures, row)) in figures.iter().zip(&evaluation.confusion).enumerate() {
         let mut line = vec![format!("{class} {}", figures.name)];
-        line.extend(row.iter().map(|&count| if count == 0 { "·".to_owned() } else { count.to_string() }));
+        line.extend(
+            row.iter().map(|&count| if count == 0 { "·".to_owned() } else { count.to_string() }),
+        );
         lines.push(line);
     }
     ui.out(table(&lines, 1));

@@ -42,7 +42,8 @@ pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
     }
     let input = format!("{batch_size}×{}×{1}×{1}", spec.channels, spec.size);
     ui.out(format!("{spec}, input {input}"));
-    let mut lines = vec![["layer", "kind", "output", "parameters", "multiply-adds"].map(String::from)];
+    let mut lines =
+        vec![["layer", "kind", "output", "parameters", "multiply-adds"].map(String::from)];
     for (layer, nested) in rows {
         let indent = if nested { "  " } else { "" };
         lines.push([

@@ -178,7 +178,12 @@ fn introduce(
         .map(|parameter| parameter.tensor.numel())
         .sum();
     let size = config.spec.size;
-    ui.say(format!("{}, {} parameters, on {}", config.spec, grouped(learned), device::describe(device)));
+    ui.say(format!(
+        "{}, {} parameters, on {}",
+        config.spec,
+        grouped(learned),
+        device::describe(device)
+    ));
     let held_out = match config.validation {
         0 => String::new(),
         count => format!(", {} held out", grouped(count)),
@@ -201,7 +206,9 @@ fn introduce(
         recipe.seed,
     ));
     match resumed {
-        Some((_, state)) => ui.say(format!("in {}, after epoch {}", run_dir.display(), state.epoch)),
+        Some((_, state)) => {
+            ui.say(format!("in {}, after epoch {}", run_dir.display(), state.epoch))
+        }
         None => ui.say(format!("in {}", run_dir.display())),
     }
 }

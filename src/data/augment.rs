@@ -40,8 +40,7 @@ pub fn augment(images: &Tensor, kind: Augment, seed: u64, draw: u64) -> Tensor {
     let mut rows = Vec::with_capacity((count * height) as usize);
     let mut columns = Vec::with_capacity((count * width) as usize);
     for _ in 0..count {
-        let (down, right) =
-            (rng.random_range(0..=2 * padding), rng.random_range(0..=2 * padding));
+        let (down, right) = (rng.random_range(0..=2 * padding), rng.random_range(0..=2 * padding));
         rows.extend(down..down + height);
         if rng.random() {
             columns.extend((right..right + width).rev());
@@ -94,9 +93,7 @@ mod tests {
         let xs = images(64);
         let ys = augment(&xs, Augment::Flip, 0, 0);
         let mirrored = xs.flip([3]);
-        let count = |reference: &Tensor| {
-            (0..64).filter(|&i| ys.get(i) == reference.get(i)).count()
-        };
+        let count = |reference: &Tensor| (0..64).filter(|&i| ys.get(i) == reference.get(i)).count();
         let (kept, flipped) = (count(&xs), count(&mirrored));
         assert_eq!(kept + flipped, 64);
         assert!(kept > 16 && flipped > 16, "{kept} kept, {flipped} mirrored");

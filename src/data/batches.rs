@@ -109,9 +109,8 @@ impl Preprocess {
     /// `mean` and `std` are per channel, of pixels scaled to [0, 1]; `size` is the height and width
     /// that the network takes.
     pub fn new(mean: &[f32], std: &[f32], size: usize, device: Device) -> Self {
-        let per_channel = |values: Vec<f32>| {
-            Tensor::from_slice(&values).view([1, -1, 1, 1]).to_device(device)
-        };
+        let per_channel =
+            |values: Vec<f32>| Tensor::from_slice(&values).view([1, -1, 1, 1]).to_device(device);
         Self {
             shift: per_channel(mean.iter().map(|mean| mean * 255.0).collect()),
             scale: per_channel(std.iter().map(|std| 1.0 / (std * 255.0)).collect()),

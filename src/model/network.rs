@@ -2,7 +2,7 @@
 
 use super::block::residual;
 use super::layers::{BatchNorm2d, Conv2d, Flatten, GlobalAvgPool, Linear, MaxPool, Relu};
-use super::parameters::{Creation, Parameter, Parameters, Scope};
+use super::parameters::{Creation, Layout, Parameter, Parameters, Scope};
 use super::spec::{Spec, Stem, value_name};
 use tch::nn::{self, ModuleT, SequentialT};
 use tch::{Device, Tensor};
@@ -11,6 +11,7 @@ use tch::{Device, Tensor};
 #[derive(Debug)]
 pub struct Network {
     spec: Spec,
+    layout: Layout,
     layers: SequentialT,
     parameters: Vec<Parameter>,
     device: Device,
@@ -19,7 +20,8 @@ pub struct Network {
 impl Network {
     /// Builds the network of a spec.
     pub fn new(spec: &Spec, creation: Creation) -> Self {
-        let parameters = Parameters::new(creation);
+        let layout = Layout::of(spec);
+        let parameters = Parameters::new(creation, layout);
         let layers = top_level_layers(spec, &parameters.root()).into_iter().fold(
             nn::seq_t(),
             |layers, layer| {
@@ -28,7 +30,7 @@ impl Network {
             },
         );
         let device = parameters.device();
-        Self { spec: spec.clone(), layers, parameters: parameters.into_entries(), device }
+        Self { spec: spec.clone(), layout, layers, parameters: parameters.into_entries(), device }
     }
 
     /// What the network was built from.
@@ -49,7 +51,7 @@ impl Network {
     /// Logits of a batch: floats [N, channels, size, size] → [N, classes]. With `train`, batch norm
     /// uses the batch's statistics and updates its running ones.
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
-        self.layers.forward_t(images, train)
+        self.layers.forward_t(&self.layout.apply(images), train)
     }
 }
 
@@ -90,7 +92,15 @@ pub fn top_level_layers(spec: &Spec, scope: &Scope) -> Vec<TopLevelLayer> {
     for (index, &blocks) in spec.blocks.iter().enumerate() {
         let width = spec.width << index;
         let stride = if index == 0 { 1 } else { 2 };
-        layers.push(stage(spec, scope, &format!("layer{}", index + 1), blocks, inputs, width, stride));
+        layers.push(stage(
+            spec,
+            scope,
+            &format!("layer{}", index + 1),
+            blocks,
+            inputs,
+            width,
+            stride,
+        ));
         inputs = width * spec.block.expansion();
     }
     let head = |name: &str, kind: &str, unit| TopLevelLayer {
@@ -99,9 +109,17 @@ pub fn top_level_layers(spec: &Spec, scope: &Scope) -> Vec<TopLevelLayer> {
         units: vec![unit],
     };
     let classes = spec.classes;
-    layers.push(head("avgpool", "global average pool", unit(scope, "avgpool", "pool", |_| GlobalAvgPool)));
+    layers.push(head(
+        "avgpool",
+        "global average pool",
+        unit(scope, "avgpool", "pool", |_| GlobalAvgPool),
+    ));
     layers.push(head("flatten", "flatten", unit(scope, "flatten", "flatten", |_| Flatten)));
-    layers.push(head("fc", "linear", unit(scope, "fc", "linear", |fc| Linear::new(fc, inputs, classes))));
+    layers.push(head(
+        "fc",
+        "linear",
+        unit(scope, "fc", "linear", |fc| Linear::new(fc, inputs, classes)),
+    ));
     layers
 }
 

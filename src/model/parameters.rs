@@ -3,7 +3,7 @@
 //! Used in place of tch's `VarStore`, which renames a duplicate silently, loses the order of
 //! creation, and always allocates and draws what it holds (docs/decisions/0003).
 
-use super::spec::Init;
+use super::spec::{Init, Spec};
 use crate::native;
 use crate::random::{self, Purpose};
 use rand_distr::{Distribution, StandardNormal, Uniform};
@@ -74,17 +74,51 @@ pub enum Fill {
     },
 }
 
+/// The order in memory of a network's images, activations and weights [N, C, H, W]. libtorch
+/// computes a convolution in the layout of its operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// C innermost: 1.25 times as fast on a CPU, and what tensor cores want.
+    ChannelsLast,
+    /// W innermost, the order of the dimensions.
+    RowMajor,
+}
+
+impl Layout {
+    /// The layout to compute a network in. Channels-last is for networks whose channel counts are
+    /// multiples of 8: with fewer, oneDNN's backward pass of a strided 1×1 convolution writes beyond
+    /// its memory on AVX2 (docs/decisions/0005).
+    pub fn of(spec: &Spec) -> Self {
+        if spec.width.is_multiple_of(8) { Self::ChannelsLast } else { Self::RowMajor }
+    }
+
+    /// The same tensor in this layout; tensors of other than four dimensions have but one.
+    pub fn apply(self, tensor: &Tensor) -> Tensor {
+        let dims = tensor.size();
+        match (self, dims.len()) {
+            (Self::ChannelsLast, 4) => {
+                tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+            }
+            // Through one dimension: where a dimension is 1, a tensor in channels-last order passes
+            // for contiguous and would keep its strides, by which libtorch chooses the layout.
+            (Self::RowMajor, 4) => tensor.contiguous().view(-1).view(dims.as_slice()),
+            _ => tensor.shallow_clone(),
+        }
+    }
+}
+
 /// The tensors of a network in the order of their layers, as torchvision's `state_dict` has them.
 #[derive(Debug)]
 pub struct Parameters {
     creation: Creation,
+    layout: Layout,
     entries: RefCell<Vec<Parameter>>,
 }
 
 impl Parameters {
     /// No tensors yet; layers add theirs through [`Parameters::root`].
-    pub fn new(creation: Creation) -> Self {
-        Self { creation, entries: RefCell::default() }
+    pub fn new(creation: Creation, layout: Layout) -> Self {
+        Self { creation, layout, entries: RefCell::default() }
     }
 
     /// The scope without a prefix.
@@ -119,7 +153,7 @@ impl Parameters {
         };
         let tensor = match self.creation {
             Creation::Meta => tensor,
-            _ => channels_last(&tensor).set_requires_grad(role != Role::Buffer),
+            _ => self.layout.apply(&tensor).set_requires_grad(role != Role::Buffer),
         };
         let mut entries = self.entries.borrow_mut();
         debug_assert!(entries.iter().all(|p| p.name != name), "two tensors named {name}");
@@ -197,14 +231,4 @@ fn draw(seed: u64, name: &str, dims: &[i64], fill: Fill) -> Tensor {
         },
     };
     Tensor::from_slice(&values).reshape(dims)
-}
-
-/// Lays the four dimensions [O, I, H, W] of a convolution's weight out with I innermost, which
-/// makes libtorch compute in channels-last order: 1.25 times as fast on a CPU at 96×96.
-fn channels_last(tensor: &Tensor) -> Tensor {
-    if tensor.dim() == 4 {
-        tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
-    } else {
-        tensor.shallow_clone()
-    }
 }

@@ -2,7 +2,7 @@
 
 use super::layers::counting_multiply_adds;
 use super::network::top_level_layers;
-use super::parameters::{Creation, Parameters};
+use super::parameters::{Creation, Layout, Parameters};
 use super::spec::Spec;
 use crate::native;
 use serde::Serialize;
@@ -36,7 +36,7 @@ pub struct TopLevelShape {
 /// device: every operator runs, and none allocates or computes.
 pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
     tch::no_grad(|| {
-        let parameters = Parameters::new(Creation::Meta);
+        let parameters = Parameters::new(Creation::Meta, Layout::of(spec));
         let layers = top_level_layers(spec, &parameters.root());
         let size = spec.size as i64;
         let mut activation = native::meta(&[batch_size as i64, spec.channels as i64, size, size]);
@@ -44,8 +44,7 @@ pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
         for layer in layers {
             let mut units = Vec::with_capacity(layer.units.len());
             for unit in &layer.units {
-                let (output, macs) =
-                    counting_multiply_adds(|| unit.forward_t(&activation, false));
+                let (output, macs) = counting_multiply_adds(|| unit.forward_t(&activation, false));
                 units.push(LayerShape {
                     name: unit.name.clone(),
                     kind: unit.kind.clone(),

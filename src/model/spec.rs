@@ -330,8 +330,7 @@ mod tests {
     #[test]
     fn every_variant_has_the_depth_of_its_name() {
         for variant in VARIANTS {
-            let spec =
-                Spec::resolve(&Choices { depth: Some(variant.depth), ..choices() }).unwrap();
+            let spec = Spec::resolve(&Choices { depth: Some(variant.depth), ..choices() }).unwrap();
             assert_eq!(spec.depth(), variant.depth);
             assert_eq!(spec.to_string(), format!("ResNet-{}", variant.depth));
         }
@@ -340,7 +339,10 @@ mod tests {
     #[test]
     fn what_is_not_chosen_follows_the_layout() {
         let imagenet = Spec::resolve(&Choices { depth: Some(50), ..choices() }).unwrap();
-        assert_eq!((imagenet.width, imagenet.stem, imagenet.features()), (64, Stem::Imagenet, 2048));
+        assert_eq!(
+            (imagenet.width, imagenet.stem, imagenet.features()),
+            (64, Stem::Imagenet, 2048)
+        );
         let cifar = Spec::resolve(&Choices { depth: Some(20), ..choices() }).unwrap();
         assert_eq!((cifar.width, cifar.stem, cifar.features()), (16, Stem::Cifar, 64));
     }

@@ -58,7 +58,9 @@ pub fn evaluate(
     let mut confusion = Tensor::zeros([classes * classes], (Kind::Int64, device));
     let mut done = 0;
     let _no_grad = tch::no_grad_guard();
-    for range in batch_ranges(images.len(), batch_size).into_iter().take(limit.unwrap_or(usize::MAX)) {
+    for range in
+        batch_ranges(images.len(), batch_size).into_iter().take(limit.unwrap_or(usize::MAX))
+    {
         let batch = images.range(&range);
         let logits = network.forward(&preprocess.apply(&batch), false);
         let labels = batch.labels();
@@ -72,7 +74,8 @@ pub fn evaluate(
         done += range.len();
         progress(done);
     }
-    let counts = Vec::<i64>::try_from(confusion).map_err(|error| anyhow!("confusion matrix: {error}"))?;
+    let counts =
+        Vec::<i64>::try_from(confusion).map_err(|error| anyhow!("confusion matrix: {error}"))?;
     let confusion = counts
         .chunks(classes as usize)
         .map(|row| row.iter().map(|&count| count as u64).collect())
