@@ -1,5 +1,5 @@
 //! Stochastic gradient descent over plain tensors. tch's optimizer cannot give its state back, so a
-//! run resumed with it would differ (docs/decisions/0005).
+//! run resumed with it would differ (docs/decisions/0006).
 
 use crate::model::parameters::{Parameter, Role};
 use tch::Tensor;
