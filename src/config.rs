@@ -67,10 +67,9 @@ impl Config {
             None => Table::new(),
         };
         // One flag that names a network beats all the keys of the file that do so together.
-        if flags.network.depth.is_some() || flags.network.blocks.is_some() {
-            if let Some(Value::Table(network)) = base.get_mut("network") {
-                network.retain(|key, _| !matches!(key, "depth" | "blocks" | "block"));
-            }
+        let names_a_network = flags.network.depth.is_some() || flags.network.blocks.is_some();
+        if names_a_network && let Some(Value::Table(network)) = base.get_mut("network") {
+            network.retain(|key, _| !matches!(key, "depth" | "blocks" | "block"));
         }
         Self::resolve(overlay(base, to_table(flags)?).try_into().map_err(invalid)?)
     }

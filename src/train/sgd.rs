@@ -101,10 +101,11 @@ fn update(
     weight_decay: f64,
     rate: f64,
 ) {
-    let mut gradient = gradient.shallow_clone();
-    if weight_decay != 0.0 {
-        gradient = gradient + &member.parameter * weight_decay;
-    }
+    // Out of place: the caller's gradient stays as it is.
+    let mut gradient = match weight_decay {
+        0.0 => gradient.shallow_clone(),
+        _ => gradient + &member.parameter * weight_decay,
+    };
     if let Some(momentum) = &mut member.momentum {
         let _ = momentum.g_mul_scalar_(options.momentum).g_add_(&gradient);
         gradient = if options.nesterov {

@@ -1,6 +1,7 @@
 //! Runs the program from outside: exit code, stdout and stderr together.
 
 #![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(clippy::expect_used, reason = "clippy takes no helper for a part of a test")]
 
 use serde_json::Value;
 use std::path::Path;
@@ -56,4 +57,4 @@ impl Ran {
 
 /// Flags of a network and a run so small that an epoch takes a fraction of a second.
 pub const TINY: &str =
-    "train --offline --blocks 1,1,1 --width 4 --size 12 --batch-size 64 --threads 1";
+    "train --offline --blocks 1,1,1 --width 8 --size 12 --batch-size 256 --threads 1";
