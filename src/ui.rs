@@ -4,6 +4,7 @@ use console::style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
 use std::io::{IsTerminal, Write};
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 /// Seconds between two plain progress lines where stderr is no terminal.
@@ -133,17 +134,20 @@ impl Progress {
     }
 }
 
-/// Columns under a header line, those from `first_number` on aligned to the right.
-pub fn table<Row: AsRef<[String]>>(lines: &[Row], first_number: usize) -> String {
+/// Columns under a header line; those of `numbers` are aligned to the right.
+pub fn table<Row: AsRef<[String]>>(lines: &[Row], numbers: Range<usize>) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     for line in lines {
         table.add_row(line.as_ref());
     }
-    for column in table.column_iter_mut().skip(first_number) {
+    for column in table.column_iter_mut().skip(numbers.start).take(numbers.len()) {
         column.set_cell_alignment(comfy_table::CellAlignment::Right);
     }
-    table.trim_fmt()
+    let text = table.to_string();
+    // The style pads every cell on both sides; a table of data starts at the margin.
+    let lines = text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end());
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// A number with its thousands set apart: `11,175,370`.

@@ -48,13 +48,15 @@ fn json_is_one_object_with_the_keys_of_the_contract() {
 fn all_prints_every_block_and_a_batch_multiplies_the_work() {
     let one = &resnet("shapes --depth 20 --all --json", &[]).json_lines()[0];
     let four = &resnet("shapes --depth 20 --batch-size 4 --json", &[]).json_lines()[0];
-    let names: Vec<&str> = one["layers"]
-        .as_array()
-        .unwrap()
+    let layers = one["layers"].as_array().unwrap();
+    let names: Vec<&str> = layers
         .iter()
-        .map(|layer| layer["name"].as_str().unwrap())
+        .flat_map(|layer| layer["parts"].as_array().unwrap())
+        .map(|part| part["name"].as_str().unwrap())
         .collect();
     assert!(names.contains(&"layer3.2") && names.contains(&"conv1"), "{names:?}");
+    let text = resnet("shapes --depth 20 --all", &[]).success();
+    assert!(names.iter().all(|name| text.contains(name)), "{text}");
     assert_eq!(four["macs"].as_u64(), one["macs"].as_u64().map(|macs| 4 * macs));
     assert_eq!(four["layers"][0]["output"][0], 4);
 }

@@ -5,9 +5,8 @@ use crate::data::catalog::{self, Dataset};
 use crate::data::locate::{self, Found};
 use crate::data::{self, Source, Split, verify};
 use crate::error::one_line;
-use crate::ui::Ui;
+use crate::ui::{Ui, table};
 use anyhow::{Result, bail};
-use comfy_table::{CellAlignment, Table, presets};
 use indicatif::DecimalBytes;
 use serde_json::json;
 use std::path::Path;
@@ -34,9 +33,8 @@ fn dataset(named: &NamedDataset) -> Result<&'static Dataset> {
 }
 
 fn list(source: &Source, ui: &Ui) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING);
-    table.set_header(["name", "train", "test", "image", "classes", "download", "folder"]);
+    let header = ["name", "train", "test", "image", "classes", "download", "folder"];
+    let mut lines = vec![header.map(str::to_owned)];
     for dataset in catalog::DATASETS {
         let located = locate::find(dataset, &dataset.parts(&Split::BOTH), source);
         let folder = located.map(|located| located.folder);
@@ -55,7 +53,7 @@ fn list(source: &Source, ui: &Ui) {
                 "path": folder,
             }));
         } else {
-            table.add_row([
+            lines.push([
                 name.to_owned(),
                 dataset.train_images.to_string(),
                 dataset.test_images.to_string(),
@@ -67,10 +65,7 @@ fn list(source: &Source, ui: &Ui) {
         }
     }
     if !ui.is_json() {
-        for column in table.column_iter_mut().skip(1).take(5) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-        ui.out(table.trim_fmt());
+        ui.out(table(&lines, 1..6));
     }
 }
 

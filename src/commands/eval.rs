@@ -82,7 +82,7 @@ fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
             grouped(class.support as usize),
         ]);
     }
-    ui.out(table(&lines, 1));
+    ui.out(table(&lines, 1..5));
     if figures.len() > MAX_MATRIX {
         ui.out(format!("\nthe confusion matrix of {} classes is in --json", figures.len()));
         return;
@@ -97,5 +97,5 @@ fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
         );
         lines.push(line);
     }
-    ui.out(table(&lines, 1));
+    ui.out(table(&lines, 1..figures.len() + 1));
 }

@@ -3,9 +3,10 @@
 use crate::cli::ShapesArgs;
 use crate::config::resolve_network;
 use crate::error::usage;
-use crate::model::shape::{LayerShape, measure};
+use crate::model::shape::{LayerShape, TopLevelShape, measure};
 use crate::ui::{Ui, grouped, table};
 use anyhow::Result;
+use serde::Serialize;
 use serde_json::json;
 
 /// The largest batch that can be asked for: shapes are 64-bit, and this leaves room.
@@ -23,20 +24,14 @@ pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
     let measured = measure(&spec, batch_size);
     let parameters: usize = measured.iter().map(|shape| shape.layer.parameters).sum();
     let macs: u64 = measured.iter().map(|shape| shape.layer.macs).sum();
-    let mut rows: Vec<(&LayerShape, bool)> = Vec::new();
-    for shape in &measured {
-        rows.push((&shape.layer, false));
-        if args.all && shape.units.len() > 1 {
-            rows.extend(shape.units.iter().map(|unit| (unit, true)));
-        }
-    }
     if ui.is_json() {
+        let layers: Vec<Layer> = measured.iter().map(|shape| Layer::new(shape, args.all)).collect();
         ui.json(&json!({
             "depth": spec.depth(),
             "input": [batch_size, spec.channels, spec.size, spec.size],
             "parameters": parameters,
             "macs": macs,
-            "layers": rows.iter().map(|(layer, _)| layer).collect::<Vec<_>>(),
+            "layers": layers,
         }));
         return Ok(());
     }
@@ -44,17 +39,38 @@ pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
     ui.out(format!("{spec}, input {input}"));
     let mut lines =
         vec![["layer", "kind", "output", "parameters", "multiply-adds"].map(String::from)];
-    for (layer, nested) in rows {
-        let indent = if nested { "  " } else { "" };
-        lines.push([
-            format!("{indent}{}", layer.name),
-            format!("{indent}{}", layer.kind),
-            layer.output.iter().map(i64::to_string).collect::<Vec<_>>().join("×"),
-            grouped(layer.parameters),
-            grouped(layer.macs as usize),
-        ]);
+    for shape in &measured {
+        lines.push(line(&shape.layer, ""));
+        if args.all && shape.units.len() > 1 {
+            lines.extend(shape.units.iter().map(|unit| line(unit, "  ")));
+        }
     }
     lines.push(["total", "", "", &grouped(parameters), &grouped(macs as usize)].map(String::from));
-    ui.out(table(&lines, 3));
+    ui.out(table(&lines, 3..5));
     Ok(())
+}
+
+/// A layer of the JSON object; its parts lie inside it, so that the sum over `layers` is the whole.
+#[derive(Serialize)]
+struct Layer<'a> {
+    #[serde(flatten)]
+    shape: &'a LayerShape,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parts: Option<&'a [LayerShape]>,
+}
+
+impl<'a> Layer<'a> {
+    fn new(shape: &'a TopLevelShape, all: bool) -> Self {
+        Self { shape: &shape.layer, parts: all.then_some(&shape.units) }
+    }
+}
+
+fn line(layer: &LayerShape, indent: &str) -> [String; 5] {
+    [
+        format!("{indent}{}", layer.name),
+        format!("{indent}{}", layer.kind),
+        layer.output.iter().map(i64::to_string).collect::<Vec<_>>().join("×"),
+        grouped(layer.parameters),
+        grouped(layer.macs as usize),
+    ]
 }
