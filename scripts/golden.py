@@ -1,0 +1,495 @@
+"""Write the golden files of tests/golden.rs: what PyTorch and torchvision compute.
+
+    python3 scripts/golden.py                 # the small files in tests/golden/
+    python3 scripts/golden.py --full DIR      # the five networks at full width, 1.4 GB, into DIR
+
+and then `cargo test --release --test golden`, or for the full check
+`RESNET_GOLDEN=DIR cargo test --release --test golden -- --nocapture`.
+
+Needs torch 2.11, torchvision 0.26, numpy and safetensors.
+
+Weights, images and labels are in no file: both sides derive them from a seed and a name (`Draw`
+here, `Draw` in tests/golden.rs). All references are computed in float64 and stored in float32, so
+what a test measures is the error of one side alone.
+
+A ReLU whose input is zero but for rounding may be on in float32 and off in float64, and then a
+gradient differs by far more than rounding, whoever computes it. So the test runs the networks in
+float64 as well, where that does not happen; and each small network uses the first seed at which
+PyTorch's own float32, with and without oneDNN, and its float64 on weights that are off by about
+float32's rounding, all stay close to its float64. The errors of PyTorch's float32 are printed and,
+as `float32_errors`, kept in the file's metadata. A network of full width has so many ReLUs that no
+seed is such; of its float32, the test holds only what a ReLU cannot make jump to rounding.
+"""
+
+import argparse
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
+
+HERE = Path(__file__).resolve().parent.parent / "tests" / "golden"
+STEPS = 5
+BATCH_SIZE = 8
+# How close PyTorch must stay to itself at a seed that a small network may use: half of what the
+# test allows.
+STEADY = 5e-5
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Numbers as a pure function of (seed, name, index), the same in every language."""
+
+    seed: int
+
+    def bits(self, name: str, count: int) -> np.ndarray:
+        """24 random bits for each index: the FNV-1a hash of the name starts a splitmix64."""
+        state = 0xCBF29CE484222325
+        for byte in f"{self.seed}/{name}".encode():
+            state = ((state ^ byte) * 0x00000100000001B3) % 2**64
+        with np.errstate(over="ignore"):
+            z = np.uint64(state) + np.arange(1, count + 1, dtype=np.uint64) * np.uint64(
+                0x9E3779B97F4A7C15
+            )
+            z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+            z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+            return (z ^ (z >> np.uint64(31))) >> np.uint64(40)
+
+    def uniform(self, name: str, shape: list[int], low: float, high: float) -> Tensor:
+        """Float32 values that both languages round alike: computed in float64."""
+        unit = self.bits(name, int(np.prod(shape))).astype(np.float64) / 2**24
+        return torch.from_numpy((low + unit * (high - low)).astype(np.float32)).reshape(shape)
+
+    def integers(self, name: str, count: int, below: int) -> Tensor:
+        return torch.from_numpy((self.bits(name, count) % np.uint64(below)).astype(np.int64))
+
+    def fill(self, network: nn.Module, spec: dict) -> None:
+        last = "bn3.weight" if spec["block"] == "bottleneck" else "bn2.weight"
+        for name, tensor in named_tensors(network):
+            tensor.data.copy_(self.tensor(name, list(tensor.shape), name.endswith(last)))
+
+    def tensor(self, name: str, shape: list[int], scales_block: bool) -> Tensor:
+        """A tensor of a network. `scales_block`: it is the scale that ends a block; a small one,
+        so that each block adds little and rounding stays small through the deepest network."""
+        if len(shape) > 1:
+            bound = float(np.sqrt(6 / np.prod(shape[1:])))
+            return self.uniform(name, shape, -bound, bound)
+        match name.rsplit(".", 1)[1]:
+            case "weight" if scales_block:
+                return self.uniform(name, shape, 0.05, 0.15)
+            case "weight":
+                return self.uniform(name, shape, 0.5, 1.0)
+            case "running_var":
+                return self.uniform(name, shape, 0.5, 1.5)
+            case _:
+                return self.uniform(name, shape, -0.1, 0.1)
+
+
+def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The state, in its order, without batch norm's step counters, which `resnet` does not keep."""
+    for name, tensor in network.state_dict(keep_vars=True).items():
+        if not name.endswith("num_batches_tracked"):
+            yield name, tensor
+
+
+# --- Networks -------------------------------------------------------------------------------------
+
+
+class Narrow(ResNet):
+    """torchvision's own network with other than 64 channels in the first stage."""
+
+    def __init__(self, block, layers: list[int], width: int, channels: int, classes: int):
+        self.width = width
+        super().__init__(block, layers)
+        self.conv1 = nn.Conv2d(channels, width, 7, stride=2, padding=3, bias=False)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.fc = nn.Linear(8 * width * block.expansion, classes)
+
+    def _make_layer(self, block, planes: int, *args, **kwargs) -> nn.Sequential:
+        if planes == 64:
+            self.inplanes = self.width
+        return super()._make_layer(block, planes * self.width // 64, *args, **kwargs)
+
+
+class Plain(nn.Module):
+    """The networks that torchvision has not, out of PyTorch's layers under torchvision's names:
+    `plain-conv`, the network of the ResNet chapter of Dive into Deep Learning, with biases in all
+    convolutions and a bare 1×1 convolution as the shortcut; and those of He et al. 2016, section
+    4.2, for CIFAR, with the shortcuts B (`projection`) and A (`zero-pad`)."""
+
+    def __init__(self, spec: dict):
+        super().__init__()
+        width, bias = spec["width"], spec["shortcut"] == "plain-conv"
+        self.imagenet = spec["stem"] == "imagenet"
+        kernel, stride = (7, 2) if self.imagenet else (3, 1)
+        self.conv1 = nn.Conv2d(spec["channels"], width, kernel, stride, kernel // 2, bias=bias)
+        self.bn1 = nn.BatchNorm2d(width)
+        self.stages = len(spec["blocks"])
+        inputs = width
+        for stage, blocks in enumerate(spec["blocks"]):
+            outputs, layer = width * 2**stage, nn.Sequential()
+            for index in range(blocks):
+                stride = 2 if stage > 0 and index == 0 else 1
+                layer.append(PlainBlock(inputs, outputs, stride, spec["shortcut"]))
+                inputs = outputs
+            self.add_module(f"layer{stage + 1}", layer)
+        self.fc = nn.Linear(inputs, spec["classes"])
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.bn1(self.conv1(x)))
+        if self.imagenet:
+            x = F.max_pool2d(x, 3, stride=2, padding=1)
+        for stage in range(self.stages):
+            x = self.get_submodule(f"layer{stage + 1}")(x)
+        return self.fc(x.mean(dim=(2, 3)))
+
+
+class PlainBlock(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str):
+        super().__init__()
+        bias = shortcut == "plain-conv"
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=bias)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.downsample: nn.Module = nn.Identity()
+        if stride == 1 and inputs == outputs:
+            return
+        match shortcut:
+            case "projection":
+                self.downsample = nn.Sequential(
+                    nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
+                )
+            case "plain-conv":
+                self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride))
+            case "zero-pad":
+                self.downsample = ZeroPad(outputs - inputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.bn1(self.conv1(x)))
+        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+
+
+class ZeroPad(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.channels))
+
+
+# --- Cases ----------------------------------------------------------------------------------------
+
+
+@dataclass
+class Sgd:
+    """The options of `torch.optim.SGD`; without `decay_all`, biases and batch norm do not decay."""
+
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    decay_all: bool = True
+
+    def optimizer(self, network: nn.Module, rate: float) -> torch.optim.SGD:
+        learned = list(network.parameters())
+        groups = [
+            {"params": [p for p in learned if p.dim() > 1]},
+            {"params": [p for p in learned if p.dim() == 1]},
+        ]
+        if not self.decay_all:
+            groups[1]["weight_decay"] = 0.0
+        options = {k: v for k, v in asdict(self).items() if k != "decay_all"}
+        return torch.optim.SGD(groups, lr=rate, **options)
+
+
+@dataclass
+class Case:
+    """A network and what is done with it; stands in the file's metadata, for the test to repeat."""
+
+    build: Callable[[], nn.Module]
+    spec: dict
+    sgd: Sgd = field(default_factory=Sgd)
+    rate: float = 0.005
+    label_smoothing: float = 0.0
+    # Of each tensor after the last step, about so many values are kept, to keep the file small.
+    sample: int = 64
+
+    def metadata(self, seed: int) -> dict:
+        return {
+            "seed": seed,
+            "spec": self.spec,
+            "sgd": asdict(self.sgd),
+            "rate": self.rate,
+            "label_smoothing": self.label_smoothing,
+            "batch_size": BATCH_SIZE,
+            "steps": STEPS,
+            "sample": self.sample,
+        }
+
+    def batch(self, draw: Draw, step: int) -> tuple[Tensor, Tensor]:
+        channels, size, classes = (self.spec[key] for key in ("channels", "size", "classes"))
+        shape = [BATCH_SIZE, channels, size, size]
+        return (
+            draw.uniform(f"images.{step}", shape, -2.0, 2.0),
+            draw.integers(f"labels.{step}", BATCH_SIZE, classes),
+        )
+
+    def results(self, seed: int, dtype: torch.dtype, noise: float = 0.0) -> dict[str, Tensor]:
+        """What the test compares, by name; tensors of a network one behind the other."""
+        draw = Draw(seed)
+        network = self.build()
+        draw.fill(network, self.spec)
+        network = network.to(dtype)
+        for name, tensor in named_tensors(network) if noise else ():
+            tensor.data *= 1 + draw.uniform(f"{name}.noise", list(tensor.shape), -noise, noise)
+        optimizer = self.sgd.optimizer(network, self.rate)
+        results, losses = {}, []
+        for step in range(STEPS):
+            images, labels = self.batch(draw, step)
+            images = images.to(dtype)
+            if step == 0:
+                with torch.no_grad():
+                    results["eval_logits"] = network.eval()(images)
+            logits = network.train()(images)
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            losses.append(loss.detach())
+            if step == 0:
+                results["train_logits"] = logits.detach()
+                results["gradients"] = flat(p.grad for p in network.parameters())
+                results["statistics"] = flat(
+                    tensor for name, tensor in named_tensors(network) if ".running_" in name
+                )
+            optimizer.step()
+        results["losses"] = torch.stack(losses)
+        results["trained"] = flat(self.sampled(tensor) for _, tensor in named_tensors(network))
+        return results
+
+    def sampled(self, tensor: Tensor) -> Tensor:
+        return tensor.flatten()[:: max(1, tensor.numel() // self.sample)]
+
+
+def flat(tensors: Iterator[Tensor]) -> Tensor:
+    return torch.cat([tensor.detach().flatten() for tensor in tensors])
+
+
+def split(vector: Tensor, like: list[Tensor]) -> list[Tensor]:
+    return list(vector.split([tensor.numel() for tensor in like]))
+
+
+def own_errors(case: Case, single: dict[str, Tensor], double: dict[str, Tensor]) -> dict[str, float]:
+    """Largest relative errors of PyTorch's float32, by the measure of tests/golden.rs: for each
+    tensor of a network on its own."""
+    network = case.build()
+    named = list(named_tensors(network))
+    tensors_of = {
+        "gradients": list(network.parameters()),
+        "statistics": [tensor for name, tensor in named if ".running_" in name],
+        "trained": [case.sampled(tensor) for _, tensor in named],
+    }
+    errors = {}
+    for key, expected in double.items():
+        like = tensors_of.get(key, [expected])
+        largest = expected.abs().max()
+        worst = 0.0
+        for a, b in zip(split(single[key].flatten(), like), split(expected.flatten(), like)):
+            scale = b.abs().max()
+            # Zero but for rounding, such as the gradient of a bias in front of a batch norm.
+            scale = largest if scale < 1e-8 * largest else scale
+            worst = max(worst, float((a.double() - b).abs().max() / scale))
+        errors[key] = worst
+    return errors
+
+
+def spec(block, blocks, width=64, stem="imagenet", shortcut="projection", classes=5, size=64):
+    return {
+        "block": "bottleneck" if block is Bottleneck else "basic",
+        "blocks": blocks,
+        "width": width,
+        "stem": stem,
+        "shortcut": shortcut,
+        "channels": 3,
+        "classes": classes,
+        "size": size,
+    }
+
+
+DEPTHS = {
+    18: (BasicBlock, [2, 2, 2, 2]),
+    34: (BasicBlock, [3, 4, 6, 3]),
+    50: (Bottleneck, [3, 4, 6, 3]),
+    101: (Bottleneck, [3, 4, 23, 3]),
+    152: (Bottleneck, [3, 8, 36, 3]),
+}
+
+
+def small_cases() -> dict[str, Case]:
+    cases = {}
+    for depth, (block, blocks) in DEPTHS.items():
+        build = partial(Narrow, block, blocks, 2, 3, 5)
+        cases[f"resnet{depth}"] = Case(build, spec(block, blocks, width=2, size=40))
+    chapter = spec(BasicBlock, [2, 2, 2, 2], width=2, size=40, shortcut="plain-conv")
+    plain_sgd = Sgd(momentum=0.0, weight_decay=0.0)
+    cases["chapter18"] = Case(partial(Plain, chapter), chapter, plain_sgd)
+    cifar = partial(spec, BasicBlock, [3, 3, 3], width=2, stem="cifar", size=16)
+    projection, zero_pad = cifar(shortcut="projection"), cifar(shortcut="zero-pad")
+    cases["cifar20-projection"] = Case(
+        partial(Plain, projection),
+        projection,
+        Sgd(nesterov=True, decay_all=False),
+        label_smoothing=0.1,
+    )
+    # A large decay, so that sparing the wrong tensors would show.
+    cases["cifar20-zero-pad"] = Case(
+        partial(Plain, zero_pad), zero_pad, Sgd(weight_decay=0.1, decay_all=False)
+    )
+    return cases
+
+
+def full_cases() -> dict[str, Case]:
+    return {
+        f"resnet{depth}": Case(
+            partial(torchvision.models.get_model, f"resnet{depth}"),
+            spec(block, blocks, classes=1000),
+            sample=2**40,
+        )
+        for depth, (block, blocks) in DEPTHS.items()
+    }
+
+
+def steady_seed(case: Case) -> int:
+    def off(seed: int, double: dict[str, Tensor], dtype: torch.dtype, noise: float, onednn: bool):
+        torch.backends.mkldnn.enabled = onednn
+        errors = own_errors(case, case.results(seed, dtype, noise), double)
+        torch.backends.mkldnn.enabled = True
+        return max(errors.values()) > STEADY
+
+    variants = [
+        (torch.float32, 0.0, True),
+        (torch.float32, 0.0, False),
+        (torch.float64, 3e-7, True),
+        (torch.float64, -3e-7, True),
+        (torch.float64, 1e-6, True),
+    ]
+    for seed in itertools.count():
+        double = case.results(seed, torch.float64)
+        if not any(off(seed, double, *variant) for variant in variants):
+            return seed
+
+
+def write_network(path: Path, case: Case, seed: int, *, steady: bool) -> None:
+    double = case.results(seed, torch.float64)
+    errors = own_errors(case, case.results(seed, torch.float32), double)
+    metadata = case.metadata(seed)
+    metadata["tensors"] = [[name, list(t.shape)] for name, t in named_tensors(case.build())]
+    metadata["float32_errors"] = errors
+    metadata["steady"] = steady
+    write(path, double, metadata)
+    print(f"{path.stem}: seed {seed};", ", ".join(f"{k} {v:.1e}" for k, v in errors.items()), flush=True)
+
+
+def write(path: Path, tensors: dict[str, Tensor], metadata: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    single = {name: tensor.float().contiguous() for name, tensor in tensors.items()}
+    save_file(single, path, {"case": json.dumps(metadata)})
+
+
+# --- Preprocessing, and the training loop as a whole ----------------------------------------------
+
+MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
+
+
+def preprocess(pixels: Tensor, size: int) -> Tensor:
+    """Bytes to normalised floats [N, C, size, size], as torchvision's transforms do it: scale to
+    [0, 1], resize bilinearly with antialiasing, which changes nothing where the image grows, and
+    normalise."""
+    mean, std = (torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1, 1) for v in (MEAN, STD))
+    resized = F.interpolate(
+        pixels.double() / 255, (size, size), mode="bilinear", align_corners=False, antialias=True
+    )
+    return (resized - mean) / std
+
+
+def pixels(draw: Draw, shape: list[int]) -> Tensor:
+    return draw.integers("pixels", int(np.prod(shape)), 256).to(torch.uint8).reshape(shape)
+
+
+def write_preprocess(path: Path) -> None:
+    shape, sizes = [2, 3, 14, 11], [7, 12, 14, 17]
+    images = pixels(Draw(0), shape)
+    metadata = {"seed": 0, "shape": shape, "sizes": sizes, "mean": MEAN, "std": STD}
+    write(path, {str(size): preprocess(images, size) for size in sizes}, metadata)
+
+
+def write_training(path: Path) -> None:
+    """Five steps of the training loop: bytes resized and normalised, gradients of two micro-batches
+    added up and clipped together, smoothed labels, Nesterov momentum, decay of the weights alone."""
+    seed, rate, max_norm, smoothing = 0, 0.05, 0.5, 0.1
+    network_spec = spec(BasicBlock, [1, 1, 1], width=4, stem="cifar", size=16)
+    sgd = Sgd(nesterov=True, weight_decay=0.01, decay_all=False)
+    draw = Draw(seed)
+    shape = [STEPS * BATCH_SIZE, 3, 12, 12]
+    images = preprocess(pixels(draw, shape), network_spec["size"])
+    labels = draw.integers("labels", shape[0], network_spec["classes"])
+    network = Plain(network_spec)
+    draw.fill(network, network_spec)
+    network = network.double().train()
+    optimizer = sgd.optimizer(network, rate)
+    loss_sum = 0.0
+    norms = []
+    for step in range(STEPS):
+        optimizer.zero_grad()
+        for half in range(2):
+            start = step * BATCH_SIZE + half * BATCH_SIZE // 2
+            micro = slice(start, start + BATCH_SIZE // 2)
+            logits = network(images[micro])
+            loss = F.cross_entropy(logits, labels[micro], label_smoothing=smoothing) / 2
+            loss.backward()
+            loss_sum += float(loss.detach())
+        norms.append(float(nn.utils.clip_grad_norm_(network.parameters(), max_norm)))
+        optimizer.step()
+    assert min(norms) > max_norm, f"the clipping does nothing: norms {norms}"
+    metadata = {
+        "seed": seed,
+        "spec": network_spec,
+        "sgd": asdict(sgd),
+        "rate": rate,
+        "label_smoothing": smoothing,
+        "batch_size": BATCH_SIZE,
+        "accumulate": 2,
+        "clip_grad_norm": max_norm,
+        "shape": shape,
+        "mean": MEAN,
+        "std": STD,
+    }
+    trained = flat(tensor for _, tensor in named_tensors(network))
+    write(path, {"trained": trained, "loss": torch.tensor(loss_sum / STEPS)}, metadata)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--full", type=Path, metavar="DIR", help="full width, into this folder")
+    folder = parser.parse_args().full
+    if folder is not None:
+        for name, case in full_cases().items():
+            write_network(folder / f"{name}.safetensors", case, seed=0, steady=False)
+        return
+    for name, case in small_cases().items():
+        write_network(HERE / "networks" / f"{name}.safetensors", case, steady_seed(case), steady=True)
+    write_preprocess(HERE / "preprocess.safetensors")
+    write_training(HERE / "training.safetensors")
+
+
+if __name__ == "__main__":
+    main()
