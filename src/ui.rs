@@ -66,7 +66,7 @@ impl Ui {
 
     /// Progress over `length` steps of an epoch; the message holds the running figures.
     pub fn steps_progress(&self, label: &str, length: u64) -> Progress {
-        self.progress(label, Some(length), "{prefix} {bar:24} {pos}/{len}  {msg}", Unit::Steps)
+        self.progress(label, Some(length), "{prefix} {bar:16} {pos}/{len} {wide_msg}", Unit::Steps)
     }
 
     fn progress(&self, label: &str, length: Option<u64>, template: &str, unit: Unit) -> Progress {
