@@ -12,6 +12,9 @@
 //!
 //! [`commands`] holds one file a subcommand and puts the parts together.
 
+// Docs write shapes as [N, C, H, W] and placeholders of the help as <network>.
+#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
+
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
