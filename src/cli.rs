@@ -1,7 +1,7 @@
 //! What the user typed. Nothing here reads a file or checks one value against another.
 
-use crate::data::Split;
 use crate::data::augment::Augment;
+use crate::data::{Source, Split};
 use crate::model::spec::{Block, Init, Shortcut, Stem};
 use crate::train::schedule::Shape;
 use clap::{Args, Parser, Subcommand};
@@ -252,8 +252,12 @@ pub struct TrainArgs {
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "run_dir"])]
     pub resume: Option<PathBuf>,
 
-    /// Folder for the run [default: runs/<network>-<date-time>]
-    #[arg(long, value_name = "DIR")]
+    /// Folder for the run.
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Folder for the run [default: runs/<network>-<date-time>]"
+    )]
     pub run_dir: Option<PathBuf>,
 
     /// What the run does.
@@ -320,6 +324,13 @@ pub struct DataArgs {
     /// Never connect: use only what is on this machine
     #[arg(long)]
     pub offline: bool,
+}
+
+impl DataArgs {
+    /// The same for the `data` module.
+    pub fn source(&self) -> Source {
+        Source { data_dir: self.data_dir.clone(), offline: self.offline }
+    }
 }
 
 /// `resnet data …`

@@ -6,8 +6,8 @@ use crate::data::catalog::{self, Dataset};
 use crate::error::usage;
 use crate::model::spec::{Choices, Init, Spec};
 use crate::train::Recipe;
+use crate::train::recipe::SgdOptions;
 use crate::train::schedule::Shape;
-use crate::train::sgd::SgdOptions;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
@@ -279,7 +279,11 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
     })
 }
 
-fn at_least_one(flag: &str, value: u64) -> Result<u64> {
+/// Refuses a 0 for a flag that counts something.
+///
+/// # Errors
+/// A usage error that names the flag.
+pub fn at_least_one(flag: &str, value: u64) -> Result<u64> {
     if value == 0 {
         return Err(usage(format!("{flag} 0: expected at least 1")));
     }

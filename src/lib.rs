@@ -1,8 +1,9 @@
 //! Build and train residual networks on libtorch.
 //!
 //! Data flows one way; a module imports only from those before it, and from [`ui`], [`error`],
-//! [`random`], [`device`] and [`native`] (and [`cli`] and [`config`] the plain values that name the
-//! choices of later modules: `model::spec`, `train::recipe`, `train::schedule`):
+//! [`files`], [`random`], [`device`] and [`native`]; [`cli`] and [`config`] also the plain values that
+//! name the choices of later modules (`data::catalog`, `data::augment`, `data::Split`, `model::spec`,
+//! `train::recipe`, `train::schedule`):
 //!
 //! ```text
 //! argv ─ cli ─► config ─► data ──► model ──► train ──► checkpoint
@@ -12,9 +13,6 @@
 //!
 //! [`commands`] holds one file a subcommand and puts the parts together.
 
-// Docs write shapes as [N, C, H, W] and placeholders of the help as <network>.
-#![allow(rustdoc::broken_intra_doc_links, rustdoc::invalid_html_tags)]
-
 pub mod checkpoint;
 pub mod cli;
 pub mod commands;
@@ -22,6 +20,7 @@ pub mod config;
 pub mod data;
 pub mod device;
 pub mod error;
+pub mod files;
 pub mod model;
 pub mod native;
 pub mod random;

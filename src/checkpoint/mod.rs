@@ -13,7 +13,7 @@ mod tensors;
 mod write;
 
 pub use read::{Checkpoint, latest, read_optimizer, resolve};
-pub use write::{Store, write_atomically};
+pub use write::Store;
 
 use crate::model::Spec;
 use anyhow::{Context, Result, anyhow, bail};

@@ -2,12 +2,12 @@
 
 use super::retention::superseded;
 use super::{MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, tensors};
+use crate::files::{TEMPORARY, sync_folder, write_synced};
 use crate::model::Network;
 use crate::train::sgd::Sgd;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::Write;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The `checkpoints` folder of a run.
@@ -49,13 +49,13 @@ impl Store {
         sgd: &Sgd,
         card: &ModelCard,
         state: &State,
-    ) -> Result<PathBuf> {
+    ) -> Result<()> {
         let path = self.folder.join(state.step.to_string());
         let temporary = self.folder.join(format!("{TEMPORARY}{}", state.step));
         self.write(&temporary, network, sgd, card, state)
             .with_context(|| format!("cannot write the checkpoint {}", path.display()))?;
         replace_directory(&temporary, &path)?;
-        sync_directory(&self.folder)?;
+        sync_folder(&self.folder)?;
         self.link("last", state.step)?;
         let best = state.best.map_or(state.step, |best| best.step);
         self.link("best", best)?;
@@ -63,7 +63,7 @@ impl Store {
             let old = self.folder.join(step.to_string());
             fs::remove_dir_all(&old).with_context(|| format!("{}", old.display()))?;
         }
-        Ok(path)
+        Ok(())
     }
 
     fn write(
@@ -84,7 +84,7 @@ impl Store {
         write_synced(&folder.join(MODEL_FILE), &model)?;
         write_synced(&folder.join(OPTIMIZER_FILE), &optimizer)?;
         write_synced(&folder.join(STATE_FILE), state.as_bytes())?;
-        sync_directory(folder)
+        sync_folder(folder)
     }
 
     /// Points a name at a step's checkpoint; at every moment it points at a whole one.
@@ -108,33 +108,6 @@ impl Store {
             .collect::<std::io::Result<_>>()
             .with_context(|| format!("{}", self.folder.display()))
     }
-}
-
-/// Marks what is being written.
-const TEMPORARY: &str = ".writing-";
-
-/// Writes a file beside `path` and renames it there, so that `path` is always whole.
-///
-/// # Errors
-/// A folder that is read-only, gone or full.
-pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!("{TEMPORARY}{name}"));
-    write_synced(&temporary, bytes)
-        .and_then(|()| Ok(fs::rename(&temporary, path)?))
-        .with_context(|| format!("cannot write {}", path.display()))
-}
-
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(bytes)?;
-    Ok(file.sync_all()?)
-}
-
-fn sync_directory(path: &Path) -> Result<()> {
-    File::open(path)
-        .and_then(|folder| folder.sync_all())
-        .with_context(|| path.display().to_string())
 }
 
 /// Renames a directory over another. Where a run was resumed from before a step, the step's old

@@ -1,8 +1,8 @@
 //! `resnet data`: the data sets on this machine.
 
-use crate::cli::{DataArgs, DataCommand, NamedDataset};
-use crate::data::catalog::{self, Dataset};
-use crate::data::locate::{self, Found};
+use crate::cli::{DataCommand, NamedDataset};
+use crate::data::catalog::{self, Dataset, Part};
+use crate::data::locate::{self, Found, Located};
 use crate::data::{self, Source, Split, verify};
 use crate::error::one_line;
 use crate::ui::{Ui, table};
@@ -15,17 +15,13 @@ use std::path::Path;
 pub fn run(command: &DataCommand, ui: &Ui) -> Result<()> {
     match command {
         DataCommand::List(args) => {
-            list(&source(args), ui);
+            list(&args.source(), ui);
             Ok(())
         }
-        DataCommand::Fetch(named) => fetch(dataset(named)?, &source(&named.data), ui),
-        DataCommand::Verify(named) => verify(dataset(named)?, &source(&named.data), ui),
-        DataCommand::Path(named) => path(dataset(named)?, &source(&named.data), ui),
+        DataCommand::Fetch(named) => fetch(dataset(named)?, &named.data.source(), ui),
+        DataCommand::Verify(named) => verify(dataset(named)?, &named.data.source(), ui),
+        DataCommand::Path(named) => path(dataset(named)?, &named.data.source(), ui),
     }
-}
-
-fn source(args: &DataArgs) -> Source {
-    Source { data_dir: args.data_dir.clone(), offline: args.offline }
 }
 
 fn dataset(named: &NamedDataset) -> Result<&'static Dataset> {
@@ -81,9 +77,7 @@ fn fetch(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
 
 fn verify(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
     let parts = dataset.parts(&Split::BOTH);
-    let Some(located) = locate::find(dataset, &parts, source) else {
-        return Err(locate::missing(dataset, &parts, source));
-    };
+    let located = located(dataset, &parts, source)?;
     let mut bad = 0;
     for (part, found) in parts.iter().zip(&located.files) {
         let result = verify::read(dataset, part, found).map(|contents| contents.checked);
@@ -100,6 +94,10 @@ fn verify(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
         );
     }
     Ok(())
+}
+
+fn located(dataset: &Dataset, parts: &[Part], source: &Source) -> Result<Located> {
+    locate::find(dataset, parts, source).ok_or_else(|| locate::missing(dataset, parts, source))
 }
 
 fn report(dataset: &Dataset, file: &str, found: &Found, result: Result<verify::Checked>, ui: &Ui) {
@@ -129,10 +127,7 @@ fn report(dataset: &Dataset, file: &str, found: &Found, result: Result<verify::C
 }
 
 fn path(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
-    let parts = dataset.parts(&Split::BOTH);
-    let Some(located) = locate::find(dataset, &parts, source) else {
-        return Err(locate::missing(dataset, &parts, source));
-    };
+    let located = located(dataset, &dataset.parts(&Split::BOTH), source)?;
     if ui.is_json() {
         ui.json(&json!({"name": dataset.name, "path": located.folder}));
     } else {

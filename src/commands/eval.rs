@@ -2,10 +2,10 @@
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::cli::EvalArgs;
+use crate::config::at_least_one;
 use crate::data::batches::{DeviceImages, Preprocess};
-use crate::data::{self, Source, catalog};
+use crate::data::{self, catalog};
 use crate::device;
-use crate::error::usage;
 use crate::report::classification::{ClassFigures, by_class};
 use crate::train::evaluate::{Evaluation, TOP_K, evaluate};
 use crate::ui::{Ui, grouped, table};
@@ -17,11 +17,10 @@ const MAX_MATRIX: usize = 20;
 
 /// Runs `resnet eval`.
 pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
-    if args.batch_size == Some(0) {
-        return Err(usage("--batch-size 0: expected at least 1"));
-    }
-    if args.threads == Some(0) {
-        return Err(usage("--threads 0: expected at least 1"));
+    for (flag, value) in [("--batch-size", args.batch_size), ("--threads", args.threads)] {
+        if let Some(value) = value {
+            at_least_one(flag, value as u64)?;
+        }
     }
     let device = device::choose(&args.device)?;
     device::set_threads(args.threads);
@@ -30,7 +29,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let dataset = catalog::find(&card.dataset)
         .map_err(|error| anyhow::anyhow!("{}: {error}", checkpoint.path.display()))?;
     let network = checkpoint.network(device)?;
-    let source = Source { data_dir: args.data.data_dir.clone(), offline: args.data.offline };
+    let source = args.data.source();
     let images = DeviceImages::new(&data::load(dataset, args.split, &source, ui)?, device);
     let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, device);
     let batch_size = args.batch_size.unwrap_or(card.batch_size);

@@ -2,15 +2,16 @@
 
 mod keeper;
 
-use crate::checkpoint::{self, Checkpoint, ModelCard, State, Store, write_atomically};
+use crate::checkpoint::{self, Checkpoint, ModelCard, State, Store};
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::batches::{DeviceImages, Preprocess};
 use crate::data::{self, Source, Split};
 use crate::device;
 use crate::error::usage;
+use crate::files::write_atomically;
 use crate::model::Network;
-use crate::model::parameters::{Creation, Role};
+use crate::model::parameters::Creation;
 use crate::report::metrics::MetricsFile;
 use crate::train::run::{EndRecord, Held};
 use crate::train::{self, Trainer};
@@ -37,7 +38,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let Plan { config, run_dir, resumed } = &plan;
     let device = device::choose(&config.device)?;
     device::set_threads(config.threads);
-    let source = Source { data_dir: args.data.data_dir.clone(), offline: args.data.offline };
+    let source = args.data.source();
     let (train_images, validation, test_images) = load_images(config, &source, device, ui)?;
 
     let network = match resumed {
@@ -171,17 +172,11 @@ fn introduce(
 ) {
     let Plan { config, run_dir, resumed } = plan;
     let recipe = &config.recipe;
-    let learned: usize = network
-        .parameters()
-        .iter()
-        .filter(|parameter| parameter.role != Role::Buffer)
-        .map(|parameter| parameter.tensor.numel())
-        .sum();
     let size = config.spec.size;
     ui.say(format!(
         "{}, {} parameters, on {}",
         config.spec,
-        grouped(learned),
+        grouped(network.parameter_count()),
         device::describe(device)
     ));
     let held_out = match config.validation {

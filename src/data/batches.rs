@@ -46,7 +46,7 @@ impl DeviceImages {
         (sorted(rest), sorted(taken))
     }
 
-    /// The images at `indices`, 64-bit integers [n] on the device.
+    /// The images at `indices`, 64-bit integers `[n]` on the device.
     pub fn select(&self, indices: &Tensor) -> Self {
         Self {
             pixels: self.pixels.index_select(0, indices),
@@ -68,13 +68,13 @@ impl DeviceImages {
         Self { pixels: augment(&self.pixels, kind, seed, draw), labels: self.labels }
     }
 
-    /// Classes, 64-bit integers [N].
+    /// Classes, 64-bit integers `[N]`.
     pub fn labels(&self) -> &Tensor {
         &self.labels
     }
 }
 
-/// The order in which an epoch takes the training images: 64-bit integers [count].
+/// The order in which an epoch takes the training images: 64-bit integers `[count]`.
 pub fn epoch_order(seed: u64, epoch: u64, count: usize, device: Device) -> Tensor {
     Tensor::from_slice(&random::permutation(seed, Purpose::Order, epoch, count)).to_device(device)
 }

@@ -5,6 +5,7 @@ mod transfer;
 use super::catalog::{Dataset, Part};
 use super::{locate, verify};
 use crate::error::usage;
+use crate::files;
 use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow};
 use indicatif::DecimalBytes;
@@ -98,7 +99,8 @@ impl<'a> Downloader<'a> {
                 }
             })?;
             fs::rename(&partial, &path).map_err(|error| write_error(&path, &error))?;
-            sync_folder(folder);
+            // Not all systems can open a folder; the file is whole there too.
+            let _ = files::sync_folder(folder);
         }
         Ok(())
     }
@@ -232,13 +234,6 @@ impl Lock {
 
 fn length(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
-}
-
-/// Makes the renaming itself last. Not all systems can open a folder; the file is whole there too.
-fn sync_folder(folder: &Path) {
-    if let Ok(folder) = File::open(folder) {
-        let _ = folder.sync_all();
-    }
 }
 
 fn write_error(path: &Path, error: &std::io::Error) -> anyhow::Error {

@@ -2,7 +2,7 @@
 
 use super::block::residual;
 use super::layers::{BatchNorm2d, Conv2d, Flatten, GlobalAvgPool, Linear, MaxPool, Relu};
-use super::parameters::{Creation, Layout, Parameter, Parameters, Scope};
+use super::parameters::{Creation, Layout, Parameter, Parameters, Scope, learned};
 use super::spec::{Spec, Stem, value_name};
 use tch::nn::{self, ModuleT, SequentialT};
 use tch::{Device, Tensor};
@@ -46,6 +46,11 @@ impl Network {
     /// Every named tensor, in torchvision's order.
     pub fn parameters(&self) -> &[Parameter] {
         &self.parameters
+    }
+
+    /// Numbers that are learned.
+    pub fn parameter_count(&self) -> usize {
+        learned(&self.parameters)
     }
 
     /// Logits of a batch: floats [N, channels, size, size] → [N, classes]. With `train`, batch norm

@@ -136,8 +136,7 @@ impl Parameters {
 
     /// Numbers that are learned so far, over all layers.
     pub fn count(&self) -> usize {
-        let entries = self.entries.borrow();
-        entries.iter().filter(|p| p.role != Role::Buffer).map(|p| p.tensor.numel()).sum()
+        learned(&self.entries.borrow())
     }
 
     /// All tensors, once every layer has added its own.
@@ -160,6 +159,11 @@ impl Parameters {
         entries.push(Parameter { name, role, tensor: tensor.shallow_clone() });
         tensor
     }
+}
+
+/// Numbers that are learned in some tensors.
+pub fn learned(parameters: &[Parameter]) -> usize {
+    parameters.iter().filter(|p| p.role != Role::Buffer).map(|p| p.tensor.numel()).sum()
 }
 
 /// A prefix of names, such as `layer1.0`; mirrors tch's `nn::Path`.

@@ -177,11 +177,11 @@ impl Spec {
                 (variant.block, variant.blocks.to_vec())
             }
         };
-        let cifar_layout = blocks.len() == 3;
+        let (width, stem) = layout_defaults(&blocks);
         let spec = Spec {
             block,
-            width: choices.width.unwrap_or(if cifar_layout { 16 } else { 64 }),
-            stem: choices.stem.unwrap_or(if cifar_layout { Stem::Cifar } else { Stem::Imagenet }),
+            width: choices.width.unwrap_or(width),
+            stem: choices.stem.unwrap_or(stem),
             shortcut: choices.shortcut.unwrap_or(Shortcut::Projection),
             channels: choices.channels,
             classes: choices.classes,
@@ -262,11 +262,11 @@ impl fmt::Display for Spec {
         if !known {
             notes.push(format!("{} blocks {}", value_name(self.block), join(&self.blocks, ",")));
         }
-        let cifar_layout = self.blocks.len() == 3;
-        if self.width != if cifar_layout { 16 } else { 64 } {
+        let (width, stem) = layout_defaults(&self.blocks);
+        if self.width != width {
             notes.push(format!("width {}", self.width));
         }
-        if self.stem != if cifar_layout { Stem::Cifar } else { Stem::Imagenet } {
+        if self.stem != stem {
             notes.push(format!("{} stem", value_name(self.stem)));
         }
         if self.shortcut != Shortcut::Projection {
@@ -279,6 +279,11 @@ impl fmt::Display for Spec {
 /// The name of an enum's value as the command line spells it.
 pub fn value_name(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
+}
+
+/// Width and stem of the papers' networks with so many stages: CIFAR's have three.
+fn layout_defaults(blocks: &[usize]) -> (usize, Stem) {
+    if blocks.len() == 3 { (16, Stem::Cifar) } else { (64, Stem::Imagenet) }
 }
 
 fn find_variant(depth: usize) -> Result<&'static Variant> {

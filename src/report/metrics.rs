@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: a JSON line an epoch, on disk as soon as the epoch is over.
 
-use crate::checkpoint::write_atomically;
+use crate::files::write_atomically;
 use crate::train::run::EpochRecord;
 use anyhow::{Context, Result};
 use serde::Serialize;

@@ -1,7 +1,6 @@
 //! How a network is trained, as data.
 
 use super::schedule::{Schedule, Shape};
-use super::sgd::SgdOptions;
 use crate::data::augment::Augment;
 
 /// Everything that decides what a training run computes, but for the network and the data.
@@ -37,6 +36,19 @@ pub struct Recipe {
     pub limit_batches: Option<usize>,
     /// Epochs from one evaluation to the next; the last epoch is always evaluated.
     pub eval_every: u64,
+}
+
+/// What stays the same of the optimizer over a run.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SgdOptions {
+    /// Part of the last update that is kept (Sutskever et al. 2013); 0 for plain SGD.
+    pub momentum: f64,
+    /// Whether the gradient is taken ahead along the momentum.
+    pub nesterov: bool,
+    /// Multiple of a weight that is added to its gradient.
+    pub weight_decay: f64,
+    /// Whether biases and batch norm's scales and shifts decay too.
+    pub decay_all: bool,
 }
 
 impl Recipe {

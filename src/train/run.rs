@@ -5,7 +5,6 @@ use super::trainer::{Progress, Trainer};
 use crate::data::batches::DeviceImages;
 use anyhow::Result;
 use serde::Serialize;
-use std::time::Instant;
 
 /// The figures of an epoch, as they stand in `metrics.jsonl` and on stdout with `--json`.
 #[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
@@ -93,9 +92,7 @@ pub fn run(
     for epoch in done + 1..=trainer.recipe().epochs {
         let steps = trainer.steps_per_epoch();
         observer.epoch_begins(epoch, steps);
-        let start = Instant::now();
         let trained = trainer.epoch(epoch, &mut |progress| observer.trained(progress))?;
-        let seconds = start.elapsed().as_secs_f64();
         let mut look = |images: Option<&DeviceImages>| -> Result<Option<Evaluation>> {
             match images {
                 Some(images) if trainer.recipe().evaluates(epoch) => {
@@ -126,7 +123,7 @@ pub fn run(
             validation_loss: validation.as_ref().map(|validation| validation.loss),
             validation_accuracy: validation.as_ref().map(Evaluation::accuracy),
             images_per_second: trained.images_per_second,
-            seconds,
+            seconds: trained.seconds,
         };
         observer.epoch_ends(trainer, &record)?;
     }

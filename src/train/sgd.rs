@@ -1,21 +1,9 @@
 //! Stochastic gradient descent over plain tensors. tch's optimizer cannot give its state back, so a
 //! run resumed with it would differ (docs/decisions/0006).
 
+use super::recipe::SgdOptions;
 use crate::model::parameters::{Parameter, Role};
 use tch::Tensor;
-
-/// What stays the same over a run.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct SgdOptions {
-    /// Part of the last update that is kept (Sutskever et al. 2013); 0 for plain SGD.
-    pub momentum: f64,
-    /// Whether the gradient is taken ahead along the momentum.
-    pub nesterov: bool,
-    /// Multiple of a weight that is added to its gradient.
-    pub weight_decay: f64,
-    /// Whether biases and batch norm's scales and shifts decay too.
-    pub decay_all: bool,
-}
 
 /// Parameters that share their options.
 #[derive(Debug)]

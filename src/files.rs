@@ -1,0 +1,41 @@
+//! Writing files so that a kill leaves them whole or not there.
+
+use anyhow::{Context, Result};
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::Path;
+
+/// Begins the name of what is being written: whoever owns the folder may remove what a kill left.
+pub const TEMPORARY: &str = ".writing-";
+
+/// Writes a file beside `path` and renames it there, so that `path` is always whole.
+///
+/// # Errors
+/// A folder that is read-only, gone or full.
+pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!("{TEMPORARY}{name}"));
+    write_synced(&temporary, bytes)
+        .and_then(|()| Ok(fs::rename(&temporary, path)?))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Writes a file and waits until it is on disk.
+///
+/// # Errors
+/// A folder that is read-only, gone or full.
+pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    Ok(file.sync_all()?)
+}
+
+/// Waits until what was made, renamed or removed in a folder is on disk.
+///
+/// # Errors
+/// A folder that cannot be opened, as on some systems none can.
+pub fn sync_folder(path: &Path) -> Result<()> {
+    File::open(path)
+        .and_then(|folder| folder.sync_all())
+        .with_context(|| path.display().to_string())
+}
