@@ -17,7 +17,7 @@ pub enum Augment {
     #[serde(rename = "flip")]
     #[value(name = "flip")]
     Flip,
-    /// Mirrored, and moved by up to [`CROP_PADDING`] pixels with black coming in at the border
+    /// Mirrored, and moved by up to 4 pixels with black coming in at the border
     /// (He et al. 2016, section 4.2).
     #[serde(rename = "flip,crop")]
     #[value(name = "flip,crop")]
