@@ -1,11 +1,12 @@
 //! The `resnet` program: parse, run, exit code.
 
 use clap::Parser;
-use resnet::{cli::Cli, commands, error, ui};
+use resnet::{cli::Cli, commands, error, native, ui};
 use std::panic;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    native::keep_freed_memory();
     let cli = Cli::parse();
     // tch panics where an operator of libtorch fails, such as for want of memory.
     panic::set_hook(Box::new(|info| ui::error(&error::panic_message(info))));

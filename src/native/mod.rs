@@ -2,8 +2,10 @@
 
 mod cuda;
 mod driver;
+mod memory;
 
 pub use cuda::{Cuda, Gpu, open_cuda};
+pub use memory::keep_freed_memory;
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;

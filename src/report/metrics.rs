@@ -24,12 +24,9 @@ impl MetricsFile {
         let path = run_dir.join("metrics.jsonl");
         let file = Self { path };
         if file.path.exists() {
-            let kept: String = file
-                .epochs()?
-                .into_iter()
-                .filter(|record| record.epoch <= epoch)
-                .map(|record| Ok(serde_json::to_string(&record)? + "\n"))
-                .collect::<Result<_>>()?;
+            let text = file.read()?;
+            let kept = epoch_lines(&text).filter(|(record, _)| record.epoch <= epoch);
+            let kept: String = kept.flat_map(|(_, line)| [line, "\n"]).collect();
             write_atomically(&file.path, kept.as_bytes())?;
         }
         Ok(file)
@@ -48,14 +45,16 @@ impl MetricsFile {
         append().with_context(|| format!("cannot write {}", self.path.display()))
     }
 
-    /// The epochs in the file; a line that a kill cut short is passed over, as are other events.
-    ///
-    /// # Errors
-    /// A file that cannot be read.
-    pub fn epochs(&self) -> Result<Vec<EpochRecord>> {
-        let text = fs::read_to_string(&self.path)
-            .with_context(|| format!("cannot read {}", self.path.display()))?;
-        let records = text.lines().filter_map(|line| serde_json::from_str(line).ok());
-        Ok(records.filter(|record: &EpochRecord| record.event == "epoch").collect())
+    fn read(&self) -> Result<String> {
+        fs::read_to_string(&self.path)
+            .with_context(|| format!("cannot read {}", self.path.display()))
     }
+}
+
+/// The epochs in a metrics file with their lines; a line that a kill cut short is passed over, as
+/// are other events.
+fn epoch_lines(text: &str) -> impl Iterator<Item = (EpochRecord, &str)> {
+    text.lines()
+        .filter_map(|line| Some((serde_json::from_str::<EpochRecord>(line).ok()?, line)))
+        .filter(|(record, _)| record.event == "epoch")
 }

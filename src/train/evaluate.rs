@@ -3,7 +3,7 @@
 use crate::data::batches::{DeviceImages, Preprocess, batch_ranges};
 use crate::model::Network;
 use anyhow::{Result, anyhow};
-use tch::{Kind, Reduction, Tensor};
+use tch::{Device, Kind, Reduction, Tensor};
 
 /// How well a network did.
 #[derive(Debug, Clone, PartialEq)]
@@ -53,7 +53,7 @@ pub fn evaluate(
 ) -> Result<Evaluation> {
     let classes = network.spec().classes as i64;
     let device = network.device();
-    let mut loss = Tensor::zeros([], (Kind::Double, device));
+    let mut losses = Vec::new();
     let mut top_k_correct = Tensor::zeros([], (Kind::Int64, device));
     let mut confusion = Tensor::zeros([classes * classes], (Kind::Int64, device));
     let mut done = 0;
@@ -64,9 +64,7 @@ pub fn evaluate(
         let batch = images.range(&range);
         let logits = network.forward(&preprocess.apply(&batch), false);
         let labels = batch.labels();
-        loss += logits
-            .cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0)
-            .to_kind(Kind::Double);
+        losses.push(logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0));
         let (_, likely) = logits.topk((TOP_K as i64).min(classes), 1, true, true);
         top_k_correct += likely.eq_tensor(&labels.unsqueeze(1)).sum(Kind::Int64);
         let cell = labels * classes + likely.select(1, 0);
@@ -80,9 +78,16 @@ pub fn evaluate(
         .chunks(classes as usize)
         .map(|row| row.iter().map(|&count| count as u64).collect())
         .collect();
+    // Summed on the host: not every device has 64-bit floats.
+    let loss = match losses.is_empty() {
+        true => 0.0,
+        false => {
+            Tensor::stack(&losses, 0).to_device(Device::Cpu).sum(Kind::Double).double_value(&[])
+        }
+    };
     Ok(Evaluation {
         images: done,
-        loss: loss.double_value(&[]) / done.max(1) as f64,
+        loss: loss / done.max(1) as f64,
         top_k_correct: top_k_correct.int64_value(&[]) as u64,
         confusion,
     })

@@ -65,6 +65,11 @@ impl Recipe {
         }
     }
 
+    /// Images that go through the network at once in training.
+    pub fn micro_batch_size(&self) -> usize {
+        self.batch_size.div_ceil(self.accumulate)
+    }
+
     /// Whether an epoch, counted from 1, ends with an evaluation.
     pub fn evaluates(&self, epoch: u64) -> bool {
         epoch.is_multiple_of(self.eval_every) || epoch == self.epochs

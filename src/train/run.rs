@@ -93,6 +93,7 @@ pub fn run(
         let steps = trainer.steps_per_epoch();
         observer.epoch_begins(epoch, steps);
         let trained = trainer.epoch(epoch, &mut |progress| observer.trained(progress))?;
+        trainer.check_finite(epoch)?;
         let mut look = |images: Option<&DeviceImages>| -> Result<Option<Evaluation>> {
             match images {
                 Some(images) if trainer.recipe().evaluates(epoch) => {

@@ -38,24 +38,25 @@ pub struct Progress {
     pub images_per_second: f64,
 }
 
-/// The loss of a step was no number, or infinite.
+/// A step led to a loss or to weights that are no numbers, or infinite.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "the loss became {loss} at step {step} (epoch {epoch}, learning rate {lr:.4}): the run has diverged; try a lower --lr, a longer --warmup-epochs or --clip-grad-norm 1"
+    "{what} at step {step} (epoch {epoch}, learning rate {lr}): the run has diverged; try a lower --lr, a longer --warmup-epochs or --clip-grad-norm 1"
 )]
 pub struct Diverged {
+    what: String,
+    /// Counted from 1 over the run.
     step: u64,
     epoch: u64,
-    loss: f64,
     lr: f64,
 }
 
-/// Loss and right answers of the steps that the host has not looked at yet.
+/// Losses and right answers of the steps that the host has not looked at yet.
 #[derive(Debug)]
 struct Pending {
-    losses: Vec<Tensor>,
+    /// Mean loss of each step's images, and how many they are.
+    losses: Vec<(Tensor, usize)>,
     correct: Tensor,
-    images: usize,
 }
 
 impl<'a> Trainer<'a> {
@@ -109,28 +110,27 @@ impl<'a> Trainer<'a> {
         let steps = self.steps_per_epoch();
         let first_step = (epoch - 1) * steps as u64;
         let mut pending = Pending::new(device);
-        let (mut loss_sum, mut correct, mut images) = (0.0, 0, 0);
+        let (mut loss_sum, mut correct, mut images) = (0.0, 0, 0usize);
         let mut progress = None;
         for (index, range) in ranges.iter().take(steps).enumerate() {
             let step = first_step + index as u64;
             let lr = self.schedule.rate(step);
             let indices = order.narrow(0, range.start as i64, range.len() as i64);
-            self.step(step, &self.images.select(&indices), lr, &mut pending)?;
+            self.step(step, self.images.select(&indices), lr, &mut pending)?;
             if (index + 1).is_multiple_of(steps_between_looks(device)) || index + 1 == steps {
                 let looked = pending.losses.len() as u64;
-                let losses = pending.take_losses()?;
-                for (step, &loss) in (step + 1 - looked..).zip(&losses) {
+                for (step, (loss, count)) in (step + 1 - looked..).zip(pending.take_losses()?) {
                     if !loss.is_finite() {
-                        return Err(Diverged { step, epoch, loss, lr }.into());
+                        return Err(self.diverged(format!("the loss became {loss}"), epoch, step));
                     }
-                    loss_sum += loss;
+                    loss_sum += loss * count as f64;
+                    images += count;
                 }
                 correct += pending.take_correct();
-                images += std::mem::take(&mut pending.images);
                 let seconds = start.elapsed().as_secs_f64();
                 let now = Progress {
                     steps: index + 1,
-                    loss: loss_sum / (index + 1) as f64,
+                    loss: loss_sum / images as f64,
                     accuracy: correct as f64 / images as f64,
                     lr,
                     seconds,
@@ -143,22 +143,42 @@ impl<'a> Trainer<'a> {
         progress.ok_or_else(|| anyhow!("there are no images to train on"))
     }
 
+    /// Makes sure that what a checkpoint would keep after an epoch is finite: the last step's update
+    /// shows in no training loss.
+    ///
+    /// # Errors
+    /// [`Diverged`].
+    pub fn check_finite(&self, epoch: u64) -> Result<()> {
+        let momentum = self.sgd.state().into_iter().map(|(_, tensor)| tensor);
+        let kept = self.network.parameters().iter().map(|p| p.tensor.shallow_clone());
+        let finite: Vec<Tensor> = kept.chain(momentum).map(|t| t.isfinite().all()).collect();
+        if Tensor::stack(&finite, 0).all().int64_value(&[]) == 1 {
+            return Ok(());
+        }
+        let last = epoch * self.steps_per_epoch() as u64 - 1;
+        Err(self.diverged("the weights became infinite or no numbers".to_owned(), epoch, last))
+    }
+
+    fn diverged(&self, what: String, epoch: u64, step: u64) -> anyhow::Error {
+        Diverged { what, step: step + 1, epoch, lr: self.schedule.rate(step) }.into()
+    }
+
     /// One optimizer step: the gradient of the mean loss over the batch, computed in as many
     /// micro-batches as the recipe says, and the update.
     fn step(
         &mut self,
         step: u64,
-        batch: &DeviceImages,
+        batch: DeviceImages,
         lr: f64,
         pending: &mut Pending,
     ) -> Result<()> {
-        let micro_size = batch.len().div_ceil(self.recipe.accumulate);
-        let micro_batches = batch_ranges(batch.len(), micro_size);
+        // Before the split, so that the draws don't depend on how a batch is split.
+        let batch = batch.augmented(self.recipe.augment, self.recipe.seed, step);
+        let micro_batches = batch_ranges(batch.len(), self.recipe.micro_batch_size());
         let mut gradients: Vec<Tensor> = Vec::new();
         let mut batch_loss = Tensor::zeros([], (Kind::Float, self.network.device()));
-        for (index, range) in micro_batches.iter().enumerate() {
-            let draw = step * self.recipe.accumulate as u64 + index as u64;
-            let micro = batch.range(range).augmented(self.recipe.augment, self.recipe.seed, draw);
+        for range in &micro_batches {
+            let micro = batch.range(range);
             let share = range.len() as f64 / batch.len() as f64;
             let logits = self.network.forward(&self.preprocess.apply(&micro), true);
             let smoothing = self.recipe.label_smoothing;
@@ -186,20 +206,22 @@ impl<'a> Trainer<'a> {
             tch::no_grad(|| clip_gradient_norm(&mut gradients, max_norm));
         }
         self.sgd.step(&gradients, lr);
-        pending.losses.push(batch_loss);
-        pending.images += batch.len();
+        pending.losses.push((batch_loss, batch.len()));
         Ok(())
     }
 }
 
 impl Pending {
     fn new(device: Device) -> Self {
-        Self { losses: Vec::new(), correct: Tensor::zeros([], (Kind::Int64, device)), images: 0 }
+        Self { losses: Vec::new(), correct: Tensor::zeros([], (Kind::Int64, device)) }
     }
 
-    fn take_losses(&mut self) -> Result<Vec<f64>> {
-        let losses = Tensor::stack(&std::mem::take(&mut self.losses), 0).to_kind(Kind::Double);
-        Ok(Vec::try_from(losses)?)
+    fn take_losses(&mut self) -> Result<Vec<(f64, usize)>> {
+        let (losses, counts): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.losses).into_iter().unzip();
+        // To the host first: not every device has 64-bit floats.
+        let losses = Tensor::stack(&losses, 0).to_device(Device::Cpu).to_kind(Kind::Double);
+        Ok(Vec::<f64>::try_from(losses)?.into_iter().zip(counts).collect())
     }
 
     fn take_correct(&mut self) -> i64 {

@@ -150,9 +150,9 @@ impl Observer for Keeper {
         if let Some(progress) = self.progress.take() {
             progress.clear();
         }
-        // The checkpoint first: a line in the metrics says that its epoch is safe.
-        self.keep_checkpoint(trainer, record)?;
+        // The line first: a resumed run drops the lines after its checkpoint, but could not add one.
         self.metrics.append(record)?;
+        self.keep_checkpoint(trainer, record)?;
         if self.ui.is_json() {
             self.ui.json(record);
         }
