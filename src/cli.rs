@@ -3,8 +3,8 @@
 use crate::data::augment::Augment;
 use crate::data::{Source, Split};
 use crate::model::spec::{Block, Init, Shortcut, Stem};
-use crate::train::schedule::Shape;
-use clap::{Args, Parser, Subcommand};
+use crate::train::schedule::ScheduleKind;
+use clap::{Arg, Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -30,7 +30,7 @@ pub struct Cli {
 pub enum Command {
     /// Train a network and keep its checkpoints
     Train(Box<TrainArgs>),
-    /// Measure a checkpoint: loss, accuracy, each class, and what is taken for what
+    /// Measure a checkpoint: loss, accuracy, each class's precision and recall, confusion matrix
     Eval(EvalArgs),
     /// Print the output shape, parameters and multiply-adds of every layer
     Shapes(ShapesArgs),
@@ -53,11 +53,11 @@ pub enum Command {
 pub struct NetworkOptions {
     /// 18, 34, 50, 101, 152, 200 for ImageNet's layout; 20, 32, 44, 56, 110, 1202 for CIFAR's
     /// [default: 18]
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = whole_number::<usize>)]
     pub depth: Option<usize>,
 
     /// Blocks in each stage, for a network of your own, such as 2,2,2,2
-    #[arg(long, value_delimiter = ',', value_name = "N,N,…")]
+    #[arg(long, value_delimiter = ',', value_name = "N,N,…", value_parser = whole_number::<usize>)]
     pub blocks: Option<Vec<usize>>,
 
     /// Kind of block, with --blocks [default: basic]
@@ -65,7 +65,7 @@ pub struct NetworkOptions {
     pub block: Option<Block>,
 
     /// Channels of the first stage; each later one doubles them [default: 64, with three stages 16]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<usize>)]
     pub width: Option<usize>,
 
     /// Layers before the first stage: 7×7/2 and 3×3/2 max pool, or 3×3/1 [default: imagenet, with
@@ -79,15 +79,15 @@ pub struct NetworkOptions {
     pub shortcut: Option<Shortcut>,
 
     /// Channels of an image [default: the data set's, or 1]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<usize>)]
     pub channels: Option<usize>,
 
     /// Classes to tell apart [default: the data set's, or 10]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<usize>)]
     pub classes: Option<usize>,
 
     /// Height and width of an image in pixels [default: 96]
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = whole_number::<usize>)]
     pub size: Option<usize>,
 }
 
@@ -101,7 +101,7 @@ pub struct DataOptions {
     pub dataset: Option<String>,
 
     /// Training images to hold out, which then choose the best checkpoint [default: 0]
-    #[arg(long, value_name = "IMAGES")]
+    #[arg(long, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub validation: Option<usize>,
 
     /// Random changes to training images [default: flip,crop; for digits and letters none]
@@ -120,7 +120,7 @@ pub struct DataOptions {
 #[command(next_help_heading = "Training")]
 pub struct TrainOptions {
     /// Passes over the training images [default: 10]
-    #[arg(long, short)]
+    #[arg(long, short, value_parser = whole_number::<u64>)]
     pub epochs: Option<u64>,
 
     /// Peak learning rate [default: 0.05]
@@ -128,19 +128,19 @@ pub struct TrainOptions {
     pub lr: Option<f64>,
 
     /// Images in an optimizer step [default: 256]
-    #[arg(long, short, value_name = "IMAGES")]
+    #[arg(long, short, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub batch_size: Option<usize>,
 
     /// Micro-batches that a step is computed in, to save memory [default: 1]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
     pub accumulate: Option<usize>,
 
     /// The learning rate's course over the run [default: cosine]
     #[arg(long)]
-    pub schedule: Option<Shape>,
+    pub schedule: Option<ScheduleKind>,
 
-    /// Epochs over which the learning rate first rises; may be a fraction [default: 0.5; with a
-    /// constant or one-cycle schedule 0]
+    /// Epochs over which the learning rate first rises; may be a fraction [default: 0.5, at most
+    /// a tenth of the run; with a constant or one-cycle schedule 0]
     #[arg(long, value_name = "EPOCHS")]
     pub warmup_epochs: Option<f64>,
 
@@ -168,8 +168,8 @@ pub struct TrainOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub decay_all: Option<bool>,
 
-    /// Part of each target that is spread over all classes [default: 0.1]
-    #[arg(long, value_name = "PART")]
+    /// Fraction of each target that is spread over all classes [default: 0.1]
+    #[arg(long, value_name = "FRACTION")]
     pub label_smoothing: Option<f64>,
 
     /// Largest norm of the gradient [default: no limit]
@@ -185,15 +185,15 @@ pub struct TrainOptions {
     pub zero_init_residual: Option<bool>,
 
     /// Seed of every random draw [default: 0]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<u64>)]
     pub seed: Option<u64>,
 
     /// Epochs from one evaluation to the next [default: 1]
-    #[arg(long, value_name = "EPOCHS")]
+    #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
     pub eval_every: Option<u64>,
 
     /// End each epoch and each evaluation after so many batches, for trials
-    #[arg(long, value_name = "BATCHES")]
+    #[arg(long, value_name = "BATCHES", value_parser = whole_number::<usize>)]
     pub limit_batches: Option<usize>,
 }
 
@@ -207,15 +207,15 @@ pub struct RunOptions {
     pub device: Option<String>,
 
     /// CPU threads [default: the physical cores]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<usize>)]
     pub threads: Option<usize>,
 
     /// Epochs from one checkpoint to the next; the last epoch always leaves one [default: 1]
-    #[arg(long, value_name = "EPOCHS")]
+    #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
     pub checkpoint_every: Option<u64>,
 
     /// Checkpoints to keep, besides the best [default: 3]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
     pub keep: Option<usize>,
 }
 
@@ -243,6 +243,7 @@ pub struct Options {
 
 /// `resnet train …`
 #[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
 pub struct TrainArgs {
     /// Settings from a TOML file; flags beat it
     #[arg(long, short, value_name = "FILE")]
@@ -271,6 +272,7 @@ pub struct TrainArgs {
 
 /// `resnet eval …`
 #[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
 pub struct EvalArgs {
     /// A run's folder (its best checkpoint), a checkpoint's folder or a model.safetensors
     #[arg(value_name = "RUN|CHECKPOINT")]
@@ -281,7 +283,7 @@ pub struct EvalArgs {
     pub split: Split,
 
     /// Images in a batch [default: as in training]
-    #[arg(long, short, value_name = "IMAGES")]
+    #[arg(long, short, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub batch_size: Option<usize>,
 
     /// auto, cpu, cuda, cuda:N or mps
@@ -289,7 +291,7 @@ pub struct EvalArgs {
     pub device: String,
 
     /// CPU threads [default: the physical cores]
-    #[arg(long)]
+    #[arg(long, value_parser = whole_number::<usize>)]
     pub threads: Option<usize>,
 
     /// Where the data set lies.
@@ -299,13 +301,14 @@ pub struct EvalArgs {
 
 /// `resnet shapes …`
 #[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
 pub struct ShapesArgs {
     /// The network.
     #[command(flatten)]
     pub network: NetworkOptions,
 
     /// Images in the batch
-    #[arg(long, short, value_name = "IMAGES", default_value_t = 1)]
+    #[arg(long, short, value_name = "IMAGES", default_value_t = 1, value_parser = whole_number::<usize>)]
     pub batch_size: usize,
 
     /// Print every block, below the layer that it belongs to
@@ -324,6 +327,21 @@ pub struct DataArgs {
     /// Never connect: use only what is on this machine
     #[arg(long)]
     pub offline: bool,
+}
+
+/// Lets `-1` behind a flag be its value rather than a flag of its own, so that the message is about
+/// the number.
+fn takes_negative_numbers(flag: Arg) -> Arg {
+    let takes_values = flag.get_action().takes_values();
+    flag.allow_negative_numbers(takes_values)
+}
+
+/// Parses a count; TOML, which a run's settings are saved in, has 63 bits for it.
+fn whole_number<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
+    let number = text.parse().ok().filter(|&number| number <= i64::MAX as u64);
+    number
+        .and_then(|number| N::try_from(number).ok())
+        .ok_or_else(|| format!("expected a whole number from 0 to {}", i64::MAX))
 }
 
 impl DataArgs {

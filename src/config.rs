@@ -3,11 +3,11 @@
 use crate::cli::{NetworkOptions, Options};
 use crate::data::augment::Augment;
 use crate::data::catalog::{self, Dataset};
-use crate::error::usage;
+use crate::error::{above_zero, at_least_one, in_range, usage};
 use crate::model::spec::{Choices, Init, Spec};
 use crate::train::Recipe;
 use crate::train::recipe::SgdOptions;
-use crate::train::schedule::Shape;
+use crate::train::schedule::ScheduleKind;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
@@ -45,6 +45,10 @@ pub struct Config {
 /// The size that images are resized to where the user does not choose, as in the chapter.
 const DEFAULT_SIZE: usize = 96;
 
+// Beyond any use; they keep steps in 64 bits and a slip of the finger from asking for a million threads.
+const MAX_EPOCHS: u64 = 1_000_000;
+const MAX_THREADS: usize = 1024;
+
 /// Keys that a resumed run may change: they decide where and how long it trains, not what the steps
 /// that are done have computed.
 const CHANGEABLE: [&str; 6] = [
@@ -71,7 +75,13 @@ impl Config {
         if names_a_network && let Some(Value::Table(network)) = base.get_mut("network") {
             network.retain(|key, _| !matches!(key, "depth" | "blocks" | "block"));
         }
-        Self::resolve(overlay(base, to_table(flags)?).try_into().map_err(invalid)?)
+        let flags = to_table(flags)?;
+        Self::resolve(overlay(base.clone(), flags.clone()).try_into().map_err(invalid)?).map_err(
+            |error| match file {
+                Some(file) => blame(error, file, &base, &flags),
+                None => error,
+            },
+        )
     }
 
     /// The configuration of a run that goes on: the one it was saved with, and flags that may change.
@@ -110,6 +120,12 @@ impl Config {
             )));
         }
         let recipe = resolve_recipe(&mut options, augment, dataset.train_images - validation)?;
+        if recipe.micro_batch_size() == 1 && spec.last_size() == 1 {
+            return Err(usage(format!(
+                "--batch-size {}: batch norm needs more than one value of a channel, and a micro-batch of one image has one in the last stage, which is 1×1 at --size {}; expected micro-batches of at least 2 images, or a larger --size",
+                recipe.batch_size, spec.size
+            )));
+        }
         let train = &mut options.train;
         let init = *train.init.get_or_insert(Init::He);
         let zero_init_residual = *train.zero_init_residual.get_or_insert(false);
@@ -117,12 +133,11 @@ impl Config {
         let device = run.device.get_or_insert_with(|| "auto".to_owned()).clone();
         let threads = run.threads;
         if let Some(threads) = threads {
-            at_least_one("--threads", threads as u64)?;
+            in_range("--threads", threads, 1..=MAX_THREADS)?;
         }
         let checkpoint_every =
             at_least_one("--checkpoint-every", *run.checkpoint_every.get_or_insert(1))?;
-        let keep = *run.keep.get_or_insert(3);
-        at_least_one("--keep", keep as u64)?;
+        let keep = at_least_one("--keep", *run.keep.get_or_insert(3))?;
         Ok(Self {
             spec,
             init,
@@ -202,7 +217,7 @@ pub fn resolve_network(options: &mut NetworkOptions, dataset: Option<&Dataset>) 
 
 fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Result<Recipe> {
     let train = &mut options.train;
-    let epochs = at_least_one("--epochs", *train.epochs.get_or_insert(10))?;
+    let epochs = in_range("--epochs", *train.epochs.get_or_insert(10), 1..=MAX_EPOCHS)?;
     let batch_size = *train.batch_size.get_or_insert(256);
     if !(1..=images).contains(&batch_size) {
         return Err(usage(format!(
@@ -215,52 +230,42 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
             "--accumulate {accumulate}: expected a number from 1 to the batch size {batch_size}"
         )));
     }
-    let shape = *train.schedule.get_or_insert(Shape::Cosine);
-    let default_warmup = match shape {
-        Shape::Constant | Shape::OneCycle => 0.0,
+    let schedule = *train.schedule.get_or_insert(ScheduleKind::Cosine);
+    let default_warmup = match schedule {
+        ScheduleKind::Constant | ScheduleKind::OneCycle => 0.0,
         // A run of one epoch still needs most of it at full rate.
-        Shape::Cosine | Shape::Step => 0.5f64.min(epochs as f64 / 10.0),
+        ScheduleKind::Cosine | ScheduleKind::Step => 0.5f64.min(epochs as f64 / 10.0),
     };
     let warmup_epochs = *train.warmup_epochs.get_or_insert(default_warmup);
-    in_range("--warmup-epochs", warmup_epochs, 0.0, epochs as f64)?;
+    in_range("--warmup-epochs", warmup_epochs, 0.0..=epochs as f64)?;
     let momentum = *train.momentum.get_or_insert(0.9);
-    in_range("--momentum", momentum, 0.0, 1.0)?;
+    in_range("--momentum", momentum, 0.0..=1.0)?;
     let nesterov = *train.nesterov.get_or_insert(momentum > 0.0);
     if nesterov && momentum == 0.0 {
         return Err(usage("--nesterov true: needs --momentum above 0"));
     }
-    let lr = *train.lr.get_or_insert(0.05);
-    if !(lr.is_finite() && lr > 0.0) {
-        return Err(usage(format!("--lr {lr}: expected a number above 0, such as 0.05")));
-    }
+    let lr = above_zero("--lr", *train.lr.get_or_insert(0.05))?;
     let weight_decay = *train.weight_decay.get_or_insert(5e-4);
-    in_range("--weight-decay", weight_decay, 0.0, 1.0)?;
+    in_range("--weight-decay", weight_decay, 0.0..=1.0)?;
     let label_smoothing = *train.label_smoothing.get_or_insert(0.1);
-    in_range("--label-smoothing", label_smoothing, 0.0, 1.0)?;
-    let step_every = *train.step_every.get_or_insert(epochs as f64 / 3.0);
-    if !(step_every.is_finite() && step_every > 0.0) {
-        return Err(usage(format!("--step-every {step_every}: expected a number above 0")));
-    }
+    in_range("--label-smoothing", label_smoothing, 0.0..=1.0)?;
+    let step_every =
+        above_zero("--step-every", *train.step_every.get_or_insert(epochs as f64 / 3.0))?;
     let step_factor = *train.step_factor.get_or_insert(0.1);
-    in_range("--step-factor", step_factor, 0.0, 1.0)?;
-    if let Some(norm) = train.clip_grad_norm
-        && !(norm.is_finite() && norm > 0.0)
-    {
-        return Err(usage(format!("--clip-grad-norm {norm}: expected a number above 0")));
+    in_range("--step-factor", step_factor, 0.0..=1.0)?;
+    if let Some(norm) = train.clip_grad_norm {
+        above_zero("--clip-grad-norm", norm)?;
     }
     if let Some(limit) = train.limit_batches {
-        at_least_one("--limit-batches", limit as u64)?;
+        at_least_one("--limit-batches", limit)?;
     }
     let seed = *train.seed.get_or_insert(0);
-    if i64::try_from(seed).is_err() {
-        return Err(usage(format!("--seed {seed}: expected a number from 0 to {}", i64::MAX)));
-    }
     Ok(Recipe {
         epochs,
         batch_size,
         accumulate,
         lr,
-        shape,
+        schedule_kind: schedule,
         warmup_epochs,
         step_every,
         step_factor,
@@ -277,25 +282,6 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
         limit_batches: train.limit_batches,
         eval_every: at_least_one("--eval-every", *train.eval_every.get_or_insert(1))?,
     })
-}
-
-/// Refuses a 0 for a flag that counts something.
-///
-/// # Errors
-/// A usage error that names the flag.
-pub fn at_least_one(flag: &str, value: u64) -> Result<u64> {
-    if value == 0 {
-        return Err(usage(format!("{flag} 0: expected at least 1")));
-    }
-    Ok(value)
-}
-
-fn in_range(flag: &str, value: f64, least: f64, most: f64) -> Result<()> {
-    if (least..=most).contains(&value) {
-        Ok(())
-    } else {
-        Err(usage(format!("{flag} {value}: expected a number from {least} to {most}")))
-    }
 }
 
 /// Reads a config file; its keys and types are checked here, where the line is known.
@@ -325,6 +311,22 @@ fn overlay(mut base: Table, top: Table) -> Table {
         }
     }
     base
+}
+
+/// Says of a faulty setting that it stands in the file, where it does and no flag beats it.
+fn blame(error: anyhow::Error, file: &Path, in_file: &Table, flags: &Table) -> anyhow::Error {
+    let has = |table: &Table, key: &str| {
+        table.values().filter_map(Value::as_table).any(|section| section.contains_key(key))
+    };
+    let message = error.to_string();
+    let setting = message.strip_prefix("--").and_then(|setting| {
+        let key = setting.split([' ', ':']).next()?;
+        (has(in_file, key) && !has(flags, key)).then_some(setting)
+    });
+    match setting {
+        Some(setting) => usage(format!("--config {}: {setting}", file.display())),
+        None => error,
+    }
 }
 
 fn invalid(error: toml::de::Error) -> anyhow::Error {

@@ -1,13 +1,15 @@
 //! Errors that decide the exit code; all others are plain [`anyhow::Error`]s and exit with 1.
 
-use std::fmt;
+use anyhow::Result;
+use std::fmt::{self, Display};
+use std::ops::RangeInclusive;
 use std::panic::PanicHookInfo;
 
 /// The command line or the configuration is wrong: nothing was begun, exit code 2.
 #[derive(Debug)]
 pub struct Usage(String);
 
-impl fmt::Display for Usage {
+impl Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -19,6 +21,44 @@ impl std::error::Error for Usage {}
 /// or key, the value found, what is expected and what to do.
 pub fn usage(message: impl Into<String>) -> anyhow::Error {
     Usage(message.into()).into()
+}
+
+/// Refuses a flag's value outside a range, and a value that is no number.
+///
+/// # Errors
+/// A usage error that names the flag.
+pub fn in_range<T: PartialOrd + Display>(
+    flag: &str,
+    value: T,
+    range: RangeInclusive<T>,
+) -> Result<T> {
+    if range.contains(&value) {
+        return Ok(value);
+    }
+    let (least, most) = range.into_inner();
+    Err(usage(format!("{flag} {value}: expected a number from {least} to {most}")))
+}
+
+/// Refuses a flag's value that is not above 0 or not finite.
+///
+/// # Errors
+/// A usage error that names the flag.
+pub fn above_zero(flag: &str, value: f64) -> Result<f64> {
+    if value.is_finite() && value > 0.0 {
+        return Ok(value);
+    }
+    Err(usage(format!("{flag} {value}: expected a number above 0")))
+}
+
+/// Refuses a 0 for a flag that counts something.
+///
+/// # Errors
+/// A usage error that names the flag.
+pub fn at_least_one<T: PartialEq + From<u8>>(flag: &str, value: T) -> Result<T> {
+    if value == T::from(0) {
+        return Err(usage(format!("{flag} 0: expected at least 1")));
+    }
+    Ok(value)
 }
 
 /// The process exit code for an error: 2 where the command or the configuration is wrong, else 1.

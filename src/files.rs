@@ -17,7 +17,12 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_file_name(format!("{TEMPORARY}{name}"));
     write_synced(&temporary, bytes)
         .and_then(|()| Ok(fs::rename(&temporary, path)?))
+        .and_then(|()| sync_folder(folder_of(path)))
         .with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
 /// Writes a file and waits until it is on disk.

@@ -11,7 +11,13 @@ fn main() -> ExitCode {
     // tch panics where an operator of libtorch fails, such as for want of memory.
     panic::set_hook(Box::new(|info| ui::error(&error::panic_message(info))));
     match panic::catch_unwind(|| commands::run(&cli)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Ok(())) => match ui::lost_output() {
+            None => ExitCode::SUCCESS,
+            Some(reason) => {
+                ui::error(&format!("cannot write to stdout: {reason}"));
+                ExitCode::FAILURE
+            }
+        },
         Ok(Err(failure)) => {
             ui::error(&error::one_line(&failure));
             ExitCode::from(error::exit_code(&failure))

@@ -3,8 +3,9 @@
 use console::style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
-use std::io::{IsTerminal, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::ops::Range;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Seconds between two plain progress lines where stderr is no terminal.
@@ -110,9 +111,10 @@ impl Progress {
         }
     }
 
-    /// Sets the running figures behind the bar.
-    pub fn message(&self, message: impl Into<String>) {
-        self.bar.set_message(message.into());
+    /// Sets how much is done, and the running figures behind the bar.
+    pub fn show(&mut self, position: u64, figures: impl Into<String>) {
+        self.bar.set_message(figures.into());
+        self.set(position);
     }
 
     /// Removes the bar: what it showed is said again, once, by the caller.
@@ -171,9 +173,22 @@ pub fn error(message: &str) {
     stderr(&format!("{} {message}", style("error:").for_stderr().red().bold()));
 }
 
-// A closed pipe (`resnet shapes | head`) is no failure of the command: write errors are dropped.
+/// Why stdout did not take a line, if so. A command goes on without it (a run is worth more
+/// than its report), and the program fails in the end.
+pub fn lost_output() -> Option<&'static str> {
+    LOST_OUTPUT.get().map(String::as_str)
+}
+
+static LOST_OUTPUT: OnceLock<String> = OnceLock::new();
+
 fn stdout(line: &str) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        // A closed pipe (`resnet shapes | head`) is no failure: its reader has had enough.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            LOST_OUTPUT.get_or_init(|| error.to_string());
+        }
+        _ => {}
+    }
 }
 
 fn stderr(line: &str) {

@@ -13,7 +13,7 @@ use resnet::model::parameters::{Creation, Parameter, Role};
 use resnet::model::spec::{Block, Spec};
 use resnet::random::name_index;
 use resnet::train::recipe::SgdOptions;
-use resnet::train::schedule::Shape;
+use resnet::train::schedule::ScheduleKind;
 use resnet::train::sgd::Sgd;
 use resnet::train::{Recipe, Trainer};
 use safetensors::SafeTensors;
@@ -406,7 +406,7 @@ fn the_training_loop_agrees_with_pytorch() {
         batch_size: case.batch_size,
         accumulate: case.accumulate,
         lr: case.rate,
-        shape: Shape::Constant,
+        schedule_kind: ScheduleKind::Constant,
         warmup_epochs: 0.0,
         step_every: 1.0,
         step_factor: 1.0,

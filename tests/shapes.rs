@@ -80,8 +80,25 @@ fn impossible_networks_are_usage_errors_that_name_flag_and_choices() {
 #[test]
 fn the_largest_network_that_can_be_asked_for_is_measured_without_memory() {
     let flags = "shapes --blocks 3,3,3,3 --block bottleneck --width 4096 --size 4096 --json";
-    let lines = resnet(&format!("{flags} --batch-size 1048576"), &[]).json_lines();
+    let lines = resnet(flags, &[]).json_lines();
     assert!(lines[0]["parameters"].as_u64().unwrap() > 10_000_000_000);
+    assert!(lines[0]["macs"].as_u64().unwrap() > 1 << 46);
+    resnet(&format!("{flags} --batch-size 1048576"), &[])
+        .fails_with(2, &["--batch-size 1048576", "multiply-adds", "smaller"]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn output_that_is_lost_is_a_failure_and_a_closed_pipe_is_none() {
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_resnet"));
+    let status = command.args(["--quiet", "shapes"]).stdout(full).status().unwrap();
+    assert_eq!(status.code(), Some(1));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_resnet"));
+    let status = command.arg("shapes").stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
 }
 
 #[test]

@@ -9,6 +9,8 @@ use common::{TINY, resnet};
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 use tempfile::tempdir;
 
 /// Trains with the tiny network and further flags; the JSON lines.
@@ -180,6 +182,12 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint() {
     resnet(&format!("{TINY} {flags}"), &[&other]).fails_with(1, &["at step", "--lr"]);
     assert!(!other.join("checkpoints/last").exists());
     assert_eq!(weights(&run), before);
+    // The last step's update shows in no training loss.
+    let last_step = folder.path().join("last step");
+    let flags = "--epochs 1 --lr 1e30 --warmup-epochs 0 --limit-batches 1 --run-dir";
+    resnet(&format!("{TINY} {flags}"), &[&last_step])
+        .fails_with(1, &["loss became", "at step 1 ", "before its first checkpoint"]);
+    assert!(!last_step.join("checkpoints/last").exists());
 }
 
 #[test]
@@ -189,6 +197,59 @@ fn a_run_never_writes_over_another() {
     resnet(&format!("{TINY} --run-dir"), &[folder.path()])
         .fails_with(2, &["--run-dir", "in use", "--resume"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    resnet(&format!("{TINY} --run-dir"), &[&folder.path().join("thesis.txt")])
+        .fails_with(2, &["--run-dir", "thesis.txt", "folder"]);
+}
+
+#[test]
+fn runs_that_begin_together_have_folders_of_their_own() {
+    let folder = tempdir().unwrap();
+    let start = || {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_resnet"));
+        command.args(TINY.split_whitespace()).args(["--epochs", "1", "--limit-batches", "1"]);
+        command.arg("--quiet").current_dir(folder.path()).stdout(Stdio::null()).spawn().unwrap()
+    };
+    let runs = [start(), start(), start()];
+    assert!(runs.into_iter().all(|mut run| run.wait().unwrap().success()));
+    let folders: Vec<_> = fs::read_dir(folder.path().join("runs")).unwrap().collect();
+    assert_eq!(folders.len(), 3);
+    for run in folders {
+        let metrics = fs::read_to_string(run.unwrap().path().join("metrics.jsonl")).unwrap();
+        assert_eq!(metrics.lines().count(), 2, "{metrics}");
+    }
+}
+
+#[test]
+fn one_process_at_a_time_trains_in_a_folder() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_resnet"));
+    command.args(TINY.split_whitespace()).args(["--epochs", "100000", "--limit-batches", "1"]);
+    let mut training = command.args(["--quiet", "--run-dir"]).arg(&run).spawn().unwrap();
+    while !run.join("checkpoints/last").exists() {
+        assert_eq!(training.try_wait().unwrap(), None, "the run goes on");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let resume = || resnet("train --offline --epochs 100001 --resume", &[&run]);
+    resume().fails_with(2, &[&format!("process {}", training.id()), "trains in this folder"]);
+    training.kill().unwrap();
+    training.wait().unwrap();
+    // A lock goes with its process. The run goes on, with other weights refused by name.
+    let other = folder.path().join("other");
+    train("--epochs 1 --limit-batches 1 --stem imagenet", &other);
+    let last = run.join("checkpoints/last").canonicalize().unwrap();
+    let model = Path::new("checkpoints/last/model.safetensors");
+    fs::copy(other.join(model), last.join("model.safetensors")).unwrap();
+    resume().fails_with(1, &["model.safetensors", "(basic blocks 1,1,1, width 8, imagenet stem)"]);
+}
+
+#[test]
+fn a_run_that_cannot_begin_leaves_no_folder() {
+    let folder = tempdir().unwrap();
+    let (run, data) = (folder.path().join("run"), folder.path().join("data"));
+    resnet(&format!("{TINY} --dataset kmnist --run-dir"), &[&run, Path::new("--data-dir"), &data])
+        .fails_with(1, &["--offline"]);
+    assert!(!run.exists());
 }
 
 #[test]
@@ -196,7 +257,13 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
     for (flags, parts) in [
         ("--lr 0", ["--lr 0", "above 0"]),
         ("--lr nan", ["--lr NaN", "above 0"]),
-        ("--epochs 0", ["--epochs 0", "at least 1"]),
+        ("--epochs 0", ["--epochs 0", "from 1"]),
+        ("--epochs 18446744073709551615", ["--epochs", "whole number from 0"]),
+        ("--epochs -3", ["'-3'", "whole number from 0"]),
+        ("--lr -0.1", ["--lr -0.1", "above 0"]),
+        ("--seed 9223372036854775808", ["--seed", "whole number from 0"]),
+        ("--batch-size 1 --size 32", ["--batch-size 1", "batch norm"]),
+        ("--batch-size 8 --accumulate 8 --size 32", ["micro-batch", "at least 2"]),
         ("--batch-size 0", ["--batch-size 0", "from 1"]),
         ("--batch-size 70000", ["--batch-size 70000", "60000 training images"]),
         ("--accumulate 300", ["--accumulate 300", "batch size 256"]),
@@ -207,7 +274,7 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
         ("--channels 3", ["--channels 3", "fashion-mnist"]),
         ("--device tpu", ["--device tpu", "cuda:N"]),
         ("--device cuda:x", ["--device cuda:x", "cuda:N"]),
-        ("--threads 0", ["--threads 0", "at least 1"]),
+        ("--threads 0", ["--threads 0", "from 1"]),
         ("--warmup-epochs 11", ["--warmup-epochs 11", "0 to 10"]),
         ("--schedule square", ["square", "cosine"]),
         ("--resume nowhere --run-dir x", ["--resume", "--run-dir"]),
@@ -215,7 +282,7 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
     ] {
         resnet(&format!("train --offline {flags}"), &[]).fails_with(2, &parts);
     }
-    resnet("train --resume nowhere", &[]).fails_with(1, &["nowhere", "no checkpoint"]);
+    resnet("train --resume nowhere", &[]).fails_with(2, &["--resume nowhere", "no checkpoint"]);
 }
 
 #[test]
@@ -227,10 +294,14 @@ fn a_config_files_mistakes_are_shown_with_their_line() {
         ("[train]\nlr = \"fast\"\n", ["fast", "line 2"]),
         ("[tarin]\nlr = 0.1\n", ["tarin", "train"]),
         ("[train\n", ["line 1", "mine.toml"]),
+        ("[network]\ndepth = 19\n", ["mine.toml: depth 19", "18, 34"]),
+        ("[train]\nlr = -1.0\n", ["mine.toml: lr -1", "above 0"]),
     ] {
         fs::write(&file, text).unwrap();
         resnet("train --offline --config", &[&file]).fails_with(2, &parts);
     }
+    // What a flag says is told as the flag's fault.
+    resnet("train --offline --lr 0 --config", &[&file]).fails_with(2, &["error: --lr 0"]);
     // A flag beats the file, the file the default.
     fs::write(&file, "[train]\nlr = 0.3\nseed = 4\n[network]\ndepth = 34\n").unwrap();
     let run = folder.path().join("run");
@@ -266,10 +337,10 @@ fn what_is_no_checkpoint_is_refused_by_name() {
     let eval = |path: &Path| resnet("eval --offline", &[path]);
     let good = weights(&run);
     let file = folder.path().join("model.safetensors");
-    eval(&folder.path().join("absent")).fails_with(1, &["absent", "not found"]);
+    eval(&folder.path().join("absent")).fails_with(2, &["absent", "not found"]);
     let empty = folder.path().join("empty");
     fs::create_dir(&empty).unwrap();
-    eval(&empty).fails_with(1, &["empty", "holds no checkpoint"]);
+    eval(&empty).fails_with(2, &["empty", "holds no checkpoint"]);
 
     fs::write(&file, b"PK\x03\x04 a zip of pickles").unwrap();
     eval(&file).fails_with(1, &["model.safetensors", "no whole safetensors file"]);

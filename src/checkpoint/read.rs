@@ -2,10 +2,11 @@
 
 use super::tensors::TensorFile;
 use super::{MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, check_format};
+use crate::error::usage;
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::train::sgd::Sgd;
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -24,13 +25,13 @@ pub struct Checkpoint {
 /// the best checkpoint of a run's folder.
 ///
 /// # Errors
-/// A path that is none of these.
+/// A usage error for a path that is none of these.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
-        bail!(
+        return Err(usage(format!(
             "{}: not found; expected a run's folder, a checkpoint's folder or a model.safetensors",
             path.display()
-        );
+        )));
     }
     if path.is_file() {
         return Ok(path.to_owned());
@@ -41,21 +42,25 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
         .map(|folder| folder.join(MODEL_FILE))
         .find(|file| file.is_file())
         .ok_or_else(|| {
-            anyhow!(
+            usage(format!(
                 "{}: holds no checkpoint; expected checkpoints/best/{MODEL_FILE} or {MODEL_FILE} in it",
                 path.display()
-            )
+            ))
         })
 }
 
 /// The folder of a run's last checkpoint.
 ///
 /// # Errors
-/// A folder that is no run's, or in which no checkpoint was written.
+/// A usage error for a folder that is no run's, or in which no checkpoint was written.
 pub fn latest(run_dir: &Path) -> Result<PathBuf> {
     let last = run_dir.join("checkpoints").join("last");
     last.canonicalize().map_err(|_| {
-        anyhow!("{}: no checkpoint to go on from; expected {}", run_dir.display(), last.display())
+        usage(format!(
+            "--resume {}: no checkpoint to go on from; expected {}",
+            run_dir.display(),
+            last.display()
+        ))
     })
 }
 

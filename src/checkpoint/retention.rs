@@ -1,10 +1,11 @@
 //! Which checkpoints stay: a pure function, so that its tests need no disk.
 
-/// The steps of the checkpoints to delete: all but the newest `keep` and the best one.
-pub fn superseded(steps: &[u64], keep: usize, best: Option<u64>) -> Vec<u64> {
+/// The steps of the checkpoints to delete: all but the newest `keep` and those that `last` and
+/// `best` name.
+pub fn superseded(steps: &[u64], keep: usize, named: [u64; 2]) -> Vec<u64> {
     let mut newest_first = steps.to_vec();
     newest_first.sort_unstable_by(|a, b| b.cmp(a));
-    newest_first.into_iter().skip(keep.max(1)).filter(|&step| Some(step) != best).collect()
+    newest_first.into_iter().skip(keep).filter(|step| !named.contains(step)).collect()
 }
 
 #[cfg(test)]
@@ -12,14 +13,11 @@ mod tests {
     use super::superseded;
 
     #[test]
-    fn the_newest_and_the_best_stay() {
-        assert_eq!(superseded(&[10, 30, 20, 40], 2, Some(10)), [20]);
-        assert_eq!(superseded(&[10, 20, 30], 3, None), [0u64; 0]);
-        assert_eq!(superseded(&[10, 20, 30], 1, Some(30)), [20, 10]);
-    }
-
-    #[test]
-    fn the_last_one_is_never_deleted() {
-        assert_eq!(superseded(&[10, 20], 0, None), [10]);
+    fn the_newest_and_those_with_a_name_stay() {
+        assert_eq!(superseded(&[10, 30, 20, 40], 2, [40, 10]), [20]);
+        assert_eq!(superseded(&[10, 20, 30], 3, [30, 30]), [0u64; 0]);
+        assert_eq!(superseded(&[10, 20, 30], 1, [30, 30]), [20, 10]);
+        // Later steps can lie there after a run was resumed from an older checkpoint.
+        assert_eq!(superseded(&[10, 20, 30], 1, [10, 20]), [0u64; 0]);
     }
 }

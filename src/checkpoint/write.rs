@@ -59,7 +59,9 @@ impl Store {
         self.link("last", state.step)?;
         let best = state.best.map_or(state.step, |best| best.step);
         self.link("best", best)?;
-        for step in superseded(&self.steps()?, self.keep, Some(best)) {
+        // Before anything is deleted, the new names must be on disk.
+        sync_folder(&self.folder)?;
+        for step in superseded(&self.steps()?, self.keep, [state.step, best]) {
             let old = self.folder.join(step.to_string());
             fs::remove_dir_all(&old).with_context(|| format!("{}", old.display()))?;
         }

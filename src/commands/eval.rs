@@ -2,10 +2,10 @@
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::cli::EvalArgs;
-use crate::config::at_least_one;
 use crate::data::batches::{DeviceImages, Preprocess};
 use crate::data::{self, catalog};
 use crate::device;
+use crate::error::at_least_one;
 use crate::report::classification::{ClassFigures, by_class};
 use crate::train::evaluate::{Evaluation, TOP_K, evaluate};
 use crate::ui::{Ui, grouped, table};
@@ -19,7 +19,7 @@ const MAX_MATRIX: usize = 20;
 pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     for (flag, value) in [("--batch-size", args.batch_size), ("--threads", args.threads)] {
         if let Some(value) = value {
-            at_least_one(flag, value as u64)?;
+            at_least_one(flag, value)?;
         }
     }
     let device = device::choose(&args.device)?;

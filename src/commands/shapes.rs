@@ -2,7 +2,7 @@
 
 use crate::cli::ShapesArgs;
 use crate::config::resolve_network;
-use crate::error::usage;
+use crate::error::{in_range, usage};
 use crate::model::shape::{LayerShape, TopLevelShape, measure};
 use crate::ui::{Ui, grouped, table};
 use anyhow::Result;
@@ -16,14 +16,15 @@ const MAX_BATCH: usize = 1 << 20;
 pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
     let spec = resolve_network(&mut args.network.clone(), None)?;
     let batch_size = args.batch_size;
-    if !(1..=MAX_BATCH).contains(&batch_size) {
-        return Err(usage(format!(
-            "--batch-size {batch_size}: expected a number from 1 to {MAX_BATCH}"
-        )));
-    }
+    in_range("--batch-size", batch_size, 1..=MAX_BATCH)?;
     let measured = measure(&spec, batch_size);
     let parameters: usize = measured.iter().map(|shape| shape.layer.parameters).sum();
-    let macs: u64 = measured.iter().map(|shape| shape.layer.macs).sum();
+    let macs = measured.iter().fold(0, |sum, shape| shape.layer.macs.saturating_add(sum));
+    if macs == u64::MAX {
+        return Err(usage(format!(
+            "--batch-size {batch_size}: so many images of this network need more multiply-adds than fit 64 bits; expected a smaller batch"
+        )));
+    }
     if ui.is_json() {
         let layers: Vec<Layer> = measured.iter().map(|shape| Layer::new(shape, args.all)).collect();
         ui.json(&json!({

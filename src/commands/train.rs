@@ -1,5 +1,6 @@
 //! `resnet train`: a run from its configuration to its last checkpoint.
 
+mod folder;
 mod keeper;
 
 use crate::checkpoint::{self, Checkpoint, ModelCard, State, Store};
@@ -13,12 +14,12 @@ use crate::files::write_atomically;
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::report::metrics::MetricsFile;
-use crate::train::run::{EndRecord, Held};
+use crate::train::run::{EndRecord, EvalSets};
 use crate::train::{self, Trainer};
 use crate::ui::{Ui, grouped};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use folder::{CONFIG_FILE, RunFolder};
 use keeper::Keeper;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use tch::Device;
@@ -26,7 +27,7 @@ use tch::Device;
 /// What is about to be trained, and from where.
 struct Plan {
     config: Config,
-    run_dir: PathBuf,
+    folder: RunFolder,
     /// The checkpoint to go on from, and where the run stood there.
     resumed: Option<(PathBuf, State)>,
 }
@@ -35,28 +36,27 @@ struct Plan {
 pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let plan = plan(args)?;
-    let Plan { config, run_dir, resumed } = &plan;
+    let Plan { config, folder, resumed } = &plan;
+    let run_dir = folder.path();
     let device = device::choose(&config.device)?;
     device::set_threads(config.threads);
     let source = args.data.source();
     let (train_images, validation, test_images) = load_images(config, &source, device, ui)?;
 
     let network = match resumed {
-        Some((folder, _)) => Checkpoint::open(&checkpoint::resolve(folder)?)?.network(device)?,
+        Some((from, _)) => resumed_network(from, config, device)?,
         None => Network::new(&config.spec, draw(config, device)),
     };
     let (mean, std) = config.normalisation();
     let preprocess = Preprocess::new(&mean, &std, config.spec.size, device);
     let mut trainer = Trainer::new(&network, &train_images, &preprocess, &config.recipe);
-    if let Some((folder, _)) = resumed {
-        checkpoint::read_optimizer(folder, trainer.sgd())?;
+    if let Some((from, _)) = resumed {
+        checkpoint::read_optimizer(from, trainer.sgd())?;
     }
 
     let done = resumed.as_ref().map_or(0, |(_, state)| state.epoch);
-    fs::create_dir_all(run_dir)
-        .with_context(|| format!("cannot make the run's folder {}", run_dir.display()))?;
     let table = config.to_table()?;
-    write_atomically(&run_dir.join("config.toml"), toml::to_string(&table)?.as_bytes())?;
+    write_atomically(&run_dir.join(CONFIG_FILE), toml::to_string(&table)?.as_bytes())?;
     let mut keeper = Keeper::new(
         Store::open(run_dir, config.keep)?,
         MetricsFile::open(run_dir, done)?,
@@ -67,9 +67,13 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
         *ui,
     );
     introduce(&plan, &network, [&train_images, &test_images], device, ui);
-    let held = Held { test: &test_images, validation: validation.as_ref() };
-    train::run::run(&mut trainer, &held, done, &mut keeper).with_context(|| {
-        format!("the run in {} stopped; its last checkpoint is whole", run_dir.display())
+    let sets = EvalSets { test: &test_images, validation: validation.as_ref() };
+    train::run::run(&mut trainer, &sets, done, &mut keeper).with_context(|| {
+        let kept = match checkpoint::latest(run_dir) {
+            Ok(last) => format!("its last checkpoint, {}, is whole", last.display()),
+            Err(_) => "before its first checkpoint".to_owned(),
+        };
+        format!("the run in {} stopped; {kept}", run_dir.display())
     })?;
 
     let end = EndRecord {
@@ -86,8 +90,11 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 /// Decides everything that can be decided before data is looked for.
 fn plan(args: &TrainArgs) -> Result<Plan> {
     if let Some(run_dir) = &args.resume {
-        let folder = checkpoint::latest(run_dir)?;
-        let state = State::read(&folder)?;
+        // What is no run's folder is refused before a lock is put into it.
+        checkpoint::latest(run_dir)?;
+        let folder = RunFolder::reopen(run_dir)?;
+        let from = checkpoint::latest(run_dir)?;
+        let state = State::read(&from)?;
         let config = Config::resume(&state.config, &args.options)?;
         if config.recipe.epochs <= state.epoch {
             return Err(usage(format!(
@@ -96,30 +103,31 @@ fn plan(args: &TrainArgs) -> Result<Plan> {
                 state.epoch
             )));
         }
-        return Ok(Plan { config, run_dir: run_dir.clone(), resumed: Some((folder, state)) });
+        return Ok(Plan { config, folder, resumed: Some((from, state)) });
     }
     let config = Config::load(args.config.as_deref(), &args.options)?;
-    let run_dir = args.run_dir.clone().unwrap_or_else(|| {
-        let time = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
-        PathBuf::from(format!("runs/resnet{}-{time}", config.spec.depth()))
-    });
-    refuse_used(&run_dir)?;
-    Ok(Plan { config, run_dir, resumed: None })
+    let folder = match &args.run_dir {
+        Some(path) => RunFolder::create(path)?,
+        None => RunFolder::create_dated(&format!("resnet{}", config.spec.depth()))?,
+    };
+    Ok(Plan { config, folder, resumed: None })
 }
 
-/// A run never writes over what is there.
-fn refuse_used(run_dir: &Path) -> Result<()> {
-    let used = match fs::read_dir(run_dir) {
-        Ok(mut entries) => entries.next().is_some(),
-        Err(_) => run_dir.exists(),
-    };
-    if used {
-        return Err(usage(format!(
-            "--run-dir {0}: is in use; expected a new or empty folder (or --resume {0} to go on with the run in it)",
-            run_dir.display()
-        )));
+/// The network of a run that goes on, which must be the one that its settings describe.
+fn resumed_network(from: &Path, config: &Config, device: Device) -> Result<Network> {
+    let checkpoint = Checkpoint::open(&checkpoint::resolve(from)?)?;
+    let (found, expected) = (&checkpoint.card, model_card(config));
+    if (&found.spec, &found.dataset) != (&expected.spec, &expected.dataset) {
+        bail!(
+            "{}: holds {} for {}, and the run's state.json describes {} for {}; the two files are not of one checkpoint",
+            checkpoint.path.display(),
+            found.spec,
+            found.dataset,
+            expected.spec,
+            expected.dataset
+        );
     }
-    Ok(())
+    checkpoint.network(device)
 }
 
 /// The images to train on, those held out, and the test images, all on the device.
@@ -170,7 +178,8 @@ fn introduce(
     device: Device,
     ui: &Ui,
 ) {
-    let Plan { config, run_dir, resumed } = plan;
+    let Plan { config, folder, resumed } = plan;
+    let run_dir = folder.path();
     let recipe = &config.recipe;
     let size = config.spec.size;
     ui.say(format!(
@@ -195,7 +204,7 @@ fn introduce(
         recipe.epochs,
         recipe.batch_size,
         recipe.lr,
-        crate::model::spec::value_name(recipe.shape),
+        crate::model::spec::value_name(recipe.schedule_kind),
         recipe.sgd.momentum,
         recipe.sgd.weight_decay,
         recipe.seed,

@@ -13,7 +13,7 @@ pub enum Augment {
     #[serde(rename = "none")]
     #[value(name = "none")]
     None,
-    /// Mirrored left to right, every second image.
+    /// Mirrored left to right, with probability ½.
     #[serde(rename = "flip")]
     #[value(name = "flip")]
     Flip,

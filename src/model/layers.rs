@@ -12,16 +12,18 @@ thread_local! {
 }
 
 /// Runs `forward` and counts the multiply-adds of the convolutions and linear layers in it, for the
-/// whole batch. Batch norm, pooling and additions are left out, as is usual.
+/// whole batch; `u64::MAX` stands for all that is more. Batch norm, pooling and additions are left
+/// out, as is usual.
 pub fn counting_multiply_adds<T>(forward: impl FnOnce() -> T) -> (T, u64) {
-    let before = MULTIPLY_ADDS.get();
+    MULTIPLY_ADDS.set(0);
     let result = forward();
-    (result, MULTIPLY_ADDS.get() - before)
+    (result, MULTIPLY_ADDS.get())
 }
 
 /// Each of `outputs` numbers is the sum of `terms` products.
 fn count_multiply_adds(outputs: usize, terms: i64) {
-    MULTIPLY_ADDS.set(MULTIPLY_ADDS.get() + outputs as u64 * terms as u64);
+    let added = (outputs as u64).saturating_mul(terms as u64);
+    MULTIPLY_ADDS.set(MULTIPLY_ADDS.get().saturating_add(added));
 }
 
 /// 2-d convolution, [N, I, H, W] → [N, O, H', W'].

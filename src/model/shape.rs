@@ -19,7 +19,7 @@ pub struct LayerShape {
     pub output: Vec<i64>,
     /// Numbers that are learned.
     pub parameters: usize,
-    /// Multiply-adds of the whole batch.
+    /// Multiply-adds of the whole batch; `u64::MAX` stands for all that is more.
     pub macs: u64,
 }
 
@@ -60,7 +60,7 @@ pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
                     kind: layer.kind,
                     output: activation.size(),
                     parameters: units.iter().map(|unit| unit.parameters).sum(),
-                    macs: units.iter().map(|unit| unit.macs).sum(),
+                    macs: units.iter().fold(0, |sum, unit| sum.saturating_add(unit.macs)),
                 },
                 units,
             });

@@ -1,6 +1,6 @@
 //! What a residual network is, as data: a table of depths and a validated description. No tensors.
 
-use crate::error::usage;
+use crate::error::{in_range, usage};
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -205,12 +205,12 @@ impl Spec {
             )));
         }
         for &blocks in &self.blocks {
-            in_range("--blocks", blocks, 1, MAX_STAGE_BLOCKS)?;
+            in_range("--blocks", blocks, 1..=MAX_STAGE_BLOCKS)?;
         }
-        in_range("--width", self.width, 1, MAX_WIDTH)?;
-        in_range("--channels", self.channels, 1, MAX_CHANNELS)?;
-        in_range("--classes", self.classes, 2, MAX_CLASSES)?;
-        in_range("--size", self.size, 1, MAX_SIZE)?;
+        in_range("--width", self.width, 1..=MAX_WIDTH)?;
+        in_range("--channels", self.channels, 1..=MAX_CHANNELS)?;
+        in_range("--classes", self.classes, 2..=MAX_CLASSES)?;
+        in_range("--size", self.size, 1..=MAX_SIZE)?;
         self.check_size()
     }
 
@@ -218,8 +218,12 @@ impl Spec {
     fn check_size(&self) -> Result<()> {
         let smallest = (1 << (self.halvings() - 1)) + 1;
         if self.size < smallest {
+            let remedy = match self.stem {
+                Stem::Imagenet => " (or --stem cifar)",
+                Stem::Cifar => "",
+            };
             return Err(usage(format!(
-                "--size {}: too small, the last stage of this network has no pixels left; expected at least {smallest} (or --stem cifar)",
+                "--size {}: too small, a stage of this network would have nothing to halve; expected at least {smallest}{remedy}",
                 self.size
             )));
         }
@@ -239,6 +243,11 @@ impl Spec {
     /// layer.
     pub fn depth(&self) -> usize {
         2 + self.block.layers() * self.blocks.iter().sum::<usize>()
+    }
+
+    /// Height and width of what the last stage puts out, in pixels.
+    pub fn last_size(&self) -> usize {
+        self.size.div_ceil(1 << self.halvings())
     }
 
     /// Channels that the last stage puts out.
@@ -305,14 +314,6 @@ fn check_depth_of_blocks(depth: Option<usize>, block: Block, blocks: &[usize]) -
             value_name(block),
         ))),
         _ => Ok(()),
-    }
-}
-
-fn in_range(flag: &str, value: usize, least: usize, most: usize) -> Result<()> {
-    if (least..=most).contains(&value) {
-        Ok(())
-    } else {
-        Err(usage(format!("{flag} {value}: expected a number from {least} to {most}")))
     }
 }
 

@@ -27,12 +27,12 @@ impl Evaluation {
         self.confusion.iter().enumerate().filter_map(|(class, row)| row.get(class)).sum()
     }
 
-    /// Part of the images that were classified right.
+    /// Fraction of the images that were classified right.
     pub fn accuracy(&self) -> f64 {
         self.correct() as f64 / self.images.max(1) as f64
     }
 
-    /// Part of the images whose class was among the [`TOP_K`] most likely.
+    /// Fraction of the images whose class was among the [`TOP_K`] most likely.
     pub fn top_k_accuracy(&self) -> f64 {
         self.top_k_correct as f64 / self.images.max(1) as f64
     }

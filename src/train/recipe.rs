@@ -1,6 +1,6 @@
 //! How a network is trained, as data.
 
-use super::schedule::{Schedule, Shape};
+use super::schedule::{Schedule, ScheduleKind};
 use crate::data::augment::Augment;
 
 /// Everything that decides what a training run computes, but for the network and the data.
@@ -15,16 +15,16 @@ pub struct Recipe {
     /// Peak learning rate.
     pub lr: f64,
     /// The learning rate's course over the run.
-    pub shape: Shape,
+    pub schedule_kind: ScheduleKind,
     /// Epochs over which the learning rate first rises.
     pub warmup_epochs: f64,
-    /// For [`Shape::Step`]: epochs from one cut to the next.
+    /// For [`ScheduleKind::Step`]: epochs from one cut to the next.
     pub step_every: f64,
-    /// For [`Shape::Step`]: the factor of each cut.
+    /// For [`ScheduleKind::Step`]: the factor of each cut.
     pub step_factor: f64,
     /// Momentum and weight decay.
     pub sgd: SgdOptions,
-    /// Part of the target that is spread over all classes (Szegedy et al. 2016, section 7).
+    /// Fraction of the target that is spread over all classes (Szegedy et al. 2016, section 7).
     pub label_smoothing: f64,
     /// Largest norm of the gradient over all parameters together.
     pub clip_grad_norm: Option<f64>,
@@ -41,7 +41,7 @@ pub struct Recipe {
 /// What stays the same of the optimizer over a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct SgdOptions {
-    /// Part of the last update that is kept (Sutskever et al. 2013); 0 for plain SGD.
+    /// Fraction of the last update that is kept (Sutskever et al. 2013); 0 for plain SGD.
     pub momentum: f64,
     /// Whether the gradient is taken ahead along the momentum.
     pub nesterov: bool,
@@ -56,7 +56,7 @@ impl Recipe {
     pub fn schedule(&self, steps_per_epoch: usize) -> Schedule {
         let steps = |epochs: f64| (epochs * steps_per_epoch as f64).round() as u64;
         Schedule {
-            shape: self.shape,
+            kind: self.schedule_kind,
             peak: self.lr,
             warmup_steps: steps(self.warmup_epochs),
             total_steps: self.epochs * steps_per_epoch as u64,

@@ -72,7 +72,7 @@ pub trait Observer {
 
 /// The images that a run is measured on.
 #[derive(Debug)]
-pub struct Held<'a> {
+pub struct EvalSets<'a> {
     /// The test images; they choose nothing.
     pub test: &'a DeviceImages,
     /// Training images that were held out, if any.
@@ -85,7 +85,7 @@ pub struct Held<'a> {
 /// Divergence, or what the observer could not keep.
 pub fn run(
     trainer: &mut Trainer,
-    held: &Held,
+    sets: &EvalSets,
     done: u64,
     observer: &mut dyn Observer,
 ) -> Result<()> {
@@ -93,7 +93,6 @@ pub fn run(
         let steps = trainer.steps_per_epoch();
         observer.epoch_begins(epoch, steps);
         let trained = trainer.epoch(epoch, &mut |progress| observer.trained(progress))?;
-        trainer.check_finite(epoch)?;
         let mut look = |images: Option<&DeviceImages>| -> Result<Option<Evaluation>> {
             match images {
                 Some(images) if trainer.recipe().evaluates(epoch) => {
@@ -110,8 +109,10 @@ pub fn run(
                 _ => Ok(None),
             }
         };
-        let validation = look(held.validation)?;
-        let test = look(Some(held.test))?;
+        let validation = look(sets.validation)?;
+        let test = look(Some(sets.test))?;
+        let losses = [&validation, &test].into_iter().flatten().map(|evaluation| evaluation.loss);
+        trainer.check_finite(epoch, losses)?;
         let record = EpochRecord {
             event: "epoch".to_owned(),
             epoch,

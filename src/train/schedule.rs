@@ -4,10 +4,10 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// The shape of the learning rate over a run.
+/// The learning rate's course over a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
-pub enum Shape {
+pub enum ScheduleKind {
     /// The same throughout.
     Constant,
     /// Half a cosine down to zero (Loshchilov and Hutter 2017).
@@ -27,17 +27,17 @@ const ONE_CYCLE_START: f64 = 0.04;
 /// A learning-rate schedule of a run of known length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// Its shape after the warm-up.
-    pub shape: Shape,
+    /// Its course after the warm-up.
+    pub kind: ScheduleKind,
     /// The peak learning rate.
     pub peak: f64,
     /// Steps over which the rate first rises linearly.
     pub warmup_steps: u64,
     /// Steps in the whole run.
     pub total_steps: u64,
-    /// For [`Shape::Step`]: steps from one cut to the next.
+    /// For [`ScheduleKind::Step`]: steps from one cut to the next.
     pub step_every: u64,
-    /// For [`Shape::Step`]: the factor of each cut.
+    /// For [`ScheduleKind::Step`]: the factor of each cut.
     pub step_factor: f64,
 }
 
@@ -50,16 +50,16 @@ impl Schedule {
         let after = (step - self.warmup_steps) as f64;
         let span = (self.total_steps.saturating_sub(self.warmup_steps)).max(1) as f64;
         let progress = (after / span).min(1.0);
-        let factor = match self.shape {
-            Shape::Constant => 1.0,
-            Shape::Cosine => falling(progress),
-            Shape::Step => self.step_factor.powf((step / self.step_every.max(1)) as f64),
-            Shape::OneCycle if self.warmup_steps > 0 => falling(progress),
-            Shape::OneCycle if progress < ONE_CYCLE_RISE => {
+        let factor = match self.kind {
+            ScheduleKind::Constant => 1.0,
+            ScheduleKind::Cosine => falling(progress),
+            ScheduleKind::Step => self.step_factor.powf((step / self.step_every.max(1)) as f64),
+            ScheduleKind::OneCycle if self.warmup_steps > 0 => falling(progress),
+            ScheduleKind::OneCycle if progress < ONE_CYCLE_RISE => {
                 let rise = 1.0 - falling(progress / ONE_CYCLE_RISE);
                 ONE_CYCLE_START + (1.0 - ONE_CYCLE_START) * rise
             }
-            Shape::OneCycle => falling((progress - ONE_CYCLE_RISE) / (1.0 - ONE_CYCLE_RISE)),
+            ScheduleKind::OneCycle => falling((progress - ONE_CYCLE_RISE) / (1.0 - ONE_CYCLE_RISE)),
         };
         self.peak * factor
     }
@@ -74,9 +74,9 @@ fn falling(progress: f64) -> f64 {
 mod tests {
     use super::*;
 
-    fn schedule(shape: Shape, warmup_steps: u64) -> Schedule {
+    fn schedule(kind: ScheduleKind, warmup_steps: u64) -> Schedule {
         Schedule {
-            shape,
+            kind,
             peak: 0.4,
             warmup_steps,
             total_steps: 100,
@@ -91,8 +91,8 @@ mod tests {
 
     #[test]
     fn warm_up_rises_linearly_to_the_peak() {
-        for shape in [Shape::Constant, Shape::Cosine, Shape::OneCycle] {
-            let schedule = schedule(shape, 10);
+        for kind in [ScheduleKind::Constant, ScheduleKind::Cosine, ScheduleKind::OneCycle] {
+            let schedule = schedule(kind, 10);
             assert!(close(schedule.rate(0), 0.04));
             assert!(close(schedule.rate(4), 0.2));
             assert!(close(schedule.rate(9), 0.4));
@@ -102,14 +102,14 @@ mod tests {
 
     #[test]
     fn shapes_go_where_their_papers_say() {
-        assert!(close(schedule(Shape::Constant, 0).rate(99), 0.4));
-        let cosine = schedule(Shape::Cosine, 0);
+        assert!(close(schedule(ScheduleKind::Constant, 0).rate(99), 0.4));
+        let cosine = schedule(ScheduleKind::Cosine, 0);
         assert!(close(cosine.rate(0), 0.4) && close(cosine.rate(50), 0.2));
         assert!(cosine.rate(99) < 0.001 && close(cosine.rate(100), 0.0));
-        let step = schedule(Shape::Step, 0);
+        let step = schedule(ScheduleKind::Step, 0);
         assert!(close(step.rate(29), 0.4) && close(step.rate(30), 0.04));
         assert!(close(step.rate(60), 0.004));
-        let cycle = schedule(Shape::OneCycle, 0);
+        let cycle = schedule(ScheduleKind::OneCycle, 0);
         assert!(close(cycle.rate(0), 0.016) && close(cycle.rate(30), 0.4));
         assert!(cycle.rate(15) < 0.4 && cycle.rate(99) < 0.001);
         let rises = (0..30).all(|s| cycle.rate(s) < cycle.rate(s + 1));

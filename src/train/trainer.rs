@@ -28,7 +28,7 @@ pub struct Progress {
     pub steps: usize,
     /// Mean training loss of an image, with label smoothing.
     pub loss: f64,
-    /// Part of the training images that were classified right, each before its step.
+    /// Fraction of the training images that were classified right, each before its step.
     pub accuracy: f64,
     /// Learning rate of the last step.
     pub lr: f64,
@@ -143,19 +143,22 @@ impl<'a> Trainer<'a> {
         progress.ok_or_else(|| anyhow!("there are no images to train on"))
     }
 
-    /// Makes sure that what a checkpoint would keep after an epoch is finite: the last step's update
-    /// shows in no training loss.
+    /// Makes sure that what a checkpoint would keep after an epoch is finite, and its losses on other
+    /// images too: the last step's update shows in no training loss.
     ///
     /// # Errors
     /// [`Diverged`].
-    pub fn check_finite(&self, epoch: u64) -> Result<()> {
+    pub fn check_finite(&self, epoch: u64, mut losses: impl Iterator<Item = f64>) -> Result<()> {
+        let last = epoch * self.steps_per_epoch() as u64 - 1;
+        if let Some(loss) = losses.find(|loss| !loss.is_finite()) {
+            return Err(self.diverged(format!("the evaluation's loss became {loss}"), epoch, last));
+        }
         let momentum = self.sgd.state().into_iter().map(|(_, tensor)| tensor);
         let kept = self.network.parameters().iter().map(|p| p.tensor.shallow_clone());
         let finite: Vec<Tensor> = kept.chain(momentum).map(|t| t.isfinite().all()).collect();
         if Tensor::stack(&finite, 0).all().int64_value(&[]) == 1 {
             return Ok(());
         }
-        let last = epoch * self.steps_per_epoch() as u64 - 1;
         Err(self.diverged("the weights became infinite or no numbers".to_owned(), epoch, last))
     }
 

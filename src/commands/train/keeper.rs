@@ -8,6 +8,7 @@ use crate::train::run::{EndRecord, EpochRecord, Observer};
 use crate::train::trainer;
 use crate::ui::{Progress, Ui, duration};
 use anyhow::Result;
+use std::time::Instant;
 
 /// The observer of `resnet train`.
 #[derive(Debug)]
@@ -23,6 +24,10 @@ pub struct Keeper {
     epoch: u64,
     steps: usize,
     progress: Option<Progress>,
+    last_step: Instant,
+    /// Of evaluations and checkpoints so far, and after how many epochs.
+    seconds_between: f64,
+    epochs_seen: u64,
     ui: Ui,
 }
 
@@ -49,6 +54,9 @@ impl Keeper {
             epoch: 0,
             steps: 0,
             progress: None,
+            last_step: Instant::now(),
+            seconds_between: 0.0,
+            epochs_seen: 0,
             ui,
         }
     }
@@ -82,8 +90,20 @@ impl Keeper {
             ));
         }
         self.ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));
-        self.ui.say(format!("each class and what it is taken for: resnet eval {}", end.run_dir));
+        self.ui.say(format!("each class, and the confusion matrix: resnet eval {}", end.run_dir));
+        let last = self.last.map(|last| last.step);
+        if self.best.is_some_and(|best| Some(best.step) != last) {
+            self.ui.say(format!(
+                "that is the best checkpoint; the last epoch's is {}/checkpoints/last",
+                end.run_dir
+            ));
+        }
         Ok(())
+    }
+
+    /// Seconds that evaluation and checkpoint take after an epoch, by the epochs so far.
+    fn between_epochs(&self) -> f64 {
+        self.seconds_between / self.epochs_seen.max(1) as f64
     }
 
     fn label(&self) -> String {
@@ -124,25 +144,29 @@ impl Observer for Keeper {
     }
 
     fn trained(&mut self, so_far: &trainer::Progress) {
-        let Some(progress) = &mut self.progress else { return };
         let per_step = so_far.seconds / so_far.steps as f64;
         let epoch_left = per_step * (self.steps - so_far.steps) as f64;
         let later_epochs = self.epochs.saturating_sub(self.epoch);
-        let run_left = epoch_left + per_step * (later_epochs * self.steps as u64) as f64;
-        progress.message(format!(
+        let run_left = epoch_left
+            + per_step * (later_epochs * self.steps as u64) as f64
+            + self.between_epochs() * (later_epochs + 1) as f64;
+        let figures = format!(
             "loss {:.4}  acc {:.4}  {:.0} images/s  left: epoch {}, run {}",
             so_far.loss,
             so_far.accuracy,
             so_far.images_per_second,
             duration(epoch_left),
             duration(run_left),
-        ));
-        progress.set(so_far.steps as u64);
+        );
+        if let Some(progress) = &mut self.progress {
+            progress.show(so_far.steps as u64, figures);
+        }
+        self.last_step = Instant::now();
     }
 
     fn evaluated(&mut self, images: usize, of: usize) {
-        if let Some(progress) = &self.progress {
-            progress.message(format!("evaluating {images}/{of}"));
+        if let Some(progress) = &mut self.progress {
+            progress.show(self.steps as u64, format!("evaluating {images}/{of}"));
         }
     }
 
@@ -150,6 +174,7 @@ impl Observer for Keeper {
         if let Some(progress) = self.progress.take() {
             progress.clear();
         }
+        self.epochs_seen += 1;
         // The line first: a resumed run drops the lines after its checkpoint, but could not add one.
         self.metrics.append(record)?;
         self.keep_checkpoint(trainer, record)?;
@@ -177,6 +202,7 @@ impl Observer for Keeper {
             duration(record.seconds)
         ));
         self.last = Some(record.clone());
+        self.seconds_between += self.last_step.elapsed().as_secs_f64();
         Ok(())
     }
 }

@@ -1,0 +1,135 @@
+//! A run's folder: claimed before anything else is done, so that two runs never share one.
+
+use crate::error::usage;
+use anyhow::{Context, Result};
+use std::ffi::OsStr;
+use std::fs::{self, File, TryLockError};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+/// Held locked for as long as a process trains in the folder; the number in it is that process's.
+const LOCK_FILE: &str = ".lock";
+/// What a run has from its start on.
+pub const CONFIG_FILE: &str = "config.toml";
+
+/// The folder of a run that this process trains.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    /// Whether it was made for this run.
+    made: bool,
+    /// The lock goes with the file, however the process ends.
+    _lock: File,
+}
+
+impl RunFolder {
+    /// The new or empty folder that the user chose.
+    ///
+    /// # Errors
+    /// A usage error for a folder with something in it; a plain one for a folder that cannot be made
+    /// or written to.
+    pub fn create(path: &Path) -> Result<Self> {
+        if is_used(path)? {
+            return Err(usage(format!(
+                "--run-dir {0}: is in use; expected a new or empty folder (or --resume {0} to go on with the run in it)",
+                path.display()
+            )));
+        }
+        let made = !path.exists();
+        fs::create_dir_all(path)
+            .with_context(|| format!("--run-dir {}: cannot make the folder", path.display()))?;
+        Self::claim(path.to_owned(), made)
+    }
+
+    /// A new folder `runs/<network>-<date-time>`, with a number behind it where another run began in
+    /// the same second.
+    ///
+    /// # Errors
+    /// A folder that cannot be made or written to.
+    pub fn create_dated(network: &str) -> Result<Self> {
+        let time = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
+        let name = format!("{network}-{time}");
+        let runs = Path::new("runs");
+        let made = fs::create_dir_all(runs).and_then(|()| {
+            let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));
+            for path in std::iter::once(runs.join(&name)).chain(numbered) {
+                match fs::create_dir(&path) {
+                    Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+                    made => return made.map(|()| path),
+                }
+            }
+            Err(io::Error::from(ErrorKind::AlreadyExists))
+        });
+        let path =
+            made.context("cannot make a folder for the run in ./runs; choose with --run-dir")?;
+        Self::claim(path, true)
+    }
+
+    /// The folder of a run that goes on.
+    ///
+    /// # Errors
+    /// A folder in which another process trains, or that cannot be written to.
+    pub fn reopen(path: &Path) -> Result<Self> {
+        Self::claim(path.to_owned(), false)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn claim(path: PathBuf, made: bool) -> Result<Self> {
+        let file = path.join(LOCK_FILE);
+        let opened =
+            File::options().read(true).write(true).create(true).truncate(false).open(&file);
+        let mut lock = opened.with_context(|| format!("cannot write {}", file.display()))?;
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let process = fs::read_to_string(&file).unwrap_or_default();
+                return Err(usage(format!(
+                    "{}: process {} trains in this folder; wait for it, stop it, or choose another folder",
+                    path.display(),
+                    process.trim()
+                )));
+            }
+            // Some network file systems have no locks; a run is better than none.
+            Err(TryLockError::Error(_)) | Ok(()) => {}
+        }
+        lock.set_len(0)
+            .and_then(|()| writeln!(lock, "{}", std::process::id()))
+            .with_context(|| format!("cannot write {}", file.display()))?;
+        Ok(Self { path, made, _lock: lock })
+    }
+}
+
+impl Drop for RunFolder {
+    /// A run that failed before it began leaves nothing.
+    fn drop(&mut self) {
+        if !self.path.join(CONFIG_FILE).exists() {
+            let _ = fs::remove_file(self.path.join(LOCK_FILE));
+            if self.made {
+                let _ = fs::remove_dir(&self.path);
+            }
+        }
+    }
+}
+
+/// Whether something lies at `path` that a new run would write over or into.
+fn is_used(path: &Path) -> Result<bool> {
+    match fs::read_dir(path) {
+        Ok(entries) => {
+            for entry in entries {
+                let entry = entry.with_context(|| path.display().to_string())?;
+                if entry.file_name() != OsStr::new(LOCK_FILE) {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(usage(format!(
+            "--run-dir {}: {error}; expected a new or empty folder",
+            path.display()
+        ))),
+    }
+}
