@@ -1,5 +1,6 @@
 //! What the user typed. Nothing here reads a file or checks one value against another.
 
+use crate::checkpoint::cadence::{Cadence, time_span};
 use crate::data::augment::Augment;
 use crate::data::{Source, Split};
 use crate::model::spec::{Block, Init, Shortcut, Stem};
@@ -7,6 +8,7 @@ use crate::train::schedule::ScheduleKind;
 use clap::{Arg, Args, Parser, Subcommand};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Build and train residual networks on libtorch.
 #[derive(Debug, Parser)]
@@ -32,6 +34,8 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Measure a checkpoint: loss, accuracy, each class's precision and recall, confusion matrix
     Eval(EvalArgs),
+    /// List a run's checkpoints, and whether each is whole
+    Checkpoints(CheckpointsArgs),
     /// Print the output shape, parameters and multiply-adds of every layer
     Shapes(ShapesArgs),
     /// List, fetch and verify data sets
@@ -210,9 +214,10 @@ pub struct RunOptions {
     #[arg(long, value_parser = whole_number::<usize>)]
     pub threads: Option<usize>,
 
-    /// Epochs from one checkpoint to the next; the last epoch always leaves one [default: 1]
-    #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
-    pub checkpoint_every: Option<u64>,
+    /// From one checkpoint to the next, such as 500steps, 2epochs or 10m; the end of the run always
+    /// leaves one [default: 1epochs]
+    #[arg(long, value_name = "CADENCE")]
+    pub checkpoint_every: Option<Cadence>,
 
     /// Checkpoints to keep, besides the best [default: 3]
     #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
@@ -249,7 +254,7 @@ pub struct TrainArgs {
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Go on with the run in this folder, from its last checkpoint
+    /// Go on with the run in this folder from its last checkpoint, or from the checkpoint in this folder
     #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "run_dir"])]
     pub resume: Option<PathBuf>,
 
@@ -260,6 +265,10 @@ pub struct TrainArgs {
         help = "Folder for the run [default: runs/<network>-<date-time>]"
     )]
     pub run_dir: Option<PathBuf>,
+
+    /// Save and end the run after so much time, such as 90s, 10m or 2h30m
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    pub time_limit: Option<Duration>,
 
     /// What the run does.
     #[command(flatten)]
@@ -297,6 +306,14 @@ pub struct EvalArgs {
     /// Where the data set lies.
     #[command(flatten)]
     pub data: DataArgs,
+}
+
+/// `resnet checkpoints …`
+#[derive(Debug, Args)]
+pub struct CheckpointsArgs {
+    /// A run's folder
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
 }
 
 /// `resnet shapes …`

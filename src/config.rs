@@ -1,5 +1,6 @@
 //! File, flags and defaults become one validated [`Config`]; nothing after it checks a value again.
 
+use crate::checkpoint::Cadence;
 use crate::cli::{NetworkOptions, Options};
 use crate::data::augment::Augment;
 use crate::data::catalog::{self, Dataset};
@@ -34,8 +35,8 @@ pub struct Config {
     pub device: String,
     /// CPU threads, where the user chose.
     pub threads: Option<usize>,
-    /// Epochs from one checkpoint to the next.
-    pub checkpoint_every: u64,
+    /// How often a checkpoint is saved.
+    pub checkpoint_every: Cadence,
     /// Checkpoints to keep besides the best.
     pub keep: usize,
     /// The same as options, every default filled in: itself a valid config file.
@@ -49,10 +50,11 @@ const DEFAULT_SIZE: usize = 96;
 const MAX_EPOCHS: u64 = 1_000_000;
 const MAX_THREADS: usize = 1024;
 
-/// Keys that a resumed run may change: they decide where and how long it trains, not what the steps
-/// that are done have computed.
-const CHANGEABLE: [&str; 6] = [
+/// Keys that a resumed run may change: they decide where, how long and how fast it goes on, not what the
+/// steps that are done have computed.
+const CHANGEABLE: [&str; 7] = [
     "train.epochs",
+    "train.lr",
     "train.eval-every",
     "run.device",
     "run.threads",
@@ -85,23 +87,30 @@ impl Config {
     }
 
     /// The configuration of a run that goes on: the one it was saved with, and flags that may change.
+    /// With it, the settings that do change: `section.key` → [the run's value, the new one].
     ///
     /// # Errors
     /// A usage error that names the flag with the run's value and the new one.
-    pub fn resume(saved: &Table, flags: &Options) -> Result<Self> {
+    pub fn resume(saved: &Table, flags: &Options) -> Result<(Self, Table)> {
+        let mut changes = Table::new();
         for (section, keys) in to_table(flags)? {
             for (key, new) in keys.as_table().into_iter().flatten() {
                 let old = saved.get(&section).and_then(|keys| keys.get(key));
-                if old != Some(new) && !CHANGEABLE.contains(&format!("{section}.{key}").as_str()) {
-                    let old = old.map_or_else(|| "unset".to_owned(), Value::to_string);
+                if old == Some(new) {
+                    continue;
+                }
+                let old = old.cloned().unwrap_or_else(|| "unset".into());
+                let name = format!("{section}.{key}");
+                if !CHANGEABLE.contains(&name.as_str()) {
                     return Err(usage(format!(
                         "--{key} {new}: the run to resume has {old}, and a change would make it another run; drop the flag, or start a new run"
                     )));
                 }
+                changes.insert(name, Value::Array(vec![old, new.clone()]));
             }
         }
         let merged = overlay(saved.clone(), to_table(flags)?);
-        Self::resolve(merged.try_into().map_err(invalid)?)
+        Ok((Self::resolve(merged.try_into().map_err(invalid)?)?, changes))
     }
 
     fn resolve(mut options: Options) -> Result<Self> {
@@ -135,8 +144,7 @@ impl Config {
         if let Some(threads) = threads {
             in_range("--threads", threads, 1..=MAX_THREADS)?;
         }
-        let checkpoint_every =
-            at_least_one("--checkpoint-every", *run.checkpoint_every.get_or_insert(1))?;
+        let checkpoint_every = *run.checkpoint_every.get_or_insert(Cadence::Epochs(1));
         let keep = at_least_one("--keep", *run.keep.get_or_insert(3))?;
         Ok(Self {
             spec,

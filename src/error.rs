@@ -61,9 +61,24 @@ pub fn at_least_one<T: PartialEq + From<u8>>(flag: &str, value: T) -> Result<T> 
     Ok(value)
 }
 
-/// The process exit code for an error: 2 where the command or the configuration is wrong, else 1.
+/// A signal ended the command, which has saved its work and said so.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;
+
+/// Exit code of a command that a signal ended.
+pub const INTERRUPTED: u8 = 130;
+
+/// The process exit code for an error: 2 where the command or the configuration is wrong, 130 where a
+/// signal ended it, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
-    if error.downcast_ref::<Usage>().is_some() { 2 } else { 1 }
+    if error.is::<Usage>() {
+        2
+    } else if error.is::<Interrupted>() {
+        INTERRUPTED
+    } else {
+        1
+    }
 }
 
 /// What a person reads of an error: its causes joined by `: `, without any C++ stack trace.

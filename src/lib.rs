@@ -3,7 +3,7 @@
 //! Data flows one way; a module imports only from those before it, and from [`ui`], [`error`],
 //! [`files`], [`random`], [`device`] and [`native`]; [`cli`] and [`config`] also the plain values that
 //! name the choices of later modules (`data::catalog`, `data::augment`, `data::Split`, `model::spec`,
-//! `train::recipe`, `train::schedule`):
+//! `train::recipe`, `train::schedule`, `checkpoint::cadence`):
 //!
 //! ```text
 //! argv ─ cli ─► config ─► data ──► model ──► train ──► checkpoint

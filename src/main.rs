@@ -19,7 +19,9 @@ fn main() -> ExitCode {
             }
         },
         Ok(Err(failure)) => {
-            ui::error(&error::one_line(&failure));
+            if !failure.is::<error::Interrupted>() {
+                ui::error(&error::one_line(&failure));
+            }
             ExitCode::from(error::exit_code(&failure))
         }
         Err(_) => ExitCode::FAILURE,

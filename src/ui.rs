@@ -117,6 +117,11 @@ impl Progress {
         self.set(position);
     }
 
+    /// Runs `print` with the bar out of the way of what it prints.
+    pub fn suspend(&self, print: impl FnOnce()) {
+        self.bar.suspend(print);
+    }
+
     /// Removes the bar: what it showed is said again, once, by the caller.
     pub fn clear(self) {
         self.bar.finish_and_clear();

@@ -1,28 +1,40 @@
-//! What a checkpoint is: a directory of three files that appears whole or not at all.
+//! What a checkpoint is: a directory of files that appears whole or not at all.
 //!
 //! ```text
 //! checkpoints/<step>/model.safetensors      weights and batch-norm statistics, and what they are of
 //! checkpoints/<step>/optimizer.safetensors  momentum by parameter name
 //! checkpoints/<step>/state.json             where the run stood
+//! checkpoints/<step>/SHA256SUMS             the checksums of the three
 //! checkpoints/last, checkpoints/best        links to one of them
 //! ```
 
+pub mod cadence;
+mod checksums;
 mod read;
 pub mod retention;
 mod tensors;
 mod write;
 
-pub use read::{Checkpoint, latest, read_optimizer, resolve};
+pub use cadence::Cadence;
+pub use read::{
+    Checkpoint, latest, read_optimizer, resolve, resume_point, steps, verify, verify_to_resume,
+};
 pub use write::Store;
 
 use crate::model::Spec;
+use crate::train::run::Position;
+use crate::train::trainer::EpochSums;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
+use std::path::Path;
 
-/// The version of the three files' layout.
+/// The version of the files' layout.
 pub const FORMAT: u32 = 1;
+
+/// The folder of a run that holds its checkpoints.
+pub const CHECKPOINTS: &str = "checkpoints";
 
 const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
@@ -111,6 +123,9 @@ pub struct State {
     pub step: u64,
     /// Epochs done.
     pub epoch: u64,
+    /// The steps of an epoch that is not over, where the run was saved in the middle of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_epoch: Option<EpochSums>,
     /// The run's seed: with the step, all that randomness depends on.
     pub seed: u64,
     /// The best checkpoint so far on the held-out images.
@@ -119,6 +134,33 @@ pub struct State {
     pub versions: Versions,
     /// The run's resolved configuration.
     pub config: toml::Table,
+}
+
+impl State {
+    /// Where the run stood between two steps.
+    pub fn position(&self) -> Position {
+        Position { epoch: self.epoch, step: self.step, in_epoch: self.in_epoch }
+    }
+
+    /// Checks that the step follows from the epochs and the steps after them; `checkpoint` is the folder
+    /// that it was read from.
+    ///
+    /// # Errors
+    /// Numbers that contradict each other.
+    pub fn check_position(&self, checkpoint: &Path, steps_per_epoch: usize) -> Result<()> {
+        let in_epoch = self.in_epoch.map_or(0, |sums| sums.steps);
+        let expected = (self.epoch.checked_mul(steps_per_epoch as u64))
+            .and_then(|steps| steps.checked_add(in_epoch as u64));
+        if in_epoch > steps_per_epoch || expected != Some(self.step) {
+            bail!(
+                "cannot use {}: {} epochs of {steps_per_epoch} steps and {in_epoch} steps are not its {} steps",
+                checkpoint.join(STATE_FILE).display(),
+                self.epoch,
+                self.step
+            );
+        }
+        Ok(())
+    }
 }
 
 /// The checkpoint with the highest accuracy on the held-out images.

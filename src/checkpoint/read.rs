@@ -1,12 +1,13 @@
 //! Finding and reading checkpoints. Names and shapes are compared before a weight is touched.
 
+use super::checksums::{self, CHECKSUMS_FILE};
 use super::tensors::TensorFile;
-use super::{MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, check_format};
+use super::{CHECKPOINTS, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, check_format};
 use crate::error::usage;
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::train::sgd::Sgd;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -36,7 +37,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     if path.is_file() {
         return Ok(path.to_owned());
     }
-    let checkpoints = path.join("checkpoints");
+    let checkpoints = path.join(CHECKPOINTS);
     [path.to_owned(), checkpoints.join("best"), checkpoints.join("last")]
         .iter()
         .map(|folder| folder.join(MODEL_FILE))
@@ -49,12 +50,80 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
         })
 }
 
+/// The folder of a run and the folder of the checkpoint that it is to go on from: the last one, or the
+/// one that `path` names.
+///
+/// # Errors
+/// A usage error for a folder that is no run's, or in which no checkpoint was written.
+pub fn resume_point(path: &Path) -> Result<(PathBuf, PathBuf)> {
+    if path.join(STATE_FILE).is_file() {
+        let checkpoint = path.canonicalize().with_context(|| path.display().to_string())?;
+        let run_dir = checkpoint.parent().and_then(Path::parent).map(Path::to_owned);
+        return run_dir.map(|run_dir| (run_dir, checkpoint)).ok_or_else(|| {
+            usage(format!(
+                "--resume {}: expected a run's folder or a checkpoint in it",
+                path.display()
+            ))
+        });
+    }
+    Ok((path.to_owned(), latest(path)?))
+}
+
+/// Checks that a checkpoint, to go on from, is as it was written.
+///
+/// # Errors
+/// What is damaged, with the newest checkpoint before it that is whole.
+pub fn verify_to_resume(run_dir: &Path, checkpoint: &Path) -> Result<()> {
+    verify(checkpoint).map_err(|error| {
+        let step = checkpoint.file_name().and_then(|name| name.to_string_lossy().parse().ok());
+        let mut older = steps(&run_dir.join(CHECKPOINTS)).unwrap_or_default();
+        older.retain(|&other| step.is_none_or(|step: u64| other < step));
+        older.sort_unstable_by(|a, b| b.cmp(a));
+        let whole = older
+            .iter()
+            .map(|step| run_dir.join(CHECKPOINTS).join(step.to_string()))
+            .find(|folder| verify(folder).is_ok());
+        let remedy = match whole {
+            Some(whole) => {
+                format!("the newest whole one before it: --resume {}", whole.display())
+            }
+            None => "and there is no whole one before it".to_owned(),
+        };
+        anyhow!("cannot go on from {}: {error:#}; {remedy}", checkpoint.display())
+    })
+}
+
+/// Checks that a checkpoint's files are as they were written.
+///
+/// # Errors
+/// The first that is damaged.
+pub fn verify(checkpoint: &Path) -> Result<()> {
+    checksums::verify(checkpoint, &[MODEL_FILE, OPTIMIZER_FILE, STATE_FILE])
+}
+
+/// The steps of the checkpoints in a run's `checkpoints` folder.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub fn steps(folder: &Path) -> Result<Vec<u64>> {
+    Ok(names(folder)?.iter().filter_map(|name| name.parse().ok()).collect())
+}
+
+/// What lies in a folder.
+pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
+    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
+    entries
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<std::io::Result<_>>()
+        .with_context(|| folder.display().to_string())
+}
+
 /// The folder of a run's last checkpoint.
 ///
 /// # Errors
 /// A usage error for a folder that is no run's, or in which no checkpoint was written.
 pub fn latest(run_dir: &Path) -> Result<PathBuf> {
-    let last = run_dir.join("checkpoints").join("last");
+    let last = run_dir.join(CHECKPOINTS).join("last");
     last.canonicalize().map_err(|_| {
         usage(format!(
             "--resume {}: no checkpoint to go on from; expected {}",
@@ -72,6 +141,10 @@ impl Checkpoint {
     pub fn open(path: &Path) -> Result<Self> {
         let read = || -> Result<Self> {
             let bytes = fs::read(path)?;
+            // A file of weights that was copied out of its folder goes without.
+            if let Some(folder) = path.parent().filter(|f| f.join(CHECKSUMS_FILE).is_file()) {
+                checksums::verify(folder, &[MODEL_FILE])?;
+            }
             let card = ModelCard::from_metadata(&TensorFile::metadata(&bytes)?)?;
             Ok(Self { path: path.to_owned(), card, bytes })
         };

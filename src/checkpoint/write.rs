@@ -1,7 +1,9 @@
 //! Writing checkpoints so that a kill at any moment leaves only whole ones.
 
+use super::checksums::{CHECKSUMS_FILE, checksums};
+use super::read::{names, steps};
 use super::retention::superseded;
-use super::{MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, tensors};
+use super::{CHECKPOINTS, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, tensors};
 use crate::files::{TEMPORARY, sync_folder, write_synced};
 use crate::model::Network;
 use crate::train::sgd::Sgd;
@@ -9,6 +11,9 @@ use anyhow::{Context, Result};
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+
+/// Ends the name of a checkpoint that gives way to a new one of its step.
+const ASIDE: &str = "-old";
 
 /// The `checkpoints` folder of a run.
 #[derive(Debug)]
@@ -24,17 +29,10 @@ impl Store {
     /// # Errors
     /// A folder that cannot be made or read.
     pub fn open(run_dir: &Path, keep: usize) -> Result<Self> {
-        let folder = run_dir.join("checkpoints");
+        let folder = run_dir.join(CHECKPOINTS);
         fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
         let store = Self { folder, keep };
-        for name in store.names()? {
-            if name.starts_with(TEMPORARY) {
-                let path = store.folder.join(&name);
-                fs::remove_dir_all(&path)
-                    .or_else(|_| fs::remove_file(&path))
-                    .with_context(|| format!("{}", path.display()))?;
-            }
-        }
+        store.remove_leftovers()?;
         Ok(store)
     }
 
@@ -53,15 +51,19 @@ impl Store {
         let path = self.folder.join(state.step.to_string());
         let temporary = self.folder.join(format!("{TEMPORARY}{}", state.step));
         self.write(&temporary, network, sgd, card, state)
+            .and_then(|()| replace_directory(&temporary, &path))
+            .inspect_err(|_| {
+                // What a full disk took of it must not stand in the way of the next one.
+                let _ = fs::remove_dir_all(&temporary);
+            })
             .with_context(|| format!("cannot write the checkpoint {}", path.display()))?;
-        replace_directory(&temporary, &path)?;
         sync_folder(&self.folder)?;
         self.link("last", state.step)?;
         let best = state.best.map_or(state.step, |best| best.step);
         self.link("best", best)?;
         // Before anything is deleted, the new names must be on disk.
         sync_folder(&self.folder)?;
-        for step in superseded(&self.steps()?, self.keep, [state.step, best]) {
+        for step in superseded(&steps(&self.folder)?, self.keep, [state.step, best]) {
             let old = self.folder.join(step.to_string());
             fs::remove_dir_all(&old).with_context(|| format!("{}", old.display()))?;
         }
@@ -82,10 +84,13 @@ impl Store {
         let momentum = momentum.iter().map(|(name, tensor)| (name.as_str(), tensor));
         let optimizer = tensors::to_bytes(momentum, HashMap::new())?;
         let state = serde_json::to_string_pretty(state)? + "\n";
+        let files: [(&str, &[u8]); 3] =
+            [(MODEL_FILE, &model), (OPTIMIZER_FILE, &optimizer), (STATE_FILE, state.as_bytes())];
         fs::create_dir_all(folder)?;
-        write_synced(&folder.join(MODEL_FILE), &model)?;
-        write_synced(&folder.join(OPTIMIZER_FILE), &optimizer)?;
-        write_synced(&folder.join(STATE_FILE), state.as_bytes())?;
+        for (name, bytes) in files {
+            write_synced(&folder.join(name), bytes)?;
+        }
+        write_synced(&folder.join(CHECKSUMS_FILE), checksums(&files).as_bytes())?;
         sync_folder(folder)
     }
 
@@ -93,22 +98,26 @@ impl Store {
     fn link(&self, name: &str, step: u64) -> Result<()> {
         let temporary = self.folder.join(format!("{TEMPORARY}{name}"));
         let link = self.folder.join(name);
+        let _ = fs::remove_file(&temporary);
         std::os::unix::fs::symlink(step.to_string(), &temporary)
             .and_then(|()| fs::rename(&temporary, &link))
             .with_context(|| format!("{}", link.display()))
     }
 
-    fn steps(&self) -> Result<Vec<u64>> {
-        Ok(self.names()?.iter().filter_map(|name| name.parse().ok()).collect())
-    }
-
-    fn names(&self) -> Result<Vec<String>> {
-        let entries =
-            fs::read_dir(&self.folder).with_context(|| format!("{}", self.folder.display()))?;
-        entries
-            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect::<std::io::Result<_>>()
-            .with_context(|| format!("{}", self.folder.display()))
+    /// Removes what writes that were killed left, and only that. A checkpoint that was on its way aside
+    /// for a new one of its step goes back if the new one never came.
+    fn remove_leftovers(&self) -> Result<()> {
+        for name in names(&self.folder)? {
+            let Some(rest) = name.strip_prefix(TEMPORARY) else { continue };
+            let path = self.folder.join(&name);
+            let old_step = rest.strip_suffix(ASIDE).filter(|step| step.parse::<u64>().is_ok());
+            let removed = match old_step.map(|step| self.folder.join(step)) {
+                Some(place) if !place.exists() => fs::rename(&path, place),
+                _ => fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)),
+            };
+            removed.with_context(|| path.display().to_string())?;
+        }
+        Ok(())
     }
 }
 
@@ -118,7 +127,7 @@ fn replace_directory(from: &Path, to: &Path) -> Result<()> {
     let context = || format!("cannot move {} to {}", from.display(), to.display());
     if to.exists() {
         let mut aside = from.as_os_str().to_owned();
-        aside.push("-old");
+        aside.push(ASIDE);
         let aside = PathBuf::from(aside);
         fs::rename(to, &aside).with_context(context)?;
         fs::rename(from, to).with_context(context)?;

@@ -37,7 +37,11 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let mut progress = ui.steps_progress("evaluating", images.len() as u64);
     let evaluation = evaluate(&network, &images, &preprocess, batch_size, None, &mut |done| {
         progress.set(done as u64);
+        true
     })
+    .transpose()
+    .context("was broken off")
+    .flatten()
     .with_context(|| format!("cannot evaluate {}", checkpoint.path.display()))?;
     progress.clear();
 
@@ -87,8 +91,8 @@ fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
         return;
     }
     ui.out("\nrows: the true class; columns: what it was taken for");
-    let mut lines = vec![vec![String::new(); figures.len() + 1]];
-    lines[0][1..].iter_mut().enumerate().for_each(|(class, cell)| *cell = class.to_string());
+    let columns = (0..figures.len()).map(|class| class.to_string());
+    let mut lines = vec![std::iter::once(String::new()).chain(columns).collect::<Vec<_>>()];
     for (class, (figures, row)) in figures.iter().zip(&evaluation.confusion).enumerate() {
         let mut line = vec![format!("{class} {}", figures.name)];
         line.extend(

@@ -1,5 +1,6 @@
 //! One file a subcommand; each parses nothing and prints through [`Ui`].
 
+mod checkpoints;
 mod completions;
 mod data;
 mod doctor;
@@ -17,6 +18,7 @@ pub fn run(cli: &Cli) -> Result<()> {
     match &cli.command {
         Command::Train(args) => train::run(args, &ui),
         Command::Eval(args) => eval::run(args, &ui),
+        Command::Checkpoints(args) => checkpoints::run(args, &ui),
         Command::Shapes(args) => shapes::run(args, &ui),
         Command::Completions { shell } => completions::run(*shell, &ui),
         Command::Data(command) => data::run(command, &ui),

@@ -1,35 +1,44 @@
 //! `resnet train`: a run from its configuration to its last checkpoint.
 
+mod display;
 mod folder;
 mod keeper;
+mod stop;
 
-use crate::checkpoint::{self, Checkpoint, ModelCard, State, Store};
+use crate::checkpoint::{self, Checkpoint, ModelCard, State};
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::batches::{DeviceImages, Preprocess};
 use crate::data::{self, Source, Split};
 use crate::device;
-use crate::error::usage;
-use crate::files::write_atomically;
+use crate::error::{Interrupted, usage};
 use crate::model::Network;
 use crate::model::parameters::Creation;
-use crate::report::metrics::MetricsFile;
-use crate::train::run::{EndRecord, EvalSets};
+use crate::report::metrics::has_end;
+use crate::train::run::{EndRecord, EvalSets, Outcome};
 use crate::train::{self, Trainer};
 use crate::ui::{Ui, grouped};
 use anyhow::{Context, Result, bail};
-use folder::{CONFIG_FILE, RunFolder};
+use folder::RunFolder;
 use keeper::Keeper;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
+use stop::{Reason, Stop};
 use tch::Device;
 
 /// What is about to be trained, and from where.
 struct Plan {
     config: Config,
     folder: RunFolder,
-    /// The checkpoint to go on from, and where the run stood there.
-    resumed: Option<(PathBuf, State)>,
+    resumed: Option<Resumed>,
+}
+
+/// What a run goes on from.
+struct Resumed {
+    checkpoint: PathBuf,
+    state: State,
+    /// Settings that differ from now on.
+    changes: toml::Table,
 }
 
 /// Runs `resnet train`.
@@ -44,66 +53,86 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let (train_images, validation, test_images) = load_images(config, &source, device, ui)?;
 
     let network = match resumed {
-        Some((from, _)) => resumed_network(from, config, device)?,
+        Some(resumed) => resumed_network(&resumed.checkpoint, config, device)?,
         None => Network::new(&config.spec, draw(config, device)),
     };
     let (mean, std) = config.normalisation();
     let preprocess = Preprocess::new(&mean, &std, config.spec.size, device);
     let mut trainer = Trainer::new(&network, &train_images, &preprocess, &config.recipe);
-    if let Some((from, _)) = resumed {
-        checkpoint::read_optimizer(from, trainer.sgd())?;
+    if let Some(resumed) = resumed {
+        checkpoint::read_optimizer(&resumed.checkpoint, trainer.sgd())?;
+        resumed.state.check_position(&resumed.checkpoint, trainer.steps_per_epoch())?;
     }
 
-    let done = resumed.as_ref().map_or(0, |(_, state)| state.epoch);
-    let table = config.to_table()?;
-    write_atomically(&run_dir.join(CONFIG_FILE), toml::to_string(&table)?.as_bytes())?;
-    let mut keeper = Keeper::new(
-        Store::open(run_dir, config.keep)?,
-        MetricsFile::open(run_dir, done)?,
-        config,
-        model_card(config),
-        table,
-        resumed.as_ref().and_then(|(_, state)| state.best),
-        *ui,
-    );
+    let stop = Stop::listen(start, args.time_limit)?;
+    let state = resumed.as_ref().map(|resumed| &resumed.state);
+    let mut keeper = Keeper::open(run_dir, config, model_card(config), state, &stop, *ui)?;
     introduce(&plan, &network, [&train_images, &test_images], device, ui);
+    if let Some(Resumed { changes, .. }) = resumed
+        && !changes.is_empty()
+    {
+        keeper.resumed_with(changes);
+    }
     let sets = EvalSets { test: &test_images, validation: validation.as_ref() };
-    train::run::run(&mut trainer, &sets, done, &mut keeper).with_context(|| {
+    let from = keeper.position();
+    let outcome = train::run::run(&mut trainer, &sets, &from, &mut keeper);
+    keeper.clear();
+    let outcome = outcome.with_context(|| {
         let kept = match checkpoint::latest(run_dir) {
             Ok(last) => format!("its last checkpoint, {}, is whole", last.display()),
             Err(_) => "before its first checkpoint".to_owned(),
         };
         format!("the run in {} stopped; {kept}", run_dir.display())
     })?;
-
-    let end = EndRecord {
-        event: "end",
-        run_dir: run_dir.display().to_string(),
-        epochs: config.recipe.epochs,
-        test_accuracy: keeper.last_test_accuracy(),
-        best_accuracy: keeper.best_accuracy(),
-        seconds: start.elapsed().as_secs_f64(),
-    };
-    keeper.finish(&end)
+    match outcome {
+        Outcome::Done => {
+            let end = EndRecord {
+                event: "end",
+                run_dir: run_dir.display().to_string(),
+                epochs: config.recipe.epochs,
+                test_accuracy: keeper.last_test_accuracy(),
+                best_accuracy: keeper.best_accuracy(),
+                seconds: start.elapsed().as_secs_f64(),
+            };
+            keeper.record_end(&end);
+            keeper.ensure_saved(&trainer)?;
+            keeper.show_end(&end);
+            Ok(())
+        }
+        Outcome::Stopped => {
+            keeper.ensure_saved(&trainer)?;
+            ui.say(format!(
+                "stopped at step {}, and saved; go on with: resnet train --resume {}",
+                keeper.position().step,
+                run_dir.display()
+            ));
+            match stop.reason() {
+                Some(Reason::Signal) => Err(Interrupted.into()),
+                _ => Ok(()),
+            }
+        }
+    }
 }
 
 /// Decides everything that can be decided before data is looked for.
 fn plan(args: &TrainArgs) -> Result<Plan> {
-    if let Some(run_dir) = &args.resume {
+    if let Some(path) = &args.resume {
         // What is no run's folder is refused before a lock is put into it.
-        checkpoint::latest(run_dir)?;
-        let folder = RunFolder::reopen(run_dir)?;
-        let from = checkpoint::latest(run_dir)?;
-        let state = State::read(&from)?;
-        let config = Config::resume(&state.config, &args.options)?;
-        if config.recipe.epochs <= state.epoch {
+        let (run_dir, _) = checkpoint::resume_point(path)?;
+        let folder = RunFolder::reopen(&run_dir)?;
+        let (_, checkpoint) = checkpoint::resume_point(path)?;
+        checkpoint::verify_to_resume(&run_dir, &checkpoint)?;
+        let state = State::read(&checkpoint)?;
+        let (config, changes) = Config::resume(&state.config, &args.options)?;
+        // A run that was killed after its last checkpoint and before its last line gets that line.
+        if config.recipe.epochs <= state.epoch && has_end(&run_dir)? {
             return Err(usage(format!(
                 "--resume {}: the run has done its {} epochs; give --epochs with a larger number to go on",
                 run_dir.display(),
                 state.epoch
             )));
         }
-        return Ok(Plan { config, folder, resumed: Some((from, state)) });
+        return Ok(Plan { config, folder, resumed: Some(Resumed { checkpoint, state, changes }) });
     }
     let config = Config::load(args.config.as_deref(), &args.options)?;
     let folder = match &args.run_dir {
@@ -209,10 +238,12 @@ fn introduce(
         recipe.sgd.weight_decay,
         recipe.seed,
     ));
-    match resumed {
-        Some((_, state)) => {
-            ui.say(format!("in {}, after epoch {}", run_dir.display(), state.epoch))
-        }
-        None => ui.say(format!("in {}", run_dir.display())),
+    let Some(Resumed { state, changes, .. }) = resumed else {
+        ui.say(format!("in {}", run_dir.display()));
+        return;
+    };
+    ui.say(format!("in {}, after step {} (epoch {})", run_dir.display(), state.step, state.epoch));
+    for (name, values) in changes {
+        ui.warn(format!("{name} changes from here on: {values}"));
     }
 }

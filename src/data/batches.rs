@@ -124,9 +124,9 @@ impl Preprocess {
     pub fn apply(&self, images: &DeviceImages) -> Tensor {
         let normalised = (images.pixels.to_kind(Kind::Float) - &self.shift) * &self.scale;
         let target = [self.size, self.size];
-        match normalised.size()[2..] {
-            [height, width] if height == self.size && width == self.size => normalised,
-            [height, width] if height > self.size || width > self.size => {
+        match *normalised.size() {
+            [.., height, width] if height == self.size && width == self.size => normalised,
+            [.., height, width] if height > self.size || width > self.size => {
                 normalised.internal_upsample_bilinear2d_aa(target, false, None, None)
             }
             _ => normalised.upsample_bilinear2d(target, false, None, None),

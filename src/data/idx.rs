@@ -58,7 +58,7 @@ fn header<const D: usize>(bytes: &[u8]) -> Result<[usize; D]> {
         }
     );
     let mut lengths = [0; D];
-    for (length, field) in lengths.iter_mut().zip(header[4..].chunks_exact(4)) {
+    for (length, field) in lengths.iter_mut().zip(header.chunks_exact(4).skip(1)) {
         *length = big_endian(field) as usize;
     }
     let claimed = lengths.iter().try_fold(1_usize, |product, &length| product.checked_mul(length));

@@ -179,8 +179,8 @@ impl Images {
         let shape = [dataset.channels, dataset.height, dataset.width];
         ensure!(found == shape, "an image is {found:?}, expected {shape:?}");
         let classes = dataset.classes.len();
-        if let Some(index) = self.labels.iter().position(|&label| usize::from(label) >= classes) {
-            let label = self.labels[index];
+        let mut labels = self.labels.iter().enumerate();
+        if let Some((index, label)) = labels.find(|(_, label)| usize::from(**label) >= classes) {
             bail!("the label of image {index} is {label}, expected at most {}", classes - 1);
         }
         Ok(())

@@ -4,6 +4,7 @@ use super::catalog::{Member, Part};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use flate2::read::GzDecoder;
 use std::io::{ErrorKind, Read};
+use std::path::Path;
 
 /// The wanted members of a compressed file, in the order of [`Part::members`], each of the length
 /// that the part says.
@@ -42,10 +43,9 @@ fn from_tar(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
     for entry in archive.entries().context("it is no tar archive")? {
         let mut entry = entry.map_err(|error| damage(&error, "an entry of the archive"))?;
         let path = entry.path().context("the archive has an unreadable path")?.into_owned();
-        let wanted =
-            part.members.iter().position(|member| path == std::path::Path::new(member.path));
-        if let Some(index) = wanted {
-            found[index] = Some(read_member(&mut entry, part.members[index])?);
+        let mut wanted = part.members.iter().zip(&mut found);
+        if let Some((member, bytes)) = wanted.find(|(member, _)| path == Path::new(member.path)) {
+            *bytes = Some(read_member(&mut entry, *member)?);
         }
         if found.iter().all(Option::is_some) {
             break;

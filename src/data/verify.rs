@@ -3,9 +3,9 @@
 use super::catalog::{self, Checksum, Dataset, Part};
 use super::locate::Found;
 use super::unpack;
+use crate::files::sha256;
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
-use sha2::{Digest, Sha256};
 use std::fs;
 use std::path::Path;
 
@@ -106,18 +106,9 @@ fn check_sha256(dataset: &Dataset, bytes: &[u8], expected: &str, what: &str) -> 
     bail!("the SHA-256 of {what} is {found}, expected {expected}{withdrawn}")
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn sha256_of_nothing() {
-        assert_eq!(sha256(b""), "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
-    }
 
     #[test]
     fn another_data_set_s_file_is_named() {

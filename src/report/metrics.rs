@@ -4,57 +4,125 @@ use crate::files::write_atomically;
 use crate::train::run::EpochRecord;
 use anyhow::{Context, Result};
 use serde::Serialize;
+use serde_json::Value;
 use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 /// The metrics file of a run.
 #[derive(Debug)]
 pub struct MetricsFile {
     path: PathBuf,
+    lines: Vec<String>,
+    /// Whether the file holds all the lines.
+    complete: bool,
 }
 
+/// The name of the file in a run's folder.
+const METRICS_FILE: &str = "metrics.jsonl";
+
 impl MetricsFile {
-    /// The file of a run that goes on after `epoch` epochs (0 for a new run): the lines of later
-    /// epochs, which will be trained again, are dropped.
+    /// The file of a run that goes on after `epoch` epochs and `step` steps (0 for a new run): lines
+    /// of what comes later, which will be trained again, are dropped, and so is the run's end.
     ///
     /// # Errors
     /// A file that cannot be read or written.
-    pub fn open(run_dir: &Path, epoch: u64) -> Result<Self> {
-        let path = run_dir.join("metrics.jsonl");
-        let file = Self { path };
-        if file.path.exists() {
-            let text = file.read()?;
-            let kept = epoch_lines(&text).filter(|(record, _)| record.epoch <= epoch);
-            let kept: String = kept.flat_map(|(_, line)| [line, "\n"]).collect();
-            write_atomically(&file.path, kept.as_bytes())?;
-        }
+    pub fn open(run_dir: &Path, epoch: u64, step: u64) -> Result<Self> {
+        let mut file = Self { path: run_dir.join(METRICS_FILE), lines: Vec::new(), complete: true };
+        file.lines = read_lines(&file.path)?
+            .into_iter()
+            .filter(|(event, _)| match event["event"].as_str() {
+                Some("epoch") => event["epoch"].as_u64().is_some_and(|of| of <= epoch),
+                Some("resume") => event["step"].as_u64().is_some_and(|of| of <= step),
+                _ => false,
+            })
+            .map(|(_, line)| line)
+            .collect();
+        file.write_all()?;
         Ok(file)
     }
 
-    /// Adds a line and waits until it is on disk.
+    /// The same lines in another folder.
     ///
     /// # Errors
     /// A folder that is read-only, gone or full.
-    pub fn append(&self, record: &impl Serialize) -> Result<()> {
-        let append = || -> Result<()> {
-            let mut file = OpenOptions::new().create(true).append(true).open(&self.path)?;
-            file.write_all((serde_json::to_string(record)? + "\n").as_bytes())?;
-            Ok(file.sync_data()?)
-        };
-        append().with_context(|| format!("cannot write {}", self.path.display()))
+    pub fn copy_to(&self, run_dir: &Path) -> Result<()> {
+        let path = run_dir.join(METRICS_FILE);
+        Self { path, lines: self.lines.clone(), complete: false }.write_all()
     }
 
-    fn read(&self) -> Result<String> {
-        fs::read_to_string(&self.path)
-            .with_context(|| format!("cannot read {}", self.path.display()))
+    /// Adds a line and waits until it is on disk. A line that could not be written is kept, and is
+    /// written with the next.
+    ///
+    /// # Errors
+    /// A folder that is read-only, gone or full.
+    pub fn append(&mut self, record: &impl Serialize) -> Result<()> {
+        let line = serde_json::to_string(record)?;
+        let append = || -> Result<()> {
+            let mut file = OpenOptions::new().append(true).open(&self.path)?;
+            file.write_all(format!("{line}\n").as_bytes())?;
+            Ok(file.sync_data()?)
+        };
+        let appended = self.complete && append().is_ok();
+        self.lines.push(line);
+        self.complete = appended;
+        if appended { Ok(()) } else { self.write_all() }
+    }
+
+    /// The last epoch in it.
+    pub fn last_epoch(&self) -> Option<EpochRecord> {
+        let records = self.lines.iter().rev();
+        records
+            .filter_map(|line| serde_json::from_str::<EpochRecord>(line).ok())
+            .find(|record| record.event == "epoch")
+    }
+
+    /// Whether the file holds every line.
+    pub fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Writes what could not be written before, if anything.
+    ///
+    /// # Errors
+    /// A folder that is read-only, gone or full.
+    pub fn complete(&mut self) -> Result<()> {
+        if self.complete { Ok(()) } else { self.write_all() }
+    }
+
+    fn write_all(&mut self) -> Result<()> {
+        let text: String = self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+        let written = write_atomically(&self.path, text.as_bytes());
+        self.complete = written.is_ok();
+        written
     }
 }
 
-/// The epochs in a metrics file with their lines; a line that a kill cut short is passed over, as
-/// are other events.
-fn epoch_lines(text: &str) -> impl Iterator<Item = (EpochRecord, &str)> {
-    text.lines()
-        .filter_map(|line| Some((serde_json::from_str::<EpochRecord>(line).ok()?, line)))
-        .filter(|(record, _)| record.event == "epoch")
+/// The lines of a run's metrics file, each parsed and as it stands; none where there is no file. A
+/// line that a kill cut short is passed over.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn read_run(run_dir: &Path) -> Result<Vec<Value>> {
+    let lines = read_lines(&run_dir.join(METRICS_FILE))?;
+    Ok(lines.into_iter().map(|(event, _)| event).collect())
+}
+
+/// Whether a run's metrics file has its end.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn has_end(run_dir: &Path) -> Result<bool> {
+    Ok(read_run(run_dir)?.iter().any(|event| event["event"] == "end"))
+}
+
+fn read_lines(path: &Path) -> Result<Vec<(Value, String)>> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes)
+            .lines()
+            .filter_map(|line| Some((serde_json::from_str(line).ok()?, line.to_owned())))
+            .collect()),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+    }
 }

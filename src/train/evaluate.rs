@@ -38,8 +38,9 @@ impl Evaluation {
     }
 }
 
-/// Runs the network, in evaluation mode, over `images` or their first `limit` batches; `progress` is
-/// told how many images are done. Results stay on the device until the end.
+/// Runs the network, in evaluation mode, over `images` or their first `limit` batches. `goes_on` is
+/// told how many images are done, and may break it off: then there is no result. Results stay on the
+/// device until the end.
 ///
 /// # Errors
 /// What libtorch could not do, such as to find memory.
@@ -49,8 +50,8 @@ pub fn evaluate(
     preprocess: &Preprocess,
     batch_size: usize,
     limit: Option<usize>,
-    progress: &mut dyn FnMut(usize),
-) -> Result<Evaluation> {
+    goes_on: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<Evaluation>> {
     let classes = network.spec().classes as i64;
     let device = network.device();
     let mut losses = Vec::new();
@@ -70,7 +71,9 @@ pub fn evaluate(
         let cell = labels * classes + likely.select(1, 0);
         confusion += cell.bincount::<Tensor>(None, classes * classes);
         done += range.len();
-        progress(done);
+        if !goes_on(done) {
+            return Ok(None);
+        }
     }
     let counts =
         Vec::<i64>::try_from(confusion).map_err(|error| anyhow!("confusion matrix: {error}"))?;
@@ -85,10 +88,10 @@ pub fn evaluate(
             Tensor::stack(&losses, 0).to_device(Device::Cpu).sum(Kind::Double).double_value(&[])
         }
     };
-    Ok(Evaluation {
+    Ok(Some(Evaluation {
         images: done,
         loss: loss / done.max(1) as f64,
         top_k_correct: top_k_correct.int64_value(&[]) as u64,
         confusion,
-    })
+    }))
 }

@@ -1,13 +1,13 @@
 //! A run: epochs of training and the evaluations between them.
 
 use super::evaluate::{Evaluation, evaluate};
-use super::trainer::{Progress, Trainer};
+use super::trainer::{Epoch, EpochSums, Trainer};
 use crate::data::batches::DeviceImages;
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The figures of an epoch, as they stand in `metrics.jsonl` and on stdout with `--json`.
-#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
     /// Always `epoch`.
     pub event: String,
@@ -55,18 +55,61 @@ pub struct EndRecord {
     pub seconds: f64,
 }
 
-/// Who is told how a run goes, and keeps what it leaves behind.
+/// Where a run stands between two steps.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Position {
+    /// Epochs that are over.
+    pub epoch: u64,
+    /// Optimizer steps since the run's start.
+    pub step: u64,
+    /// The steps of an epoch that is not over.
+    pub in_epoch: Option<EpochSums>,
+}
+
+impl Position {
+    /// Before the first step.
+    pub const START: Self = Self { epoch: 0, step: 0, in_epoch: None };
+}
+
+/// What an observer wishes after a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wish {
+    /// The next step.
+    GoOn,
+    /// To save first.
+    Save,
+    /// To save, and to end the run here.
+    Stop,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All epochs are done.
+    Done,
+    /// The observer wished so; the run is saved.
+    Stopped,
+}
+
+/// Who is told how a run goes, keeps what it leaves behind, and may stop it.
 pub trait Observer {
-    /// An epoch, counted from 1, begins.
+    /// An epoch, counted from 1, begins or goes on after some of its `steps`.
     fn epoch_begins(&mut self, epoch: u64, steps: usize);
-    /// Some steps of the epoch are done.
-    fn trained(&mut self, progress: &Progress);
+    /// A step is done: `step` of the run.
+    fn wish(&mut self, step: u64) -> Wish;
+    /// What the epoch's steps so far came to.
+    fn trained(&mut self, sums: &EpochSums);
     /// Some of the images are evaluated.
     fn evaluated(&mut self, images: usize, of: usize);
+    /// It is time to save, in the middle of an epoch.
+    ///
+    /// # Errors
+    /// What ends the run.
+    fn save(&mut self, trainer: &Trainer, position: &Position) -> Result<()>;
     /// An epoch is over.
     ///
     /// # Errors
-    /// What could not be kept; ends the run.
+    /// What ends the run.
     fn epoch_ends(&mut self, trainer: &Trainer, record: &EpochRecord) -> Result<()>;
 }
 
@@ -79,55 +122,110 @@ pub struct EvalSets<'a> {
     pub validation: Option<&'a DeviceImages>,
 }
 
-/// Trains from the epoch after `done` to the recipe's last.
+/// Trains from where the run stands to the recipe's last epoch.
 ///
 /// # Errors
 /// Divergence, or what the observer could not keep.
 pub fn run(
     trainer: &mut Trainer,
     sets: &EvalSets,
-    done: u64,
+    from: &Position,
     observer: &mut dyn Observer,
-) -> Result<()> {
-    for epoch in done + 1..=trainer.recipe().epochs {
-        let steps = trainer.steps_per_epoch();
-        observer.epoch_begins(epoch, steps);
-        let trained = trainer.epoch(epoch, &mut |progress| observer.trained(progress))?;
-        let mut look = |images: Option<&DeviceImages>| -> Result<Option<Evaluation>> {
-            match images {
-                Some(images) if trainer.recipe().evaluates(epoch) => {
-                    let mut told = |done| observer.evaluated(done, images.len());
-                    Ok(Some(evaluate(
-                        trainer.network(),
-                        images,
-                        trainer.preprocess(),
-                        trainer.recipe().batch_size,
-                        trainer.recipe().limit_batches,
-                        &mut told,
-                    )?))
-                }
-                _ => Ok(None),
-            }
+) -> Result<Outcome> {
+    let mut sums = from.in_epoch.unwrap_or_default();
+    for number in from.epoch + 1..=trainer.recipe().epochs {
+        let mut epoch = trainer.epoch(number, std::mem::take(&mut sums));
+        observer.epoch_begins(number, trainer.steps_per_epoch());
+        let over = train_epoch(trainer, &mut epoch, observer)?;
+        let measured = if over { measure(trainer, sets, &epoch, observer)? } else { None };
+        let Some([validation, test]) = measured else {
+            save(trainer, &epoch, observer)?;
+            return Ok(Outcome::Stopped);
         };
-        let validation = look(sets.validation)?;
-        let test = look(Some(sets.test))?;
         let losses = [&validation, &test].into_iter().flatten().map(|evaluation| evaluation.loss);
-        trainer.check_finite(epoch, losses)?;
+        trainer.check_finite(&epoch, losses)?;
+        let trained = epoch.sums();
         let record = EpochRecord {
             event: "epoch".to_owned(),
-            epoch,
-            step: epoch * steps as u64,
-            lr: trained.lr,
-            train_loss: trained.loss,
-            train_accuracy: trained.accuracy,
+            epoch: number,
+            step: epoch.step(),
+            lr: trainer.lr(&epoch),
+            train_loss: trained.mean_loss(),
+            train_accuracy: trained.accuracy(),
             test_loss: test.as_ref().map(|test| test.loss),
             test_accuracy: test.as_ref().map(Evaluation::accuracy),
             validation_loss: validation.as_ref().map(|validation| validation.loss),
             validation_accuracy: validation.as_ref().map(Evaluation::accuracy),
-            images_per_second: trained.images_per_second,
+            images_per_second: trained.images_per_second(),
             seconds: trained.seconds,
         };
         observer.epoch_ends(trainer, &record)?;
     }
-    Ok(())
+    Ok(Outcome::Done)
+}
+
+/// Takes the epoch's steps; false where the observer stopped it.
+fn train_epoch(
+    trainer: &mut Trainer,
+    epoch: &mut Epoch,
+    observer: &mut dyn Observer,
+) -> Result<bool> {
+    while !epoch.is_over() {
+        trainer.step(epoch)?;
+        let wish = observer.wish(epoch.step());
+        if wish != Wish::GoOn || trainer.look_is_due(epoch) {
+            trainer.look(epoch)?;
+            observer.trained(epoch.sums());
+        }
+        match wish {
+            Wish::Stop => return Ok(false),
+            // At the epoch's end its figures are to be known first.
+            Wish::Save if !epoch.is_over() => save(trainer, epoch, observer)?,
+            Wish::Save | Wish::GoOn => {}
+        }
+    }
+    Ok(true)
+}
+
+/// Evaluates on the held-out and the test images, if it is time to; none where the observer stopped
+/// it.
+fn measure(
+    trainer: &Trainer,
+    sets: &EvalSets,
+    epoch: &Epoch,
+    observer: &mut dyn Observer,
+) -> Result<Option<[Option<Evaluation>; 2]>> {
+    let recipe = trainer.recipe();
+    let mut evaluations = [None, None];
+    if recipe.evaluates(epoch.number()) {
+        for (images, evaluation) in
+            [sets.validation, Some(sets.test)].into_iter().zip(&mut evaluations)
+        {
+            let Some(images) = images else { continue };
+            let mut goes_on = |done| {
+                observer.evaluated(done, images.len());
+                observer.wish(epoch.step()) != Wish::Stop
+            };
+            *evaluation = evaluate(
+                trainer.network(),
+                images,
+                trainer.preprocess(),
+                recipe.batch_size,
+                recipe.limit_batches,
+                &mut goes_on,
+            )?;
+            if evaluation.is_none() {
+                return Ok(None);
+            }
+        }
+    }
+    Ok(Some(evaluations))
+}
+
+/// Has the run saved as it stands in the middle of an epoch.
+fn save(trainer: &Trainer, epoch: &Epoch, observer: &mut dyn Observer) -> Result<()> {
+    trainer.check_finite(epoch, std::iter::empty())?;
+    let position =
+        Position { epoch: epoch.number() - 1, step: epoch.step(), in_epoch: Some(*epoch.sums()) };
+    observer.save(trainer, &position)
 }

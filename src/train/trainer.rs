@@ -1,11 +1,13 @@
-//! One epoch of training, and the step in it.
+//! Steps of training, and where a run stands between them.
 
 use super::recipe::Recipe;
 use super::schedule::Schedule;
 use super::sgd::{Sgd, clip_gradient_norm};
 use crate::data::batches::{DeviceImages, Preprocess, batch_ranges, epoch_order};
 use crate::model::Network;
-use anyhow::{Result, anyhow};
+use anyhow::Result;
+use serde::{Deserialize, Serialize};
+use std::ops::Range;
 use std::time::Instant;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -21,21 +23,87 @@ pub struct Trainer<'a> {
     schedule: Schedule,
 }
 
-/// What an epoch of training came to so far.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Progress {
-    /// Optimizer steps done in this epoch.
+/// What the steps of an epoch that are done came to. With the weights and the optimizer, it is all
+/// that a run needs to go on in the middle of an epoch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EpochSums {
+    /// Optimizer steps.
     pub steps: usize,
-    /// Mean training loss of an image, with label smoothing.
+    /// Training images in them.
+    pub images: usize,
+    /// Sum of their losses in nats, with label smoothing.
     pub loss: f64,
-    /// Fraction of the training images that were classified right, each before its step.
-    pub accuracy: f64,
-    /// Learning rate of the last step.
-    pub lr: f64,
-    /// Seconds since the epoch's start.
+    /// Images that were classified right, each before its step.
+    pub correct: i64,
+    /// Seconds that the steps took.
     pub seconds: f64,
-    /// Training images that went through in one of them.
-    pub images_per_second: f64,
+}
+
+impl EpochSums {
+    /// Mean loss of an image.
+    pub fn mean_loss(&self) -> f64 {
+        self.loss / self.images as f64
+    }
+
+    /// Fraction of the images that were classified right.
+    pub fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.images as f64
+    }
+
+    /// Images a second.
+    pub fn images_per_second(&self) -> f64 {
+        self.images as f64 / self.seconds
+    }
+}
+
+/// An epoch under way.
+#[derive(Debug)]
+pub struct Epoch {
+    /// Counted from 1.
+    number: u64,
+    /// Steps of the run before this epoch.
+    first_step: u64,
+    /// The training images in this epoch's order, 64-bit integers [N].
+    order: Tensor,
+    batches: Vec<Range<usize>>,
+    /// Steps that were taken; `sums` has those that were looked at.
+    steps: usize,
+    sums: EpochSums,
+    /// When it began, had it begun in this process.
+    start: Instant,
+    earlier_seconds: f64,
+    pending: Pending,
+}
+
+impl Epoch {
+    /// Counted from 1.
+    pub fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Steps taken since the run's start.
+    pub fn step(&self) -> u64 {
+        self.first_step + self.steps as u64
+    }
+
+    /// Whether every step is taken.
+    pub fn is_over(&self) -> bool {
+        self.steps >= self.batches.len()
+    }
+
+    /// What the steps came to by the last [`Trainer::look`].
+    pub fn sums(&self) -> &EpochSums {
+        &self.sums
+    }
+}
+
+/// Losses and right answers of the steps that the host has not looked at yet.
+#[derive(Debug)]
+struct Pending {
+    /// Mean loss of each step's images, and how many they are.
+    losses: Vec<(Tensor, usize)>,
+    correct: Tensor,
 }
 
 /// A step led to a loss or to weights that are no numbers, or infinite.
@@ -51,14 +119,6 @@ pub struct Diverged {
     lr: f64,
 }
 
-/// Losses and right answers of the steps that the host has not looked at yet.
-#[derive(Debug)]
-struct Pending {
-    /// Mean loss of each step's images, and how many they are.
-    losses: Vec<(Tensor, usize)>,
-    correct: Tensor,
-}
-
 impl<'a> Trainer<'a> {
     /// A trainer at the start of a run.
     pub fn new(
@@ -69,8 +129,8 @@ impl<'a> Trainer<'a> {
     ) -> Self {
         let sgd = Sgd::new(network.parameters(), recipe.sgd);
         let learned = sgd.parameters();
-        let steps = steps_per_epoch(images.len(), recipe);
-        Self { network, images, preprocess, recipe, sgd, learned, schedule: recipe.schedule(steps) }
+        let schedule = recipe.schedule(batches(images, recipe).len());
+        Self { network, images, preprocess, recipe, sgd, learned, schedule }
     }
 
     /// The network in training.
@@ -95,96 +155,50 @@ impl<'a> Trainer<'a> {
 
     /// Optimizer steps in an epoch.
     pub fn steps_per_epoch(&self) -> usize {
-        steps_per_epoch(self.images.len(), self.recipe)
+        batches(self.images, self.recipe).len()
     }
 
-    /// Trains for an epoch, counted from 1, and tells `report` how it goes.
-    ///
-    /// # Errors
-    /// [`Diverged`], or what libtorch could not do.
-    pub fn epoch(&mut self, epoch: u64, report: &mut dyn FnMut(&Progress)) -> Result<Progress> {
-        let start = Instant::now();
+    /// Learning rate of the epoch's last step.
+    pub fn lr(&self, epoch: &Epoch) -> f64 {
+        self.schedule.rate(epoch.step().saturating_sub(1))
+    }
+
+    /// The epoch of that number, counted from 1, after the steps that `sums` tells of.
+    pub fn epoch(&self, number: u64, sums: EpochSums) -> Epoch {
         let device = self.network.device();
-        let order = epoch_order(self.recipe.seed, epoch, self.images.len(), device);
-        let ranges = batch_ranges(self.images.len(), self.recipe.batch_size);
-        let steps = self.steps_per_epoch();
-        let first_step = (epoch - 1) * steps as u64;
-        let mut pending = Pending::new(device);
-        let (mut loss_sum, mut correct, mut images) = (0.0, 0, 0usize);
-        let mut progress = None;
-        for (index, range) in ranges.iter().take(steps).enumerate() {
-            let step = first_step + index as u64;
-            let lr = self.schedule.rate(step);
-            let indices = order.narrow(0, range.start as i64, range.len() as i64);
-            self.step(step, self.images.select(&indices), lr, &mut pending)?;
-            if (index + 1).is_multiple_of(steps_between_looks(device)) || index + 1 == steps {
-                let looked = pending.losses.len() as u64;
-                for (step, (loss, count)) in (step + 1 - looked..).zip(pending.take_losses()?) {
-                    if !loss.is_finite() {
-                        return Err(self.diverged(format!("the loss became {loss}"), epoch, step));
-                    }
-                    loss_sum += loss * count as f64;
-                    images += count;
-                }
-                correct += pending.take_correct();
-                let seconds = start.elapsed().as_secs_f64();
-                let now = Progress {
-                    steps: index + 1,
-                    loss: loss_sum / images as f64,
-                    accuracy: correct as f64 / images as f64,
-                    lr,
-                    seconds,
-                    images_per_second: images as f64 / seconds,
-                };
-                report(&now);
-                progress = Some(now);
-            }
+        let batches = batches(self.images, self.recipe);
+        Epoch {
+            number,
+            first_step: (number - 1) * batches.len() as u64,
+            order: epoch_order(self.recipe.seed, number, self.images.len(), device),
+            batches,
+            steps: sums.steps,
+            sums,
+            start: Instant::now(),
+            earlier_seconds: sums.seconds,
+            pending: Pending::new(device),
         }
-        progress.ok_or_else(|| anyhow!("there are no images to train on"))
     }
 
-    /// Makes sure that what a checkpoint would keep after an epoch is finite, and its losses on other
-    /// images too: the last step's update shows in no training loss.
+    /// Takes the epoch's next optimizer step: the gradient of the mean loss over the batch, computed
+    /// in as many micro-batches as the recipe says, and the update.
     ///
     /// # Errors
-    /// [`Diverged`].
-    pub fn check_finite(&self, epoch: u64, mut losses: impl Iterator<Item = f64>) -> Result<()> {
-        let last = epoch * self.steps_per_epoch() as u64 - 1;
-        if let Some(loss) = losses.find(|loss| !loss.is_finite()) {
-            return Err(self.diverged(format!("the evaluation's loss became {loss}"), epoch, last));
-        }
-        let momentum = self.sgd.state().into_iter().map(|(_, tensor)| tensor);
-        let kept = self.network.parameters().iter().map(|p| p.tensor.shallow_clone());
-        let finite: Vec<Tensor> = kept.chain(momentum).map(|t| t.isfinite().all()).collect();
-        if Tensor::stack(&finite, 0).all().int64_value(&[]) == 1 {
-            return Ok(());
-        }
-        Err(self.diverged("the weights became infinite or no numbers".to_owned(), epoch, last))
-    }
-
-    fn diverged(&self, what: String, epoch: u64, step: u64) -> anyhow::Error {
-        Diverged { what, step: step + 1, epoch, lr: self.schedule.rate(step) }.into()
-    }
-
-    /// One optimizer step: the gradient of the mean loss over the batch, computed in as many
-    /// micro-batches as the recipe says, and the update.
-    fn step(
-        &mut self,
-        step: u64,
-        batch: DeviceImages,
-        lr: f64,
-        pending: &mut Pending,
-    ) -> Result<()> {
+    /// What libtorch could not do.
+    pub fn step(&mut self, epoch: &mut Epoch) -> Result<()> {
+        let Some(range) = epoch.batches.get(epoch.steps) else { return Ok(()) };
+        let step = epoch.step();
+        let indices = epoch.order.narrow(0, range.start as i64, range.len() as i64);
         // Before the split, so that the draws don't depend on how a batch is split.
-        let batch = batch.augmented(self.recipe.augment, self.recipe.seed, step);
-        let micro_batches = batch_ranges(batch.len(), self.recipe.micro_batch_size());
+        let (recipe, images) = (self.recipe, self.images.select(&indices));
+        let batch = images.augmented(recipe.augment, recipe.seed, step);
         let mut gradients: Vec<Tensor> = Vec::new();
         let mut batch_loss = Tensor::zeros([], (Kind::Float, self.network.device()));
-        for range in &micro_batches {
+        for range in &batch_ranges(batch.len(), recipe.micro_batch_size()) {
             let micro = batch.range(range);
             let share = range.len() as f64 / batch.len() as f64;
             let logits = self.network.forward(&self.preprocess.apply(&micro), true);
-            let smoothing = self.recipe.label_smoothing;
+            let smoothing = recipe.label_smoothing;
             let loss = share
                 * logits.cross_entropy_loss::<Tensor>(
                     micro.labels(),
@@ -203,14 +217,68 @@ impl<'a> Trainer<'a> {
                 }
             }
             batch_loss += loss.detach();
-            pending.correct += logits.argmax(1, false).eq_tensor(micro.labels()).sum(Kind::Int64);
+            let right = logits.argmax(1, false).eq_tensor(micro.labels());
+            epoch.pending.correct += right.sum(Kind::Int64);
         }
-        if let Some(max_norm) = self.recipe.clip_grad_norm {
+        if let Some(max_norm) = recipe.clip_grad_norm {
             tch::no_grad(|| clip_gradient_norm(&mut gradients, max_norm));
         }
-        self.sgd.step(&gradients, lr);
-        pending.losses.push((batch_loss, batch.len()));
+        self.sgd.step(&gradients, self.schedule.rate(step));
+        epoch.pending.losses.push((batch_loss, batch.len()));
+        epoch.steps += 1;
         Ok(())
+    }
+
+    /// Whether it is time for [`Trainer::look`]. On a GPU a look waits for all queued work, so looks
+    /// are rare there; on a CPU they cost nothing.
+    pub fn look_is_due(&self, epoch: &Epoch) -> bool {
+        let steps_between = if self.network.device() == Device::Cpu { 1 } else { 20 };
+        epoch.steps.is_multiple_of(steps_between) || epoch.is_over()
+    }
+
+    /// Brings the epoch's sums up to its last step.
+    ///
+    /// # Errors
+    /// [`Diverged`].
+    pub fn look(&self, epoch: &mut Epoch) -> Result<()> {
+        let looked = epoch.pending.losses.len() as u64;
+        for (step, (loss, count)) in (epoch.step() - looked..).zip(epoch.pending.take_losses()?) {
+            if !loss.is_finite() {
+                let what = format!("the loss became {loss}");
+                return Err(self.diverged(what, epoch.number, step));
+            }
+            epoch.sums.loss += loss * count as f64;
+            epoch.sums.images += count;
+        }
+        epoch.sums.correct += epoch.pending.take_correct();
+        epoch.sums.steps = epoch.steps;
+        epoch.sums.seconds = epoch.earlier_seconds + epoch.start.elapsed().as_secs_f64();
+        Ok(())
+    }
+
+    /// Makes sure that what a checkpoint would keep is finite, and its losses on other images too:
+    /// the last step's update shows in no training loss.
+    ///
+    /// # Errors
+    /// [`Diverged`].
+    pub fn check_finite(&self, epoch: &Epoch, mut losses: impl Iterator<Item = f64>) -> Result<()> {
+        let last = epoch.step().saturating_sub(1);
+        if let Some(loss) = losses.find(|loss| !loss.is_finite()) {
+            let what = format!("the evaluation's loss became {loss}");
+            return Err(self.diverged(what, epoch.number, last));
+        }
+        let momentum = self.sgd.state().into_iter().map(|(_, tensor)| tensor);
+        let kept = self.network.parameters().iter().map(|p| p.tensor.shallow_clone());
+        let finite: Vec<Tensor> = kept.chain(momentum).map(|t| t.isfinite().all()).collect();
+        if Tensor::stack(&finite, 0).all().int64_value(&[]) == 1 {
+            return Ok(());
+        }
+        let what = "the weights became infinite or no numbers".to_owned();
+        Err(self.diverged(what, epoch.number, last))
+    }
+
+    fn diverged(&self, what: String, epoch: u64, step: u64) -> anyhow::Error {
+        Diverged { what, step: step + 1, epoch, lr: self.schedule.rate(step) }.into()
     }
 }
 
@@ -222,6 +290,9 @@ impl Pending {
     fn take_losses(&mut self) -> Result<Vec<(f64, usize)>> {
         let (losses, counts): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.losses).into_iter().unzip();
+        if losses.is_empty() {
+            return Ok(Vec::new());
+        }
         // To the host first: not every device has 64-bit floats.
         let losses = Tensor::stack(&losses, 0).to_device(Device::Cpu).to_kind(Kind::Double);
         Ok(Vec::<f64>::try_from(losses)?.into_iter().zip(counts).collect())
@@ -234,13 +305,9 @@ impl Pending {
     }
 }
 
-fn steps_per_epoch(images: usize, recipe: &Recipe) -> usize {
-    let batches = batch_ranges(images, recipe.batch_size).len();
-    batches.min(recipe.limit_batches.unwrap_or(usize::MAX))
-}
-
-/// Steps after which the host looks at the losses. On a GPU a look waits for all queued work, so
-/// looks are rare there; on a CPU they cost nothing.
-fn steps_between_looks(device: Device) -> usize {
-    if device == Device::Cpu { 1 } else { 20 }
+/// The batches of an epoch.
+fn batches(images: &DeviceImages, recipe: &Recipe) -> Vec<Range<usize>> {
+    let mut batches = batch_ranges(images.len(), recipe.batch_size);
+    batches.truncate(recipe.limit_batches.unwrap_or(usize::MAX));
+    batches
 }

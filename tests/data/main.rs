@@ -1,6 +1,11 @@
 //! Getting data sets onto this machine: the command, and downloads from mirrors that misbehave.
 
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test that fails says so")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::print_stdout,
+    reason = "a test that fails says so"
+)]
 
 mod command;
 mod download;

@@ -1,64 +1,89 @@
-//! What is kept and shown of a run while it trains: bars, lines, metrics and checkpoints.
+//! What is kept of a run while it trains: metrics and checkpoints. A disk that fails does not end the
+//! run: it goes on, is saved when the next checkpoint is due, and in the end elsewhere if need be.
 
+use super::display::Display;
+use super::folder::CONFIG_FILE;
+use super::stop::Stop;
 use crate::checkpoint::{Best, FORMAT, ModelCard, State, Store, Versions};
 use crate::config::Config;
+use crate::error::one_line;
+use crate::files::write_atomically;
 use crate::report::metrics::MetricsFile;
 use crate::train::Trainer;
-use crate::train::run::{EndRecord, EpochRecord, Observer};
-use crate::train::trainer;
-use crate::ui::{Progress, Ui, duration};
-use anyhow::Result;
+use crate::train::run::{EndRecord, EpochRecord, Observer, Position, Wish};
+use crate::train::trainer::EpochSums;
+use crate::ui::{Ui, duration};
+use anyhow::{Context, Result};
+use std::path::Path;
 use std::time::Instant;
 
 /// The observer of `resnet train`.
 #[derive(Debug)]
-pub struct Keeper {
+pub struct Keeper<'a> {
+    run_dir: &'a Path,
+    config: &'a Config,
+    card: ModelCard,
     store: Store,
     metrics: MetricsFile,
-    card: ModelCard,
-    config: toml::Table,
     best: Option<Best>,
     last: Option<EpochRecord>,
-    checkpoint_every: u64,
-    epochs: u64,
-    epoch: u64,
-    steps: usize,
-    progress: Option<Progress>,
-    last_step: Instant,
-    /// Of evaluations and checkpoints so far, and after how many epochs.
-    seconds_between: f64,
-    epochs_seen: u64,
+    position: Position,
+    last_save: Instant,
+    /// Why the last checkpoint that was due is not there.
+    unsaved: Option<anyhow::Error>,
+    stop: &'a Stop,
+    display: Display,
     ui: Ui,
 }
 
-impl Keeper {
-    /// A keeper of a run; `best` is the best checkpoint of the part that is done.
-    pub fn new(
-        store: Store,
-        metrics: MetricsFile,
-        config: &Config,
+impl<'a> Keeper<'a> {
+    /// A keeper of the run in `run_dir`, which stands where `resumed` says, if it goes on.
+    ///
+    /// # Errors
+    /// A folder that cannot be written to.
+    pub fn open(
+        run_dir: &'a Path,
+        config: &'a Config,
         card: ModelCard,
-        table: toml::Table,
-        best: Option<Best>,
+        resumed: Option<&State>,
+        stop: &'a Stop,
         ui: Ui,
-    ) -> Self {
-        Self {
-            store,
-            metrics,
+    ) -> Result<Self> {
+        let position = resumed.map_or(Position::START, State::position);
+        write_config(config, run_dir)?;
+        let store = Store::open(run_dir, config.keep)?;
+        let metrics = MetricsFile::open(run_dir, position.epoch, position.step)?;
+        Ok(Self {
+            run_dir,
+            config,
             card,
-            config: table,
-            best,
-            last: None,
-            checkpoint_every: config.checkpoint_every,
-            epochs: config.recipe.epochs,
-            epoch: 0,
-            steps: 0,
-            progress: None,
-            last_step: Instant::now(),
-            seconds_between: 0.0,
-            epochs_seen: 0,
+            store,
+            last: metrics.last_epoch(),
+            metrics,
+            best: resumed.and_then(|state| state.best),
+            position,
+            last_save: Instant::now(),
+            unsaved: None,
+            stop,
+            display: Display::new(config.recipe.epochs, ui),
             ui,
-        }
+        })
+    }
+
+    /// Where the run stands.
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Records that the run goes on with other settings.
+    pub fn resumed_with(&mut self, changes: &toml::Table) {
+        let record = serde_json::json!({
+            "event": "resume",
+            "epoch": self.position.epoch,
+            "step": self.position.step,
+            "changes": changes,
+        });
+        self.record(&record);
     }
 
     /// Test accuracy after the last epoch.
@@ -71,9 +96,13 @@ impl Keeper {
         self.best.map(|best| best.validation_accuracy).or(self.last_test_accuracy())
     }
 
-    /// Records and shows the end of the run.
-    pub fn finish(self, end: &EndRecord) -> Result<()> {
-        self.metrics.append(end)?;
+    /// Records the end of the run.
+    pub fn record_end(&mut self, end: &EndRecord) {
+        self.record(end);
+    }
+
+    /// Shows the end of the run.
+    pub fn show_end(&self, end: &EndRecord) {
         if self.ui.is_json() {
             self.ui.json(end);
         } else {
@@ -91,118 +120,157 @@ impl Keeper {
         }
         self.ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));
         self.ui.say(format!("each class, and the confusion matrix: resnet eval {}", end.run_dir));
-        let last = self.last.map(|last| last.step);
-        if self.best.is_some_and(|best| Some(best.step) != last) {
+        if self.best.is_some_and(|best| best.step != self.position.step) {
             self.ui.say(format!(
                 "that is the best checkpoint; the last epoch's is {}/checkpoints/last",
                 end.run_dir
             ));
         }
+    }
+
+    /// Takes the bar away, at the end of the run or of this part of it.
+    pub fn clear(&mut self) {
+        self.display.clear();
+    }
+
+    /// Makes sure, at the end, that the run is saved as it stands: in its folder, or else in another.
+    ///
+    /// # Errors
+    /// The reason why it is not in its folder, and where it is.
+    pub fn ensure_saved(&mut self, trainer: &Trainer) -> Result<()> {
+        if self.unsaved.is_none() && self.metrics.is_complete() {
+            return Ok(());
+        }
+        let Err(reason) = self.try_save(trainer) else { return Ok(()) };
+        let name = self.run_dir.file_name().unwrap_or_default().to_string_lossy();
+        let name = format!("resnet-{name}-{}", std::process::id());
+        let home = etcetera::home_dir().ok();
+        let folders = [Some(std::env::temp_dir()), home].into_iter().flatten();
+        let rescued = folders.map(|folder| folder.join(&name)).find(|folder| {
+            let saved = self.save_to(folder, trainer);
+            if saved.is_err() {
+                let _ = std::fs::remove_dir_all(folder);
+            }
+            saved.is_ok()
+        });
+        let run_dir = self.run_dir.display();
+        Err(match rescued.map(|folder| folder.display().to_string()) {
+            Some(folder) => reason.context(format!(
+                "the run's end could not be saved in {run_dir}, but it is in {folder} (go on with resnet train --resume {folder})"
+            )),
+            None => reason.context(format!(
+                "the run's end could be saved neither in {run_dir} nor in the temporary or the home folder"
+            )),
+        })
+    }
+
+    fn state(&self) -> Result<State> {
+        Ok(State {
+            format: FORMAT,
+            step: self.position.step,
+            epoch: self.position.epoch,
+            in_epoch: self.position.in_epoch,
+            seed: self.config.recipe.seed,
+            best: self.best,
+            versions: Versions::current(),
+            config: self.config.to_table()?,
+        })
+    }
+
+    /// Saves a checkpoint; where that fails, warns, so that the run goes on.
+    fn save_or_warn(&mut self, trainer: &Trainer) {
+        self.last_save = Instant::now();
+        self.unsaved = self.try_save(trainer).err();
+        if let Some(error) = &self.unsaved {
+            self.display.warn(&format!(
+                "{}; the run goes on, and is saved when the next checkpoint is due",
+                one_line(error)
+            ));
+        }
+    }
+
+    fn try_save(&mut self, trainer: &Trainer) -> Result<()> {
+        if !self.run_dir.join(CONFIG_FILE).exists() {
+            // Somebody removed the folder.
+            std::fs::create_dir_all(self.run_dir)
+                .with_context(|| format!("cannot make {}", self.run_dir.display()))?;
+            write_config(self.config, self.run_dir)?;
+        }
+        self.store.save(trainer.network(), trainer.sgd(), &self.card, &self.state()?)?;
+        self.metrics.complete()
+    }
+
+    fn save_to(&self, folder: &Path, trainer: &Trainer) -> Result<()> {
+        std::fs::create_dir(folder)?;
+        write_config(self.config, folder)?;
+        let state = State { best: None, ..self.state()? };
+        let store = Store::open(folder, self.config.keep)?;
+        store.save(trainer.network(), trainer.sgd(), &self.card, &state)?;
+        self.metrics.copy_to(folder)
+    }
+
+    fn record(&mut self, record: &impl serde::Serialize) {
+        if let Err(error) = self.metrics.append(record) {
+            self.display.warn(&format!("{}; the line is written with the next", one_line(&error)));
+        }
+    }
+}
+
+impl Observer for Keeper<'_> {
+    fn epoch_begins(&mut self, epoch: u64, steps: usize) {
+        self.display.epoch_begins(epoch, steps);
+    }
+
+    fn wish(&mut self, step: u64) -> Wish {
+        if self.stop.reason().is_some() {
+            Wish::Stop
+        } else if self.config.checkpoint_every.is_due_after_step(step, self.last_save.elapsed()) {
+            Wish::Save
+        } else {
+            Wish::GoOn
+        }
+    }
+
+    fn trained(&mut self, sums: &EpochSums) {
+        self.display.trained(sums);
+    }
+
+    fn evaluated(&mut self, images: usize, of: usize) {
+        self.display.evaluated(images, of);
+    }
+
+    fn save(&mut self, trainer: &Trainer, position: &Position) -> Result<()> {
+        self.position = *position;
+        self.save_or_warn(trainer);
         Ok(())
     }
 
-    /// Seconds that evaluation and checkpoint take after an epoch, by the epochs so far.
-    fn between_epochs(&self) -> f64 {
-        self.seconds_between / self.epochs_seen.max(1) as f64
-    }
-
-    fn label(&self) -> String {
-        let width = self.epochs.to_string().len();
-        format!("epoch {:>width$}/{}", self.epoch, self.epochs)
-    }
-
-    fn keep_checkpoint(&mut self, trainer: &Trainer, record: &EpochRecord) -> Result<()> {
+    fn epoch_ends(&mut self, trainer: &Trainer, record: &EpochRecord) -> Result<()> {
+        self.position = Position { epoch: record.epoch, step: record.step, in_epoch: None };
         if let Some(accuracy) = record.validation_accuracy
             && self.best.is_none_or(|best| accuracy > best.validation_accuracy)
         {
             self.best = Some(Best { step: record.step, validation_accuracy: accuracy });
         }
-        let due = record.epoch.is_multiple_of(self.checkpoint_every)
-            || record.epoch == self.epochs
+        // The line first: a resumed run drops the lines after its checkpoint, but could not add one.
+        self.record(record);
+        let since = self.last_save.elapsed();
+        let cadence = self.config.checkpoint_every;
+        let due = cadence.is_due_after_epoch(record.epoch, record.step, since)
+            || record.epoch == self.config.recipe.epochs
             || self.best.is_some_and(|best| best.step == record.step);
         if due {
-            let state = State {
-                format: FORMAT,
-                step: record.step,
-                epoch: record.epoch,
-                seed: trainer.recipe().seed,
-                best: self.best,
-                versions: Versions::current(),
-                config: self.config.clone(),
-            };
-            self.store.save(trainer.network(), trainer.sgd(), &self.card, &state)?;
+            self.save_or_warn(trainer);
         }
+        if self.ui.is_json() {
+            self.ui.json(record);
+        }
+        self.display.epoch_ends(record);
+        self.last = Some(record.clone());
         Ok(())
     }
 }
 
-impl Observer for Keeper {
-    fn epoch_begins(&mut self, epoch: u64, steps: usize) {
-        self.epoch = epoch;
-        self.steps = steps;
-        self.progress = Some(self.ui.steps_progress(&self.label(), steps as u64));
-    }
-
-    fn trained(&mut self, so_far: &trainer::Progress) {
-        let per_step = so_far.seconds / so_far.steps as f64;
-        let epoch_left = per_step * (self.steps - so_far.steps) as f64;
-        let later_epochs = self.epochs.saturating_sub(self.epoch);
-        let run_left = epoch_left
-            + per_step * (later_epochs * self.steps as u64) as f64
-            + self.between_epochs() * (later_epochs + 1) as f64;
-        let figures = format!(
-            "loss {:.4}  acc {:.4}  {:.0} images/s  left: epoch {}, run {}",
-            so_far.loss,
-            so_far.accuracy,
-            so_far.images_per_second,
-            duration(epoch_left),
-            duration(run_left),
-        );
-        if let Some(progress) = &mut self.progress {
-            progress.show(so_far.steps as u64, figures);
-        }
-        self.last_step = Instant::now();
-    }
-
-    fn evaluated(&mut self, images: usize, of: usize) {
-        if let Some(progress) = &mut self.progress {
-            progress.show(self.steps as u64, format!("evaluating {images}/{of}"));
-        }
-    }
-
-    fn epoch_ends(&mut self, trainer: &Trainer, record: &EpochRecord) -> Result<()> {
-        if let Some(progress) = self.progress.take() {
-            progress.clear();
-        }
-        self.epochs_seen += 1;
-        // The line first: a resumed run drops the lines after its checkpoint, but could not add one.
-        self.metrics.append(record)?;
-        self.keep_checkpoint(trainer, record)?;
-        if self.ui.is_json() {
-            self.ui.json(record);
-        }
-        let mut line = format!(
-            "{}  train loss {:.4} acc {:.4}",
-            self.label(),
-            record.train_loss,
-            record.train_accuracy
-        );
-        for (name, loss, accuracy) in [
-            ("validation", record.validation_loss, record.validation_accuracy),
-            ("test", record.test_loss, record.test_accuracy),
-        ] {
-            if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
-                line.push_str(&format!("  {name} loss {loss:.4} acc {accuracy:.4}"));
-            }
-        }
-        self.ui.say(format!(
-            "{line}  lr {:.4}  {:.0} images/s  {}",
-            record.lr,
-            record.images_per_second,
-            duration(record.seconds)
-        ));
-        self.last = Some(record.clone());
-        self.seconds_between += self.last_step.elapsed().as_secs_f64();
-        Ok(())
-    }
+fn write_config(config: &Config, run_dir: &Path) -> Result<()> {
+    write_atomically(&run_dir.join(CONFIG_FILE), toml::to_string(&config.to_table()?)?.as_bytes())
 }

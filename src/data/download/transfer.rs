@@ -148,7 +148,8 @@ fn receive(
                     let error = anyhow!("it sends more than {received} bytes, expected {expected}");
                     break Err(Failure::Refused(error));
                 }
-                file.write_all(&buffer[..count]).map_err(local)?;
+                let bytes = buffer.get(..count).unwrap_or(&buffer);
+                file.write_all(bytes).map_err(local)?;
                 progress.set(received);
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -1,0 +1,145 @@
+//! How often a run saves a checkpoint.
+
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+/// From one checkpoint to the next: `500steps`, `2epochs` (or `2`), `10m`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "Written", into = "String")]
+pub enum Cadence {
+    /// So many optimizer steps.
+    Steps(u64),
+    /// So many epochs.
+    Epochs(u64),
+    /// So much time.
+    Time(Duration),
+}
+
+impl Cadence {
+    /// Whether a checkpoint is due after a step of the run, `since` the last one.
+    pub fn is_due_after_step(self, step: u64, since: Duration) -> bool {
+        match self {
+            Self::Steps(steps) => step.is_multiple_of(steps),
+            Self::Epochs(_) => false,
+            Self::Time(time) => since >= time,
+        }
+    }
+
+    /// Whether a checkpoint is due after an epoch, which ended with `step`.
+    pub fn is_due_after_epoch(self, epoch: u64, step: u64, since: Duration) -> bool {
+        match self {
+            Self::Epochs(epochs) => epoch.is_multiple_of(epochs),
+            Self::Steps(_) | Self::Time(_) => self.is_due_after_step(step, since),
+        }
+    }
+}
+
+impl FromStr for Cadence {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let expected = || "expected such as 500steps, 2epochs or 10m".to_owned();
+        let text = text.trim();
+        let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        let number = text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok());
+        match (number, unit.trim_start()) {
+            (Some(0), _) => Err(expected()),
+            (Some(steps), "step" | "steps") => Ok(Self::Steps(steps)),
+            (Some(epochs), "" | "epoch" | "epochs") => Ok(Self::Epochs(epochs)),
+            _ => time_span(text).map(Self::Time).map_err(|_| expected()),
+        }
+    }
+}
+
+impl fmt::Display for Cadence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Steps(steps) => write!(f, "{steps}steps"),
+            Self::Epochs(epochs) => write!(f, "{epochs}epochs"),
+            Self::Time(time) => write!(f, "{}s", time.as_secs()),
+        }
+    }
+}
+
+/// A time span of at least a second, such as `90s`, `10m` or `2h30m`.
+///
+/// # Errors
+/// What is expected in its place.
+pub fn time_span(text: &str) -> Result<Duration, String> {
+    let span = text.parse::<jiff::SignedDuration>().ok();
+    let span = span.and_then(|span| u64::try_from(span.as_secs()).ok());
+    match span {
+        Some(seconds) if seconds > 0 => Ok(Duration::from_secs(seconds)),
+        _ => Err("expected a time of at least a second, such as 90s, 10m or 2h30m".to_owned()),
+    }
+}
+
+/// A cadence in a file: a number alone counts epochs.
+#[derive(Deserialize)]
+#[serde(
+    untagged,
+    expecting = "expected such as \"500steps\", \"2epochs\", \"10m\" or a number of epochs"
+)]
+enum Written {
+    Epochs(u64),
+    Text(String),
+}
+
+impl TryFrom<Written> for Cadence {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        match written {
+            Written::Epochs(epochs) => epochs.to_string().parse(),
+            Written::Text(text) => text.parse(),
+        }
+    }
+}
+
+impl From<Cadence> for String {
+    fn from(cadence: Cadence) -> Self {
+        cadence.to_string()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cadences_are_read_and_written() {
+        let minutes = |minutes: u64| Cadence::Time(Duration::from_secs(60 * minutes));
+        for (text, cadence) in [
+            ("500steps", Cadence::Steps(500)),
+            ("1 step", Cadence::Steps(1)),
+            ("2epochs", Cadence::Epochs(2)),
+            ("3", Cadence::Epochs(3)),
+            ("10m", minutes(10)),
+            ("2h30m", minutes(150)),
+            ("90s", Cadence::Time(Duration::from_secs(90))),
+        ] {
+            assert_eq!(text.parse(), Ok(cadence), "{text}");
+            assert_eq!(cadence.to_string().parse(), Ok(cadence), "{text}");
+        }
+        for wrong in ["", "0", "0steps", "-1", "10 parsecs", "steps", "0s", "10ms", "-5m", "1e9"] {
+            assert!(wrong.parse::<Cadence>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_checkpoint_is_due_by_steps_epochs_or_time() {
+        let (soon, late) = (Duration::from_secs(1), Duration::from_secs(700));
+        let steps = Cadence::Steps(100);
+        assert!(steps.is_due_after_step(300, soon) && !steps.is_due_after_step(310, late));
+        assert!(steps.is_due_after_epoch(1, 200, soon) && !steps.is_due_after_epoch(1, 235, soon));
+        let epochs = Cadence::Epochs(2);
+        assert!(!epochs.is_due_after_step(470, late));
+        assert!(
+            epochs.is_due_after_epoch(4, 940, soon) && !epochs.is_due_after_epoch(3, 705, late)
+        );
+        let time = Cadence::Time(Duration::from_secs(600));
+        assert!(time.is_due_after_step(1, late) && !time.is_due_after_step(1, soon));
+    }
+}

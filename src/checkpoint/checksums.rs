@@ -1,0 +1,37 @@
+//! `SHA256SUMS` in a checkpoint's folder, as `sha256sum -c` reads it: what a disk spoils later is found
+//! before it is used.
+
+use crate::files::sha256;
+use anyhow::{Context, Result, anyhow, bail};
+use std::fs;
+use std::path::Path;
+
+/// The name of the file.
+pub const CHECKSUMS_FILE: &str = "SHA256SUMS";
+
+/// The text of the file for some files, by name and content.
+pub fn checksums(files: &[(&str, &[u8])]) -> String {
+    files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect()
+}
+
+/// Compares every one of `names` in a folder with its checksum.
+///
+/// # Errors
+/// The first file that is missing, unreadable or not what was written, or has no checksum.
+pub fn verify(folder: &Path, names: &[&str]) -> Result<()> {
+    let path = folder.join(CHECKSUMS_FILE);
+    let sums = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    for name in names {
+        let expected = sums
+            .lines()
+            .filter_map(|line| line.split_once("  "))
+            .find_map(|(sum, of)| (of == *name).then_some(sum))
+            .ok_or_else(|| anyhow!("{}: has no checksum of {name}", path.display()))?;
+        let file = folder.join(name);
+        let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
+        if sha256(&bytes) != expected {
+            bail!("{}: is damaged, its bytes are not those that were written", file.display());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! `resnet checkpoints`: what a run has saved, and whether it is as it was written.
+
+use crate::checkpoint::{CHECKPOINTS, State, steps, verify};
+use crate::cli::CheckpointsArgs;
+use crate::error::{one_line, usage};
+use crate::report::metrics::read_run;
+use crate::ui::{Ui, grouped, table};
+use anyhow::{Context, Result};
+use serde::Serialize;
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+
+/// A checkpoint, as it stands on stdout with `--json`.
+#[derive(Debug, Serialize)]
+struct Listed {
+    /// Optimizer steps of the run.
+    step: u64,
+    /// Epochs that were over; none where it cannot be read.
+    epoch: Option<u64>,
+    /// Fraction of test images classified right, where the checkpoint is of an epoch's end.
+    test_accuracy: Option<f64>,
+    /// The same of the held-out images.
+    validation_accuracy: Option<f64>,
+    /// Bytes of its files.
+    bytes: u64,
+    /// Which of `last` and `best` lead to it.
+    names: Vec<&'static str>,
+    /// Whether its files are as they were written.
+    whole: bool,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    fault: Option<String>,
+}
+
+/// Runs `resnet checkpoints`.
+pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
+    let folder = args.run.join(CHECKPOINTS);
+    if !folder.is_dir() {
+        return Err(usage(format!(
+            "{}: holds no checkpoints; expected a run's folder, with {CHECKPOINTS} in it",
+            args.run.display()
+        )));
+    }
+    let mut steps = steps(&folder)?;
+    steps.sort_unstable();
+    let metrics = read_run(&args.run)?;
+    let listed = steps
+        .into_iter()
+        .map(|step| list(&folder, step, &metrics))
+        .collect::<Result<Vec<Listed>>>()?;
+    if ui.is_json() {
+        listed.iter().for_each(|checkpoint| ui.json(checkpoint));
+        return Ok(());
+    }
+    let mut lines =
+        vec![["step", "epoch", "validation", "test", "bytes", "state", ""].map(String::from)];
+    let figure = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.4}"));
+    lines.extend(listed.iter().map(|checkpoint| {
+        [
+            checkpoint.step.to_string(),
+            checkpoint.epoch.map_or_else(String::new, |epoch| epoch.to_string()),
+            figure(checkpoint.validation_accuracy),
+            figure(checkpoint.test_accuracy),
+            grouped(checkpoint.bytes as usize),
+            if checkpoint.whole { "whole" } else { "damaged" }.to_owned(),
+            checkpoint.names.join(", "),
+        ]
+    }));
+    ui.out(table(&lines, 0..5));
+    for checkpoint in &listed {
+        if let Some(fault) = &checkpoint.fault {
+            ui.warn(fault);
+        }
+    }
+    Ok(())
+}
+
+fn list(folder: &Path, step: u64, metrics: &[Value]) -> Result<Listed> {
+    let path = folder.join(step.to_string());
+    let figure = |key: &str| {
+        let of_step = metrics.iter().filter(|line| line["event"] == "epoch");
+        of_step.filter(|line| line["step"] == step).find_map(|line| line[key].as_f64())
+    };
+    let fault = verify(&path).err().map(|error| one_line(&error));
+    let names = ["last", "best"].into_iter().filter(|name| {
+        fs::read_link(folder.join(name)).is_ok_and(|link| link == Path::new(&step.to_string()))
+    });
+    let mut bytes = 0;
+    for file in fs::read_dir(&path).with_context(|| path.display().to_string())? {
+        bytes += file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len());
+    }
+    Ok(Listed {
+        step,
+        epoch: State::read(&path).ok().map(|state| state.epoch),
+        test_accuracy: figure("test_accuracy"),
+        validation_accuracy: figure("validation_accuracy"),
+        bytes,
+        names: names.collect(),
+        whole: fault.is_none(),
+        fault,
+    })
+}

@@ -1,0 +1,60 @@
+//! Runs that are started to be stopped, and what is the same in two of them.
+
+use serde_json::Value;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+/// A signal to a running program.
+#[derive(Debug, Clone, Copy)]
+pub enum Signal {
+    Int,
+    Term,
+    Kill,
+}
+
+impl Signal {
+    pub fn send(self, to: &Child) {
+        let name = format!("-{self:?}").to_uppercase();
+        let sent = Command::new("kill").args([&name, &to.id().to_string()]).status();
+        assert!(sent.expect("`kill` starts").success(), "{name}");
+    }
+}
+
+/// The program with arguments that are split at blanks, and a path behind them.
+pub fn command(arguments: &str, path: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_resnet"));
+    command.args(arguments.split_whitespace()).arg(path).stdout(Stdio::null());
+    command
+}
+
+/// Starts it.
+pub fn spawn(arguments: &str, path: &Path, stderr: Stdio) -> Child {
+    command(arguments, path).stderr(stderr).spawn().expect("the program starts")
+}
+
+/// A run's metrics without what a clock or a place decides.
+pub fn timeless_metrics(run: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(run.join("metrics.jsonl")).expect("a run has metrics");
+    let lines = text.lines().map(|line| serde_json::from_str(line).expect("a JSON line"));
+    lines.map(timeless).collect()
+}
+
+/// A line of metrics without what a clock or a place decides.
+pub fn timeless(mut line: Value) -> Value {
+    let object = line.as_object_mut().expect("a line is an object");
+    for key in ["seconds", "images_per_second", "run_dir"] {
+        object.remove(key);
+    }
+    line
+}
+
+/// Two runs came to the same end, bit for bit in weights and optimizer, and in every figure.
+pub fn assert_same_run(run: &Path, other: &Path) {
+    assert_eq!(timeless_metrics(run), timeless_metrics(other), "{}", run.display());
+    for file in ["last/model.safetensors", "last/optimizer.safetensors"] {
+        let bytes =
+            |run: &Path| fs::read(run.join("checkpoints").join(file)).expect("a checkpoint");
+        assert!(bytes(run) == bytes(other), "{}: {file} differs", run.display());
+    }
+}

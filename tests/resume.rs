@@ -1,0 +1,165 @@
+//! Runs that are stopped, killed or spoilt, through the program: nothing is lost, and what goes on ends
+//! as the run that was never stopped, bit for bit.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+
+mod common;
+
+use common::runs::{Signal, assert_same_run, spawn, timeless_metrics};
+use common::{TINY, resnet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+use tempfile::{TempDir, tempdir};
+
+/// Flags of a run of three epochs of 40 steps with something random in every place.
+const FLAGS: &str = "--epochs 3 --limit-batches 40 --accumulate 2 --validation 500 --lr 0.2 \
+     --schedule one-cycle --checkpoint-every 10steps --keep 20";
+
+fn uninterrupted() -> (TempDir, PathBuf) {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("whole");
+    resnet(&format!("{TINY} {FLAGS} --quiet --run-dir"), &[&run]).success();
+    (folder, run)
+}
+
+fn train(flags: &str, run: &Path) -> std::process::Child {
+    spawn(&format!("{TINY} {FLAGS} {flags} --run-dir"), run, Stdio::piped())
+}
+
+fn wait_for(path: &Path) {
+    while !path.exists() {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_signal_has_the_run_saved_and_it_goes_on_as_if_it_had_never_stopped() {
+    let (folder, whole) = uninterrupted();
+    for (signal, seen) in [(Signal::Int, "10"), (Signal::Term, "50")] {
+        let run = folder.path().join(format!("{signal:?}"));
+        let stopped = train("", &run);
+        wait_for(&run.join("checkpoints").join(seen));
+        signal.send(&stopped);
+        let output = stopped.wait_with_output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(130), "{stderr}");
+        assert!(!stderr.contains("error"), "{stderr}");
+        let command = format!("resnet train --resume {}", run.display());
+        assert!(stderr.contains("stopped at step") && stderr.contains(&command), "{stderr}");
+        resnet("train --offline --quiet --resume", &[&run]).success();
+        assert_same_run(&run, &whole);
+    }
+}
+
+#[test]
+fn a_time_limit_ends_a_part_of_the_run_and_no_epoch_is_missing_or_twice() {
+    let (folder, whole) = uninterrupted();
+    let run = folder.path().join("run");
+    let limited = format!("{TINY} {FLAGS} --time-limit 1s --quiet --run-dir");
+    resnet(&limited, &[&run]).success();
+    let mut parts = 1;
+    while !fs::read_to_string(run.join("metrics.jsonl")).unwrap().contains("\"end\"") {
+        resnet("train --offline --time-limit 1s --quiet --resume", &[&run]).success();
+        parts += 1;
+        assert!(parts < 100, "each part goes on");
+    }
+    assert!(parts > 1);
+    assert_same_run(&run, &whole);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named_with_the_whole_one_before_it_and_never_used() {
+    let (_folder, whole) = uninterrupted();
+    let expected = timeless_metrics(&whole);
+    let weights = fs::read(whole.join("checkpoints/last/model.safetensors")).unwrap();
+    let list = || resnet("checkpoints --json", &[&whole]).json_lines();
+    assert!(list().iter().all(|checkpoint| checkpoint["whole"] == true));
+    let last = list().pop().unwrap();
+    assert_eq!(last["step"], 120);
+    assert_eq!(last["epoch"], 3);
+    assert!(last["test_accuracy"].is_f64() && !last["names"].as_array().unwrap().is_empty());
+
+    let path = |step: u32, file: &str| whole.join("checkpoints").join(step.to_string()).join(file);
+    let spoil = |file: &Path| {
+        let mut bytes = fs::read(file).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        fs::write(file, bytes).unwrap();
+    };
+    spoil(&path(120, "model.safetensors"));
+    spoil(&path(110, "optimizer.safetensors"));
+    let short = fs::read(path(100, "state.json")).unwrap();
+    fs::write(path(100, "state.json"), &short[..short.len() / 2]).unwrap();
+    let resume = |from: &Path| resnet("train --offline --quiet --epochs 4 --resume", &[from]);
+    let whole_one = path(90, "").display().to_string();
+    let whole_one = whole_one.trim_end_matches('/');
+    resume(&whole).fails_with(1, &["120/model.safetensors", "damaged", "--resume", whole_one]);
+    resume(&path(110, "")).fails_with(1, &["110/optimizer.safetensors", whole_one]);
+    resnet("eval --offline", &[&path(120, "")])
+        .fails_with(1, &["120/model.safetensors", "damaged"]);
+    let damaged: Vec<_> = list().into_iter().filter(|line| line["whole"] == false).collect();
+    assert_eq!(damaged.len(), 3);
+    let table = resnet("checkpoints", &[&whole]).success();
+    assert_eq!(table.matches("damaged").count(), 3, "{table}");
+
+    // From the whole one, the run comes to the same end.
+    resnet("train --offline --quiet --resume", &[Path::new(whole_one)]).success();
+    assert_eq!(timeless_metrics(&whole), expected);
+    assert_eq!(fs::read(path(120, "model.safetensors")).unwrap(), weights);
+    assert!(list().iter().all(|checkpoint| checkpoint["whole"] == true));
+}
+
+#[test]
+fn a_run_whose_folder_fails_goes_on_and_is_saved_elsewhere() {
+    let (folder, whole) = uninterrupted();
+    let (run, elsewhere) = (folder.path().join("run"), folder.path().join("elsewhere"));
+    fs::create_dir(&elsewhere).unwrap();
+    let mut command = common::runs::command(&format!("{TINY} {FLAGS} --run-dir"), &run);
+    let training = command.env("TMPDIR", &elsewhere).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&run.join("checkpoints/20"));
+    // The folder's place is taken by a file: nothing can be written there any more.
+    fs::rename(&run, folder.path().join("away")).unwrap();
+    fs::write(&run, "").unwrap();
+    let output = training.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains("warning") && stderr.contains("the run goes on"), "{stderr}");
+    let rescued = fs::read_dir(&elsewhere).unwrap().next().unwrap().unwrap().path();
+    assert!(stderr.contains(&format!("--resume {}", rescued.display())), "{stderr}");
+    assert_same_run(&rescued, &whole);
+    resnet("train --offline --quiet --epochs 4 --resume", &[&rescued]).success();
+}
+
+#[test]
+fn a_run_whose_folder_is_removed_makes_it_anew() {
+    let (folder, whole) = uninterrupted();
+    let run = folder.path().join("run");
+    let mut training = train("--quiet", &run);
+    wait_for(&run.join("checkpoints/20"));
+    fs::rename(&run, folder.path().join("away")).unwrap();
+    assert!(training.wait().unwrap().success());
+    assert_same_run(&run, &whole);
+}
+
+#[test]
+fn another_learning_rate_is_taken_with_a_warning_and_recorded() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    resnet(&format!("{TINY} {FLAGS} --quiet --run-dir"), &[&run]).success();
+    let ran = resnet("train --offline --epochs 4 --lr 0.01 --resume", &[&run]);
+    assert!(
+        ran.stderr.contains("warning: train.lr changes from here on: [0.2, 0.01]"),
+        "{}",
+        ran.stderr
+    );
+    ran.success();
+    let metrics = timeless_metrics(&run);
+    let resumed: Vec<_> = metrics.iter().filter(|line| line["event"] == "resume").collect();
+    assert_eq!(resumed.len(), 1);
+    assert_eq!(resumed[0]["step"], 120);
+    assert_eq!(resumed[0]["changes"]["train.lr"], serde_json::json!([0.2, 0.01]));
+    let saved = fs::read_to_string(run.join("config.toml")).unwrap();
+    assert!(saved.contains("lr = 0.01") && saved.contains("epochs = 4"), "{saved}");
+}
