@@ -68,22 +68,33 @@ impl Config {
     /// # Errors
     /// A usage error that names the flag or the file's key, the value and what is possible.
     pub fn load(file: Option<&Path>, flags: &Options) -> Result<Self> {
-        let mut base = match file {
-            Some(path) => read_file(path)?,
-            None => Table::new(),
+        let Some(path) = file else {
+            return Self::resolve(flags.clone());
         };
+        let text = fs::read_to_string(path).map_err(|error| {
+            usage(format!("--config {}: {error}; expected a TOML file", path.display()))
+        })?;
+        Self::parse(&text, path, flags)
+    }
+
+    /// The same, with the text of the file, which `path` names in messages.
+    ///
+    /// # Errors
+    /// As for [`Config::load`].
+    pub fn parse(text: &str, path: &Path, flags: &Options) -> Result<Self> {
+        // Keys and types are checked here, where the line is known.
+        let options: Options = toml::from_str(text).map_err(|error| {
+            usage(format!("--config {}: {}", path.display(), error.to_string().trim_end()))
+        })?;
+        let mut base = to_table(&options)?;
         // One flag that names a network beats all the keys of the file that do so together.
         let names_a_network = flags.network.depth.is_some() || flags.network.blocks.is_some();
         if names_a_network && let Some(Value::Table(network)) = base.get_mut("network") {
             network.retain(|key, _| !matches!(key, "depth" | "blocks" | "block"));
         }
         let flags = to_table(flags)?;
-        Self::resolve(overlay(base.clone(), flags.clone()).try_into().map_err(invalid)?).map_err(
-            |error| match file {
-                Some(file) => blame(error, file, &base, &flags),
-                None => error,
-            },
-        )
+        Self::resolve(overlay(base.clone(), flags.clone()).try_into().map_err(invalid)?)
+            .map_err(|error| blame(error, path, &base, &flags))
     }
 
     /// The configuration of a run that goes on: the one it was saved with, and flags that may change.
@@ -290,17 +301,6 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
         limit_batches: train.limit_batches,
         eval_every: at_least_one("--eval-every", *train.eval_every.get_or_insert(1))?,
     })
-}
-
-/// Reads a config file; its keys and types are checked here, where the line is known.
-fn read_file(path: &Path) -> Result<Table> {
-    let text = fs::read_to_string(path).map_err(|error| {
-        usage(format!("--config {}: {error}; expected a TOML file", path.display()))
-    })?;
-    let options: Options = toml::from_str(&text).map_err(|error| {
-        usage(format!("--config {}: {}", path.display(), error.to_string().trim_end()))
-    })?;
-    to_table(&options)
 }
 
 /// The options that are set, as a table of sections.

@@ -58,13 +58,14 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
 pub fn resume_point(path: &Path) -> Result<(PathBuf, PathBuf)> {
     if path.join(STATE_FILE).is_file() {
         let checkpoint = path.canonicalize().with_context(|| path.display().to_string())?;
-        let run_dir = checkpoint.parent().and_then(Path::parent).map(Path::to_owned);
-        return run_dir.map(|run_dir| (run_dir, checkpoint)).ok_or_else(|| {
-            usage(format!(
-                "--resume {}: expected a run's folder or a checkpoint in it",
+        let folder = checkpoint.parent().filter(|folder| folder.ends_with(CHECKPOINTS));
+        let Some(run_dir) = folder.and_then(Path::parent) else {
+            return Err(usage(format!(
+                "--resume {}: this checkpoint lies in no run's folder; expected RUN or RUN/{CHECKPOINTS}/STEP",
                 path.display()
-            ))
-        });
+            )));
+        };
+        return Ok((run_dir.to_owned(), checkpoint));
     }
     Ok((path.to_owned(), latest(path)?))
 }
@@ -145,10 +146,18 @@ impl Checkpoint {
             if let Some(folder) = path.parent().filter(|f| f.join(CHECKSUMS_FILE).is_file()) {
                 checksums::verify(folder, &[MODEL_FILE])?;
             }
-            let card = ModelCard::from_metadata(&TensorFile::metadata(&bytes)?)?;
-            Ok(Self { path: path.to_owned(), card, bytes })
+            Self::parse(bytes, path)
         };
         read().with_context(|| format!("cannot use {} as a checkpoint", path.display()))
+    }
+
+    /// The same, with the bytes of the file, which `path` names in messages.
+    ///
+    /// # Errors
+    /// Bytes that are no checkpoint, truncated or of another version.
+    pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self> {
+        let card = ModelCard::from_metadata(&TensorFile::metadata(&bytes)?)?;
+        Ok(Self { path: path.to_owned(), card, bytes })
     }
 
     /// The network with the checkpoint's weights, on `device`.
@@ -178,13 +187,18 @@ impl State {
     /// A file that is missing, damaged or of another version.
     pub fn read(checkpoint: &Path) -> Result<Self> {
         let path = checkpoint.join(STATE_FILE);
-        let read = || -> Result<Self> {
-            let text = fs::read_to_string(&path)?;
-            let value: serde_json::Value = serde_json::from_str(&text)?;
-            check_format(&value)?;
-            Ok(serde_json::from_value(value)?)
-        };
+        let read = || -> Result<Self> { Self::parse(&fs::read_to_string(&path)?) };
         read().with_context(|| format!("cannot use {}", path.display()))
+    }
+
+    /// The same, with the text of the file.
+    ///
+    /// # Errors
+    /// A text that is damaged or of another version.
+    pub fn parse(text: &str) -> Result<Self> {
+        let value: serde_json::Value = serde_json::from_str(text)?;
+        check_format(&value)?;
+        Ok(serde_json::from_value(value)?)
     }
 }
 

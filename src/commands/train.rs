@@ -15,12 +15,13 @@ use crate::error::{Interrupted, usage};
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::report::metrics::has_end;
-use crate::train::run::{EndRecord, EvalSets, Outcome};
+use crate::train::run::{EndRecord, EvalSets, Outcome, Position};
 use crate::train::{self, Trainer};
 use crate::ui::{Ui, grouped};
 use anyhow::{Context, Result, bail};
 use folder::RunFolder;
 use keeper::Keeper;
+use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 use stop::{Reason, Stop};
@@ -101,6 +102,13 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
         }
         Outcome::Stopped => {
             keeper.ensure_saved(&trainer)?;
+            if ui.is_json() {
+                let Position { epoch, step, .. } = keeper.position();
+                let run_dir = run_dir.display().to_string();
+                ui.json(
+                    &json!({"event": "stop", "run_dir": run_dir, "epoch": epoch, "step": step}),
+                );
+            }
             ui.say(format!(
                 "stopped at step {}, and saved; go on with: resnet train --resume {}",
                 keeper.position().step,
