@@ -5,7 +5,7 @@ use crate::data::augment::Augment;
 use crate::data::{Source, Split};
 use crate::model::spec::{Block, Init, Shortcut, Stem};
 use crate::train::schedule::ScheduleKind;
-use clap::{Arg, Args, Parser, Subcommand};
+use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -38,6 +38,8 @@ pub enum Command {
     Checkpoints(CheckpointsArgs),
     /// Print the output shape, parameters and multiply-adds of every layer
     Shapes(ShapesArgs),
+    /// Measure the speed of training or inference on made-up images
+    Bench(Box<BenchArgs>),
     /// List, fetch and verify data sets
     #[command(subcommand)]
     Data(DataCommand),
@@ -331,6 +333,53 @@ pub struct ShapesArgs {
     /// Print every block, below the layer that it belongs to
     #[arg(long, short, visible_alias = "depth-first")]
     pub all: bool,
+}
+
+/// `resnet bench …`
+#[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
+pub struct BenchArgs {
+    /// The network.
+    #[command(flatten)]
+    pub network: NetworkOptions,
+
+    /// What to measure
+    #[arg(long, default_value = "train")]
+    pub mode: BenchMode,
+
+    /// Images in a batch
+    #[arg(long, short, value_name = "IMAGES", default_value_t = 256, value_parser = whole_number::<usize>)]
+    pub batch_size: usize,
+
+    /// Steps to measure
+    #[arg(long, value_name = "STEPS", default_value_t = 10, value_parser = whole_number::<usize>)]
+    pub steps: usize,
+
+    /// Steps before the measurement
+    #[arg(long, value_name = "STEPS", default_value_t = 2, value_parser = whole_number::<usize>)]
+    pub warmup_steps: usize,
+
+    /// Earlier output of --json to compare with
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+
+    /// auto, cpu, cuda, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+
+    /// CPU threads [default: the physical cores]
+    #[arg(long, value_parser = whole_number::<usize>)]
+    pub threads: Option<usize>,
+}
+
+/// What `resnet bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BenchMode {
+    /// A whole step: data, forward, backward, update.
+    Train,
+    /// Data and forward, as in evaluation.
+    Inference,
 }
 
 /// Where data sets are looked for.

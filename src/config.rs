@@ -48,7 +48,8 @@ const DEFAULT_SIZE: usize = 96;
 
 // Beyond any use; they keep steps in 64 bits and a slip of the finger from asking for a million threads.
 const MAX_EPOCHS: u64 = 1_000_000;
-const MAX_THREADS: usize = 1024;
+/// The most CPU threads that can be asked for.
+pub const MAX_THREADS: usize = 1024;
 
 /// Keys that a resumed run may change: they decide where, how long and how fast it goes on, not what the
 /// steps that are done have computed.

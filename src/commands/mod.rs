@@ -1,5 +1,6 @@
 //! One file a subcommand; each parses nothing and prints through [`Ui`].
 
+mod bench;
 mod checkpoints;
 mod completions;
 mod data;
@@ -20,6 +21,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Eval(args) => eval::run(args, &ui),
         Command::Checkpoints(args) => checkpoints::run(args, &ui),
         Command::Shapes(args) => shapes::run(args, &ui),
+        Command::Bench(args) => bench::run(args, &ui),
         Command::Completions { shell } => completions::run(*shell, &ui),
         Command::Data(command) => data::run(command, &ui),
         Command::Doctor => doctor::run(&ui),

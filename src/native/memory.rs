@@ -1,4 +1,5 @@
-//! The C library's allocator, which libtorch takes its tensors from.
+//! The memory of this process: the C library's allocator, which libtorch takes its tensors from, and
+//! how much it took.
 
 /// Makes the allocator keep what is freed for the next step, rather than give it back to the system
 /// and have it zeroed page by page at each one (docs/decisions/0012). Call it once, at the start.
@@ -9,4 +10,17 @@ pub fn keep_freed_memory() {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
     }
+}
+
+/// The most memory that this process has held at a time so far, in bytes; none where the system does
+/// not tell.
+pub fn peak_memory_bytes() -> Option<u64> {
+    // SAFETY: all zeros is a value of this plain C structure, and the call fills it in.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        (libc::getrusage(libc::RUSAGE_SELF, &mut usage) == 0).then_some(usage)
+    };
+    // Linux counts kibibytes, macOS bytes.
+    let unit = if cfg!(target_os = "macos") { 1 } else { 1024 };
+    usage.and_then(|usage| u64::try_from(usage.ru_maxrss).ok()).map(|peak| peak * unit)
 }

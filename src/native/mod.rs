@@ -5,7 +5,7 @@ mod driver;
 mod memory;
 
 pub use cuda::{Cuda, Gpu, open_cuda};
-pub use memory::keep_freed_memory;
+pub use memory::{keep_freed_memory, peak_memory_bytes};
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;

@@ -1,4 +1,5 @@
-//! What a run leaves behind to look at: metric sinks and classification figures.
+//! What a run leaves behind to look at: metric sinks, classification figures and speed.
 
 pub mod classification;
 pub mod metrics;
+pub mod throughput;

@@ -98,6 +98,19 @@ impl Epoch {
     }
 }
 
+/// A part of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Images are gathered, augmented, resized and normalised.
+    Data,
+    /// Logits and loss.
+    Forward,
+    /// Gradients.
+    Backward,
+    /// The gradients' norm and the update.
+    Optimizer,
+}
+
 /// Losses and right answers of the steps that the host has not looked at yet.
 #[derive(Debug)]
 struct Pending {
@@ -186,6 +199,18 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// What libtorch could not do.
     pub fn step(&mut self, epoch: &mut Epoch) -> Result<()> {
+        self.step_in_phases(epoch, &mut |_| {})
+    }
+
+    /// The same, and tells `phase_ends` when a part of it is over. On a GPU it is only queued then.
+    ///
+    /// # Errors
+    /// What libtorch could not do.
+    pub fn step_in_phases(
+        &mut self,
+        epoch: &mut Epoch,
+        phase_ends: &mut dyn FnMut(Phase),
+    ) -> Result<()> {
         let Some(range) = epoch.batches.get(epoch.steps) else { return Ok(()) };
         let step = epoch.step();
         let indices = epoch.order.narrow(0, range.start as i64, range.len() as i64);
@@ -197,7 +222,9 @@ impl<'a> Trainer<'a> {
         for range in &batch_ranges(batch.len(), recipe.micro_batch_size()) {
             let micro = batch.range(range);
             let share = range.len() as f64 / batch.len() as f64;
-            let logits = self.network.forward(&self.preprocess.apply(&micro), true);
+            let inputs = self.preprocess.apply(&micro);
+            phase_ends(Phase::Data);
+            let logits = self.network.forward(&inputs, true);
             let smoothing = recipe.label_smoothing;
             let loss = share
                 * logits.cross_entropy_loss::<Tensor>(
@@ -207,6 +234,7 @@ impl<'a> Trainer<'a> {
                     -100,
                     smoothing,
                 );
+            phase_ends(Phase::Forward);
             // The gradients are new tensors, not sums into `grad` that need zeroing at each step.
             let new = Tensor::f_run_backward(&[&loss], &self.learned, false, false)?;
             if gradients.is_empty() {
@@ -216,6 +244,7 @@ impl<'a> Trainer<'a> {
                     let _ = sum.g_add_(&gradient);
                 }
             }
+            phase_ends(Phase::Backward);
             batch_loss += loss.detach();
             let right = logits.argmax(1, false).eq_tensor(micro.labels());
             epoch.pending.correct += right.sum(Kind::Int64);
@@ -224,6 +253,7 @@ impl<'a> Trainer<'a> {
             tch::no_grad(|| clip_gradient_norm(&mut gradients, max_norm));
         }
         self.sgd.step(&gradients, self.schedule.rate(step));
+        phase_ends(Phase::Optimizer);
         epoch.pending.losses.push((batch_loss, batch.len()));
         epoch.steps += 1;
         Ok(())

@@ -1,0 +1,112 @@
+//! Times of steps and of their parts, as `resnet bench` measures them.
+
+use crate::train::trainer::Phase;
+use std::time::Instant;
+
+/// The phases in the order of a step, with their names.
+const PHASES: [(Phase, &str); 4] = [
+    (Phase::Data, "data"),
+    (Phase::Forward, "forward"),
+    (Phase::Backward, "backward"),
+    (Phase::Optimizer, "optimizer"),
+];
+
+/// The steps that were measured.
+#[derive(Debug, Default)]
+pub struct Throughput {
+    /// Seconds of each step.
+    steps: Vec<f64>,
+    /// Seconds of each phase over all steps.
+    phases: [f64; PHASES.len()],
+}
+
+/// A step under way.
+#[derive(Debug)]
+pub struct Step {
+    start: Instant,
+    phase_start: Instant,
+    phases: [f64; PHASES.len()],
+}
+
+impl Step {
+    /// A phase of the step is over; the next begins.
+    pub fn phase_ends(&mut self, phase: Phase) {
+        let now = Instant::now();
+        for ((of, _), seconds) in PHASES.iter().zip(&mut self.phases) {
+            if *of == phase {
+                *seconds += (now - self.phase_start).as_secs_f64();
+            }
+        }
+        self.phase_start = now;
+    }
+}
+
+impl Throughput {
+    /// A step begins.
+    pub fn step(&self) -> Step {
+        let now = Instant::now();
+        Step { start: now, phase_start: now, phases: [0.0; PHASES.len()] }
+    }
+
+    /// The step is over, and counts.
+    pub fn add(&mut self, step: Step) {
+        self.steps.push(step.start.elapsed().as_secs_f64());
+        for (sum, seconds) in self.phases.iter_mut().zip(step.phases) {
+            *sum += seconds;
+        }
+    }
+
+    /// Seconds of the median step; of an even number the mean of the two in the middle.
+    pub fn median(&self) -> f64 {
+        let mut steps = self.steps.clone();
+        steps.sort_by(f64::total_cmp);
+        let middle = |index: usize| steps.get(index).copied().unwrap_or(f64::NAN);
+        let half = steps.len() / 2;
+        if steps.len().is_multiple_of(2) {
+            (middle(half.wrapping_sub(1)) + middle(half)) / 2.0
+        } else {
+            middle(half)
+        }
+    }
+
+    /// Seconds of the fastest and of the slowest step.
+    pub fn range(&self) -> (f64, f64) {
+        self.steps.iter().fold((f64::INFINITY, 0.0), |(least, most), &seconds| {
+            (seconds.min(least), seconds.max(most))
+        })
+    }
+
+    /// The fraction of the time that each phase took; only phases that took any.
+    pub fn fractions(&self) -> Vec<(&'static str, f64)> {
+        let total: f64 = self.steps.iter().sum();
+        let phases = PHASES.iter().zip(self.phases).filter(|(_, seconds)| *seconds > 0.0);
+        phases.map(|((_, name), seconds)| (*name, seconds / total)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn medians_are_of_the_middle() {
+        let throughput = |steps: &[f64]| Throughput { steps: steps.to_vec(), phases: [0.0; 4] };
+        assert_eq!(throughput(&[3.0, 1.0, 9.0]).median(), 3.0);
+        assert_eq!(throughput(&[4.0, 1.0, 2.0, 9.0]).median(), 3.0);
+        assert_eq!(throughput(&[4.0, 1.0, 9.0]).range(), (1.0, 9.0));
+    }
+
+    #[test]
+    fn phases_are_parts_of_the_whole() {
+        let mut throughput = Throughput::default();
+        let mut step = throughput.step();
+        std::thread::sleep(std::time::Duration::from_millis(2));
+        step.phase_ends(Phase::Data);
+        step.phase_ends(Phase::Forward);
+        throughput.add(step);
+        let [("data", data), ("forward", forward)] = throughput.fractions()[..] else {
+            panic!("{:?}", throughput.fractions());
+        };
+        assert!(data > forward && data + forward <= 1.0);
+    }
+}

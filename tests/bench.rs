@@ -1,0 +1,48 @@
+//! `resnet bench` through the program. Speed itself is never asserted.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+
+mod common;
+
+use common::resnet;
+use std::fs;
+use tempfile::tempdir;
+
+const TINY: &str = "bench --blocks 1,1,1 --width 8 --size 12 --batch-size 8 --steps 3 --threads 1";
+
+#[test]
+fn the_json_has_the_keys_of_the_contract() {
+    for (mode, phases) in [
+        ("train", vec!["data", "forward", "backward", "optimizer"]),
+        ("inference", vec!["data", "forward"]),
+    ] {
+        let result = &resnet(&format!("{TINY} --mode {mode} --json"), &[]).json_lines()[0];
+        assert_eq!(result["mode"], mode);
+        assert_eq!((&result["depth"], &result["batch_size"]), (&8.into(), &8.into()));
+        assert_eq!((&result["size"], &result["threads"]), (&12.into(), &1.into()));
+        assert_eq!(result["precision"], "fp32");
+        for key in ["images_per_second", "step_seconds", "gflops", "peak_memory_bytes"] {
+            assert!(result[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {result}");
+        }
+        let fraction = |phase: &&str| result["phases"][phase].as_f64().unwrap();
+        let total: f64 = phases.iter().map(fraction).sum();
+        assert!((0.5..=1.0).contains(&total), "{result}");
+        let rate = result["images_per_second"].as_f64().unwrap();
+        assert!((rate * result["step_seconds"].as_f64().unwrap() - 8.0).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn a_person_reads_rate_work_and_parts_and_the_ratio_to_an_earlier_measurement() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("before.json");
+    fs::write(&file, "{\"images_per_second\": 1e-3}\n").unwrap();
+    let text = resnet(&format!("{TINY} --compare"), &[&file]).success();
+    for part in ["images/s", "GFLOP/s", "backward", "peak memory", "times the images a second"] {
+        assert!(text.contains(part), "{text}");
+    }
+    fs::write(&file, "no JSON").unwrap();
+    resnet(&format!("{TINY} --compare"), &[&file]).fails_with(2, &["--compare", "before.json"]);
+    resnet("bench --batch-size 0", &[]).fails_with(2, &["--batch-size 0", "from 1"]);
+    resnet("bench --mode both", &[]).fails_with(2, &["both", "inference"]);
+}
