@@ -3,6 +3,7 @@
 use crate::error::usage;
 use crate::native;
 use anyhow::{Result, anyhow};
+use sysinfo::System;
 use tch::Device;
 
 /// The device of that name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. `auto` takes the first CUDA
@@ -63,6 +64,16 @@ pub fn describe(device: Device) -> String {
         Device::Mps => "mps".to_owned(),
         Device::Vulkan => "vulkan".to_owned(),
     }
+}
+
+/// Bytes of memory that a process can still take here, within its control group's limit if it has one;
+/// none where the system does not tell.
+pub fn free_memory() -> Option<u64> {
+    let mut system = System::new();
+    system.refresh_memory();
+    let available = Some(system.available_memory()).filter(|bytes| *bytes > 0);
+    let limit = system.cgroup_limits().map(|limits| limits.free_memory);
+    available.into_iter().chain(limit).min()
 }
 
 /// Sets the threads that libtorch computes with: as chosen, else one for each physical core that

@@ -273,6 +273,7 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
         ("--device tpu", ["--device tpu", "cuda:N"]),
         ("--device cuda:x", ["--device cuda:x", "cuda:N"]),
         ("--threads 0", ["--threads 0", "from 1"]),
+        ("--depth 152 --batch-size 60000 --device cpu", ["GiB are free", "--accumulate"]),
         ("--warmup-epochs 11", ["--warmup-epochs 11", "0 to 10"]),
         ("--schedule square", ["square", "cosine"]),
         ("--resume nowhere --run-dir x", ["--resume", "--run-dir"]),

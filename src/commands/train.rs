@@ -16,7 +16,7 @@ use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::report::metrics::has_end;
 use crate::train::run::{EndRecord, EvalSets, Outcome, Position};
-use crate::train::{self, Trainer};
+use crate::train::{self, Trainer, memory};
 use crate::ui::{Ui, grouped};
 use anyhow::{Context, Result, bail};
 use folder::RunFolder;
@@ -50,6 +50,9 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let run_dir = folder.path();
     let device = device::choose(&config.device)?;
     device::set_threads(config.threads);
+    if device == Device::Cpu {
+        memory::check(&config.spec, &config.recipe, device::free_memory())?;
+    }
     let source = args.data.source();
     let (train_images, validation, test_images) = load_images(config, &source, device, ui)?;
 

@@ -7,23 +7,40 @@ use std::cell::Cell;
 use tch::Tensor;
 use tch::nn::ModuleT;
 
+/// What layers take, for the whole batch; `u64::MAX` stands for all that is more.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Multiply-adds of convolutions and linear layers. Batch norm, pooling and additions are left
+    /// out, as is usual.
+    pub multiply_adds: u64,
+    /// Numbers that training keeps from the forward pass for the backward pass.
+    pub activations: u64,
+    /// The most of them that one layer keeps.
+    pub largest: u64,
+}
+
 thread_local! {
-    static MULTIPLY_ADDS: Cell<u64> = const { Cell::new(0) };
+    static COST: Cell<Cost> =
+        const { Cell::new(Cost { multiply_adds: 0, activations: 0, largest: 0 }) };
 }
 
-/// Runs `forward` and counts the multiply-adds of the convolutions and linear layers in it, for the
-/// whole batch; `u64::MAX` stands for all that is more. Batch norm, pooling and additions are left
-/// out, as is usual.
-pub fn counting_multiply_adds<T>(forward: impl FnOnce() -> T) -> (T, u64) {
-    MULTIPLY_ADDS.set(0);
+/// Runs `forward` and counts the cost of the layers in it.
+pub fn counting_cost<T>(forward: impl FnOnce() -> T) -> (T, Cost) {
+    COST.set(Cost::default());
     let result = forward();
-    (result, MULTIPLY_ADDS.get())
+    (result, COST.get())
 }
 
-/// Each of `outputs` numbers is the sum of `terms` products.
-fn count_multiply_adds(outputs: usize, terms: i64) {
-    let added = (outputs as u64).saturating_mul(terms as u64);
-    MULTIPLY_ADDS.set(MULTIPLY_ADDS.get().saturating_add(added));
+/// A layer keeps `outputs` numbers, each of which is the sum of `terms` products.
+fn count(outputs: usize, terms: i64) {
+    let Cost { multiply_adds, activations, largest } = COST.get();
+    let outputs = outputs as u64;
+    let products = outputs.saturating_mul(terms as u64);
+    COST.set(Cost {
+        multiply_adds: multiply_adds.saturating_add(products),
+        activations: activations.saturating_add(outputs),
+        largest: largest.max(outputs),
+    });
 }
 
 /// 2-d convolution, [N, I, H, W] → [N, O, H', W'].
@@ -65,7 +82,7 @@ impl ModuleT for Conv2d {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         let ys = xs.conv2d(&self.weight, self.bias.as_ref(), stride, padding, [1, 1], 1);
-        count_multiply_adds(ys.numel(), self.weight.size().iter().skip(1).product());
+        count(ys.numel(), self.weight.size().iter().skip(1).product());
         ys
     }
 }
@@ -98,7 +115,7 @@ impl BatchNorm2d {
 
 impl ModuleT for BatchNorm2d {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        xs.batch_norm(
+        let ys = xs.batch_norm(
             Some(&self.weight),
             Some(&self.bias),
             Some(&self.running_mean),
@@ -107,7 +124,10 @@ impl ModuleT for BatchNorm2d {
             Self::MOMENTUM,
             Self::EPSILON,
             true,
-        )
+        );
+        // Whatever comes behind it, ReLU and sum, works in place.
+        count(ys.numel(), 0);
+        ys
     }
 }
 
@@ -136,7 +156,7 @@ impl Linear {
 impl ModuleT for Linear {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
         let ys = xs.linear(&self.weight, Some(&self.bias));
-        count_multiply_adds(ys.numel(), self.weight.size().iter().skip(1).product());
+        count(ys.numel(), self.weight.size().iter().skip(1).product());
         ys
     }
 }
@@ -157,7 +177,10 @@ pub struct MaxPool;
 
 impl ModuleT for MaxPool {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
-        xs.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)
+        let ys = xs.max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false);
+        // Beside each maximum it keeps where that was, in 64 bits.
+        count(3 * ys.numel(), 0);
+        ys
     }
 }
 

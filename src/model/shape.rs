@@ -1,11 +1,12 @@
 //! The output shape of every layer, measured by passing a tensor through the network.
 
-use super::layers::counting_multiply_adds;
-use super::network::top_level_layers;
+use super::layers::{Cost, counting_cost};
+use super::network::{TopLevelLayer, top_level_layers};
 use super::parameters::{Creation, Layout, Parameters};
 use super::spec::Spec;
 use crate::native;
 use serde::Serialize;
+use tch::Tensor;
 use tch::nn::ModuleT;
 
 /// What came out of a layer.
@@ -36,21 +37,18 @@ pub struct TopLevelShape {
 /// device: every operator runs, and none allocates or computes.
 pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
     tch::no_grad(|| {
-        let parameters = Parameters::new(Creation::Meta, Layout::of(spec));
-        let layers = top_level_layers(spec, &parameters.root());
-        let size = spec.size as i64;
-        let mut activation = native::meta(&[batch_size as i64, spec.channels as i64, size, size]);
+        let (layers, mut activation) = on_meta_device(spec, batch_size);
         let mut shapes = Vec::with_capacity(layers.len());
         for layer in layers {
             let mut units = Vec::with_capacity(layer.units.len());
             for unit in &layer.units {
-                let (output, macs) = counting_multiply_adds(|| unit.forward_t(&activation, false));
+                let (output, cost) = counting_cost(|| unit.forward_t(&activation, false));
                 units.push(LayerShape {
                     name: unit.name.clone(),
                     kind: unit.kind.clone(),
                     output: output.size(),
                     parameters: unit.parameters,
-                    macs,
+                    macs: cost.multiply_adds,
                 });
                 activation = output;
             }
@@ -67,6 +65,26 @@ pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
         }
         shapes
     })
+}
+
+/// What a batch of `batch_size` images costs the network as a whole, and how many numbers it learns;
+/// measured in the same way.
+pub fn cost(spec: &Spec, batch_size: usize) -> (Cost, usize) {
+    tch::no_grad(|| {
+        let (layers, images) = on_meta_device(spec, batch_size);
+        let units = || layers.iter().flat_map(|layer| &layer.units);
+        let (_, cost) =
+            counting_cost(|| units().fold(images, |xs, unit| unit.forward_t(&xs, false)));
+        (cost, units().map(|unit| unit.parameters).sum())
+    })
+}
+
+fn on_meta_device(spec: &Spec, batch_size: usize) -> (Vec<TopLevelLayer>, Tensor) {
+    let parameters = Parameters::new(Creation::Meta, Layout::of(spec));
+    let layers = top_level_layers(spec, &parameters.root());
+    let size = spec.size as i64;
+    let images = native::meta(&[batch_size as i64, spec.channels as i64, size, size]);
+    (layers, images)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Training: the loop, the optimizer, the schedules, and evaluation. Nothing here parses or prints.
 
 pub mod evaluate;
+pub mod memory;
 pub mod recipe;
 pub mod run;
 pub mod schedule;

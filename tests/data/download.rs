@@ -163,13 +163,15 @@ fn a_server_that_cannot_resume_sends_all_again() {
 }
 
 #[test]
-fn a_connection_that_breaks_off_is_resumed() {
-    let server = Server::start(|request, before| match before {
-        0 => Reply::CutOff(published(&request.file), 500),
-        _ => Reply::Ranged(published(&request.file)),
-    });
-    assert_whole(fetch(b"", &[&server.url]));
-    assert_eq!(server.requests()[1], request(IMAGES, Some(500)));
+fn a_connection_that_breaks_off_or_is_reset_is_resumed() {
+    for breaks in [Reply::CutOff, Reply::Reset] {
+        let server = Server::start(move |request, before| match before {
+            0 => breaks(published(&request.file), 500),
+            _ => Reply::Ranged(published(&request.file)),
+        });
+        assert_whole(fetch(b"", &[&server.url]));
+        assert_eq!(server.requests()[1], request(IMAGES, Some(500)));
+    }
 }
 
 #[test]
@@ -196,9 +198,11 @@ fn a_partial_file_longer_than_the_true_one_is_thrown_away() {
 
 #[test]
 fn what_one_mirror_lacks_comes_from_the_next() {
-    let lacking = Server::start(|_, _| Reply::Status(404));
-    assert_whole(fetch(b"", &[&lacking.url, &good().url]));
-    assert_eq!(lacking.requests().len(), 2, "once for each file: a 404 does not pass");
+    for status in [403, 404] {
+        let lacking = Server::start(move |_, _| Reply::Status(status));
+        assert_whole(fetch(b"", &[&lacking.url, &good().url]));
+        assert_eq!(lacking.requests().len(), 2, "once for each file: {status} does not pass");
+    }
 }
 
 #[test]
@@ -258,6 +262,15 @@ fn redirects_end() {
 #[test]
 fn a_refused_connection_is_named() {
     assert_refused(fetch(b"", &[&refused()]), "cannot connect (Connection refused");
+}
+
+#[test]
+fn a_server_that_speaks_no_tls_is_named() {
+    let url = good().url.replace("http:", "https:");
+    let (folder, result) = fetch(b"", &[&url]);
+    let error = result.clone().unwrap_err();
+    assert!(error.contains(&url) && error.to_lowercase().contains("connect"), "{error}");
+    assert_refused((folder, result), "127.0.0.1");
 }
 
 #[test]

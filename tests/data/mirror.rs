@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub enum Reply {
     Html,
     /// The length of all bytes, but only so many of them before the connection closes.
     CutOff(Vec<u8>, usize),
+    /// The same, but the connection is reset, as by a server that crashed.
+    Reset(Vec<u8>, usize),
     /// So many bytes, then silence for a second.
     Stall(Vec<u8>, usize),
     /// 200 with a length and nothing else.
@@ -126,6 +129,14 @@ fn send(mut stream: &TcpStream, request: &Request, reply: Reply) -> std::io::Res
             head(200, bytes.len() as u64, "")?;
             stream.write_all(&bytes[..sent])
         }
+        Reply::Reset(bytes, sent) => {
+            head(200, bytes.len() as u64, "")?;
+            stream.write_all(&bytes[..sent])?;
+            // What was sent must have arrived: a reset throws away what is under way.
+            thread::sleep(Duration::from_millis(50));
+            reset_when_closed(stream);
+            Ok(())
+        }
         Reply::Stall(bytes, sent) => {
             head(200, bytes.len() as u64, "")?;
             stream.write_all(&bytes[..sent])?;
@@ -135,4 +146,16 @@ fn send(mut stream: &TcpStream, request: &Request, reply: Reply) -> std::io::Res
         Reply::Length(length) => head(200, length, ""),
         Reply::RedirectToSelf => head(302, 0, &format!("Location: /{}\r\n", request.file)),
     }
+}
+
+/// Closing a socket that lingers for no time resets the connection.
+fn reset_when_closed(stream: &TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let length = size_of::<libc::linger>() as libc::socklen_t;
+    // SAFETY: the socket is open, and the pointer and the length are those of a live value.
+    let result = unsafe {
+        let value = std::ptr::from_ref(&linger).cast();
+        libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, length)
+    };
+    assert_eq!(result, 0);
 }
