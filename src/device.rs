@@ -72,7 +72,8 @@ pub fn free_memory() -> Option<u64> {
     let mut system = System::new();
     system.refresh_memory();
     let available = Some(system.available_memory()).filter(|bytes| *bytes > 0);
-    let limit = system.cgroup_limits().map(|limits| limits.free_memory);
+    // Its cached files count against a group, but give way.
+    let limit = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
     available.into_iter().chain(limit).min()
 }
 

@@ -18,6 +18,9 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let temporary = path.with_file_name(format!("{TEMPORARY}{name}"));
     write_synced(&temporary, bytes)
         .and_then(|()| Ok(fs::rename(&temporary, path)?))
+        .inspect_err(|_| {
+            let _ = fs::remove_file(&temporary);
+        })
         .and_then(|()| sync_folder(folder_of(path)))
         .with_context(|| format!("cannot write {}", path.display()))
 }

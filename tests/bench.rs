@@ -8,7 +8,8 @@ use common::resnet;
 use std::fs;
 use tempfile::tempdir;
 
-const TINY: &str = "bench --blocks 1,1,1 --width 8 --size 12 --batch-size 8 --steps 3 --threads 1";
+const TINY: &str =
+    "bench --device cpu --blocks 1,1,1 --width 8 --size 12 --batch-size 8 --steps 3 --threads 1";
 
 #[test]
 fn the_json_has_the_keys_of_the_contract() {
@@ -26,7 +27,7 @@ fn the_json_has_the_keys_of_the_contract() {
         }
         let fraction = |phase: &&str| result["phases"][phase].as_f64().unwrap();
         let total: f64 = phases.iter().map(fraction).sum();
-        assert!((0.5..=1.0).contains(&total), "{result}");
+        assert!((total - 1.0).abs() < 1e-9, "{result}");
         let rate = result["images_per_second"].as_f64().unwrap();
         assert!((rate * result["step_seconds"].as_f64().unwrap() - 8.0).abs() < 1e-6);
     }
@@ -36,11 +37,14 @@ fn the_json_has_the_keys_of_the_contract() {
 fn a_person_reads_rate_work_and_parts_and_the_ratio_to_an_earlier_measurement() {
     let folder = tempdir().unwrap();
     let file = folder.path().join("before.json");
-    fs::write(&file, "{\"images_per_second\": 1e-3}\n").unwrap();
+    let before = resnet(&format!("{TINY} --json"), &[]).success();
+    fs::write(&file, before).unwrap();
     let text = resnet(&format!("{TINY} --compare"), &[&file]).success();
     for part in ["images/s", "GFLOP/s", "backward", "peak memory", "times the images a second"] {
         assert!(text.contains(part), "{text}");
     }
+    resnet(&format!("{TINY} --mode inference --compare"), &[&file])
+        .fails_with(2, &["--compare", "its mode is \"train\""]);
     fs::write(&file, "no JSON").unwrap();
     resnet(&format!("{TINY} --compare"), &[&file]).fails_with(2, &["--compare", "before.json"]);
     resnet("bench --batch-size 0", &[]).fails_with(2, &["--batch-size 0", "from 1"]);

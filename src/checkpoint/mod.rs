@@ -6,20 +6,21 @@
 //! checkpoints/<step>/state.json             where the run stood
 //! checkpoints/<step>/SHA256SUMS             the checksums of the three
 //! checkpoints/last, checkpoints/best        links to one of them
+//! checkpoints/<step>.abandoned              of a future that was left, when the run went on from before
 //! ```
 
 pub mod cadence;
 mod checksums;
 mod read;
+mod resume;
 pub mod retention;
 mod tensors;
 mod write;
 
 pub use cadence::Cadence;
-pub use read::{
-    Checkpoint, latest, read_optimizer, resolve, resume_point, steps, verify, verify_to_resume,
-};
-pub use write::Store;
+pub use read::{Checkpoint, read_optimizer, resolve, steps, verify};
+pub use resume::{latest, resume_point, run_of, verify_to_resume};
+pub use write::{Store, remove_leftovers};
 
 use crate::model::Spec;
 use crate::train::run::Position;
@@ -35,6 +36,10 @@ pub const FORMAT: u32 = 1;
 
 /// The folder of a run that holds its checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
+
+/// The links in it.
+const LAST: &str = "last";
+const BEST: &str = "best";
 
 const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";

@@ -7,7 +7,7 @@ use crate::error::usage;
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::train::sgd::Sgd;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
 use tch::Device;
@@ -50,50 +50,6 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
         })
 }
 
-/// The folder of a run and the folder of the checkpoint that it is to go on from: the last one, or the
-/// one that `path` names.
-///
-/// # Errors
-/// A usage error for a folder that is no run's, or in which no checkpoint was written.
-pub fn resume_point(path: &Path) -> Result<(PathBuf, PathBuf)> {
-    if path.join(STATE_FILE).is_file() {
-        let checkpoint = path.canonicalize().with_context(|| path.display().to_string())?;
-        let folder = checkpoint.parent().filter(|folder| folder.ends_with(CHECKPOINTS));
-        let Some(run_dir) = folder.and_then(Path::parent) else {
-            return Err(usage(format!(
-                "--resume {}: this checkpoint lies in no run's folder; expected RUN or RUN/{CHECKPOINTS}/STEP",
-                path.display()
-            )));
-        };
-        return Ok((run_dir.to_owned(), checkpoint));
-    }
-    Ok((path.to_owned(), latest(path)?))
-}
-
-/// Checks that a checkpoint, to go on from, is as it was written.
-///
-/// # Errors
-/// What is damaged, with the newest checkpoint before it that is whole.
-pub fn verify_to_resume(run_dir: &Path, checkpoint: &Path) -> Result<()> {
-    verify(checkpoint).map_err(|error| {
-        let step = checkpoint.file_name().and_then(|name| name.to_string_lossy().parse().ok());
-        let mut older = steps(&run_dir.join(CHECKPOINTS)).unwrap_or_default();
-        older.retain(|&other| step.is_none_or(|step: u64| other < step));
-        older.sort_unstable_by(|a, b| b.cmp(a));
-        let whole = older
-            .iter()
-            .map(|step| run_dir.join(CHECKPOINTS).join(step.to_string()))
-            .find(|folder| verify(folder).is_ok());
-        let remedy = match whole {
-            Some(whole) => {
-                format!("the newest whole one before it: --resume {}", whole.display())
-            }
-            None => "and there is no whole one before it".to_owned(),
-        };
-        anyhow!("cannot go on from {}: {error:#}; {remedy}", checkpoint.display())
-    })
-}
-
 /// Checks that a checkpoint's files are as they were written.
 ///
 /// # Errors
@@ -117,21 +73,6 @@ pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<std::io::Result<_>>()
         .with_context(|| folder.display().to_string())
-}
-
-/// The folder of a run's last checkpoint.
-///
-/// # Errors
-/// A usage error for a folder that is no run's, or in which no checkpoint was written.
-pub fn latest(run_dir: &Path) -> Result<PathBuf> {
-    let last = run_dir.join(CHECKPOINTS).join("last");
-    last.canonicalize().map_err(|_| {
-        usage(format!(
-            "--resume {}: no checkpoint to go on from; expected {}",
-            run_dir.display(),
-            last.display()
-        ))
-    })
 }
 
 impl Checkpoint {

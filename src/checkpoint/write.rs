@@ -3,17 +3,19 @@
 use super::checksums::{CHECKSUMS_FILE, checksums};
 use super::read::{names, steps};
 use super::retention::superseded;
-use super::{CHECKPOINTS, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, tensors};
+use super::{
+    BEST, Best, CHECKPOINTS, LAST, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State,
+    tensors,
+};
 use crate::files::{TEMPORARY, sync_folder, write_synced};
 use crate::model::Network;
 use crate::train::sgd::Sgd;
 use anyhow::{Context, Result};
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-/// Ends the name of a checkpoint that gives way to a new one of its step.
-const ASIDE: &str = "-old";
 
 /// The `checkpoints` folder of a run.
 #[derive(Debug)]
@@ -31,9 +33,36 @@ impl Store {
     pub fn open(run_dir: &Path, keep: usize) -> Result<Self> {
         let folder = run_dir.join(CHECKPOINTS);
         fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-        let store = Self { folder, keep };
-        store.remove_leftovers()?;
-        Ok(store)
+        remove_leftovers(run_dir)?;
+        Ok(Self { folder, keep })
+    }
+
+    /// Whether there is a checkpoint of a step.
+    pub fn has(&self, step: u64) -> bool {
+        self.folder.join(step.to_string()).is_dir()
+    }
+
+    /// Prepares for going on from a step: `last` and `best` name it and the best one so far, and
+    /// checkpoints of later steps, which will be trained anew, are set aside. Their new names.
+    ///
+    /// # Errors
+    /// A folder that cannot be written to.
+    pub fn go_on_from(&self, step: u64, best: Option<Best>) -> Result<Vec<String>> {
+        self.link(LAST, step)?;
+        self.link(BEST, best.map_or(step, |best| best.step))?;
+        let mut aside = Vec::new();
+        let mut later = steps(&self.folder)?;
+        later.retain(|&other| other > step);
+        later.sort_unstable();
+        for step in later {
+            let name = format!("{step}.abandoned");
+            let (from, to) = (self.folder.join(step.to_string()), self.folder.join(&name));
+            let _ = fs::remove_dir_all(&to);
+            fs::rename(&from, &to).with_context(|| to.display().to_string())?;
+            aside.push(name);
+        }
+        sync_folder(&self.folder)?;
+        Ok(aside)
     }
 
     /// Writes the checkpoint of a step, points `last` and `best` at the right ones, and deletes
@@ -58,14 +87,17 @@ impl Store {
             })
             .with_context(|| format!("cannot write the checkpoint {}", path.display()))?;
         sync_folder(&self.folder)?;
-        self.link("last", state.step)?;
+        self.link(LAST, state.step)?;
         let best = state.best.map_or(state.step, |best| best.step);
-        self.link("best", best)?;
+        self.link(BEST, best)?;
         // Before anything is deleted, the new names must be on disk.
         sync_folder(&self.folder)?;
         for step in superseded(&steps(&self.folder)?, self.keep, [state.step, best]) {
-            let old = self.folder.join(step.to_string());
-            fs::remove_dir_all(&old).with_context(|| format!("{}", old.display()))?;
+            // Out of the way first, so that a kill leaves no half checkpoint under its step's name. What
+            // cannot be deleted now is deleted at the next start: the new checkpoint is there.
+            let gone = self.folder.join(format!("{TEMPORARY}{step}-gone"));
+            let _ = fs::rename(self.folder.join(step.to_string()), &gone)
+                .and_then(|()| fs::remove_dir_all(&gone));
         }
         Ok(())
     }
@@ -103,36 +135,44 @@ impl Store {
             .and_then(|()| fs::rename(&temporary, &link))
             .with_context(|| format!("{}", link.display()))
     }
-
-    /// Removes what writes that were killed left, and only that. A checkpoint that was on its way aside
-    /// for a new one of its step goes back if the new one never came.
-    fn remove_leftovers(&self) -> Result<()> {
-        for name in names(&self.folder)? {
-            let Some(rest) = name.strip_prefix(TEMPORARY) else { continue };
-            let path = self.folder.join(&name);
-            let old_step = rest.strip_suffix(ASIDE).filter(|step| step.parse::<u64>().is_ok());
-            let removed = match old_step.map(|step| self.folder.join(step)) {
-                Some(place) if !place.exists() => fs::rename(&path, place),
-                _ => fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path)),
-            };
-            removed.with_context(|| path.display().to_string())?;
-        }
-        Ok(())
-    }
 }
 
-/// Renames a directory over another. Where a run was resumed from before a step, the step's old
-/// checkpoint gives way to the new one.
-fn replace_directory(from: &Path, to: &Path) -> Result<()> {
-    let context = || format!("cannot move {} to {}", from.display(), to.display());
-    if to.exists() {
-        let mut aside = from.as_os_str().to_owned();
-        aside.push(ASIDE);
-        let aside = PathBuf::from(aside);
-        fs::rename(to, &aside).with_context(context)?;
-        fs::rename(from, to).with_context(context)?;
-        fs::remove_dir_all(&aside).with_context(|| aside.display().to_string())
-    } else {
-        fs::rename(from, to).with_context(context)
+/// Removes what writes to a run's checkpoints that were killed left, and only that.
+///
+/// # Errors
+/// A folder that cannot be read or written to.
+pub fn remove_leftovers(run_dir: &Path) -> Result<()> {
+    let folder = run_dir.join(CHECKPOINTS);
+    for name in names(&folder)? {
+        if name.starts_with(TEMPORARY) {
+            let path = folder.join(&name);
+            fs::remove_dir_all(&path)
+                .or_else(|_| fs::remove_file(&path))
+                .with_context(|| path.display().to_string())?;
+        }
     }
+    Ok(())
+}
+
+/// Renames a directory to `to`. One that is there, such as of a run that goes on from before that step,
+/// is exchanged for it at one stroke, so that there is a whole one at every moment.
+fn replace_directory(from: &Path, to: &Path) -> Result<()> {
+    let replace = || -> std::io::Result<()> {
+        if !to.exists() {
+            return fs::rename(from, to);
+        }
+        match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
+            Ok(()) => {}
+            // Some network file systems cannot: there the old one is deleted first.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
+                fs::remove_dir_all(to)?;
+                return fs::rename(from, to);
+            }
+            Err(error) => return Err(error.into()),
+        }
+        // What cannot be deleted now is deleted at the next start.
+        let _ = fs::remove_dir_all(from);
+        Ok(())
+    };
+    replace().with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
 }

@@ -11,21 +11,24 @@ use crate::model::shape::measure;
 use crate::model::spec::{Init, value_name};
 use crate::model::{Network, Spec};
 use crate::native;
-use crate::report::throughput::Throughput;
+use crate::report::throughput::{Step, Throughput};
 use crate::train::Trainer;
 use crate::train::trainer::{EpochSums, Phase};
 use crate::ui::{Ui, grouped};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use rand::RngExt;
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
-use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
 /// The largest batch; its bytes are made before anything is measured.
 const MAX_BATCH: usize = 1 << 16;
+/// The most steps whose phases are measured.
+const MAX_PHASE_STEPS: usize = 5;
+/// Matrix products that are measured.
+const MATRIX_PRODUCTS: usize = 9;
 /// Batches that an epoch of made-up images has.
 const BATCHES: usize = 4;
 
@@ -37,12 +40,22 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     if let Some(threads) = args.threads {
         in_range("--threads", threads, 1..=MAX_THREADS)?;
     }
-    let earlier = args.compare.as_deref().map(read_earlier).transpose()?;
+    let mode = value_name(args.mode);
+    let work = json!({
+        "mode": mode,
+        "network": spec.to_string(),
+        "size": spec.size,
+        "channels": spec.channels,
+        "classes": spec.classes,
+        "batch_size": args.batch_size,
+    });
+    let earlier = args.compare.as_deref().map(|path| read_earlier(path, &work)).transpose()?;
     let device = device::choose(&args.device)?;
     device::set_threads(args.threads);
-    let mode = value_name(args.mode);
+    // libtorch lets cuDNN round the inputs of convolutions to TF32 where the GPU has it.
+    let precision = if device.is_cuda() { "tf32" } else { "fp32" };
     ui.say(format!(
-        "{spec}, {mode}, batch {}, {}×{size}×{size}, fp32, on {}",
+        "{spec}, {mode}, batch {}, {}×{size}×{size}, {precision}, on {}",
         args.batch_size,
         spec.channels,
         device::describe(device),
@@ -51,7 +64,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
 
     let throughput = match args.mode {
         BenchMode::Train => train(args, &spec, device)?,
-        BenchMode::Inference => infer(args, &spec, device),
+        BenchMode::Inference => infer(args, &spec, device)?,
     };
     // Before the matrices of the next measurement.
     let peak_memory = native::peak_memory_bytes().filter(|_| device == Device::Cpu);
@@ -66,12 +79,11 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let matrix_gflops = matrix_gflops(device);
 
     let parts = throughput.fractions();
-    let result = json!({
-        "mode": mode,
+    let ratio = earlier.map(|earlier| images_per_second / earlier);
+    let mut result = work;
+    let figures = json!({
         "depth": spec.depth(),
-        "size": spec.size,
-        "batch_size": args.batch_size,
-        "precision": "fp32",
+        "precision": precision,
         "device": device::describe(device),
         "threads": tch::get_num_threads(),
         "images_per_second": images_per_second,
@@ -81,7 +93,11 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         "fraction_of_matrix_rate": gflops / matrix_gflops,
         "phases": parts.iter().map(|(name, part)| (*name, *part)).collect::<HashMap<_, _>>(),
         "peak_memory_bytes": peak_memory,
+        "ratio": ratio,
     });
+    if let (Value::Object(result), Value::Object(figures)) = (&mut result, figures) {
+        result.extend(figures);
+    }
     if ui.is_json() {
         ui.json(&result);
         return Ok(());
@@ -104,8 +120,8 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     if let Some(bytes) = peak_memory {
         ui.out(format!("peak memory {} MiB", grouped((bytes >> 20) as usize)));
     }
-    if let Some(earlier) = earlier {
-        ui.out(format!("{:.3} times the images a second of before", images_per_second / earlier));
+    if let Some(ratio) = ratio {
+        ui.out(format!("{ratio:.3} times the images a second of before"));
     }
     Ok(())
 }
@@ -118,44 +134,66 @@ fn train(args: &BenchArgs, spec: &Spec, device: Device) -> Result<Throughput> {
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, device));
     let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
     let mut epoch = trainer.epoch(1, EpochSums::default());
-    let mut throughput = Throughput::default();
-    for index in 0..args.warmup_steps + args.steps {
+    let mut next = |step: &mut Step, in_phases: bool| {
         if epoch.is_over() {
             epoch = trainer.epoch(epoch.number() + 1, EpochSums::default());
         }
-        wait(device);
-        let mut step = throughput.step();
         trainer.step_in_phases(&mut epoch, &mut |phase| {
-            wait(device);
-            step.phase_ends(phase);
+            if in_phases {
+                wait(device);
+                step.phase_ends(phase);
+            }
         })?;
-        if index >= args.warmup_steps {
-            throughput.add(step);
-        }
-    }
-    Ok(throughput)
+        wait(device);
+        Ok(())
+    };
+    measure_steps(args, device, &mut next)
 }
 
-fn infer(args: &BenchArgs, spec: &Spec, device: Device) -> Throughput {
+fn infer(args: &BenchArgs, spec: &Spec, device: Device) -> Result<Throughput> {
     let network = network(spec, device);
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, device));
-    let mut throughput = Throughput::default();
+    let mut starts = (0..BATCHES).map(|batch| batch * args.batch_size).cycle();
     let _no_grad = tch::no_grad_guard();
-    for index in 0..args.warmup_steps + args.steps {
-        let start = index % BATCHES * args.batch_size;
-        wait(device);
-        let mut step = throughput.step();
+    measure_steps(args, device, &mut |step, in_phases| {
+        let start = starts.next().unwrap_or_default();
         let inputs = preprocess.apply(&images.range(&(start..start + args.batch_size)));
-        wait(device);
-        step.phase_ends(Phase::Data);
+        if in_phases {
+            wait(device);
+            step.phase_ends(Phase::Data);
+        }
         let _ = network.forward(&inputs, false);
         wait(device);
-        step.phase_ends(Phase::Forward);
-        if index >= args.warmup_steps {
-            throughput.add(step);
+        if in_phases {
+            step.phase_ends(Phase::Forward);
         }
+        Ok(())
+    })
+}
+
+/// Takes steps: some to warm up, those that are measured, each as a whole, and a few more whose phases
+/// are, since a GPU has to be waited for after each phase.
+fn measure_steps(
+    args: &BenchArgs,
+    device: Device,
+    take: &mut dyn FnMut(&mut Step, bool) -> Result<()>,
+) -> Result<Throughput> {
+    let mut throughput = Throughput::default();
+    wait(device);
+    for _ in 0..args.warmup_steps {
+        take(&mut Step::begin(), false)?;
     }
-    throughput
+    for _ in 0..args.steps {
+        let mut step = Step::begin();
+        take(&mut step, false)?;
+        throughput.add_whole(&step);
+    }
+    for _ in 0..args.steps.min(MAX_PHASE_STEPS) {
+        let mut step = Step::begin();
+        take(&mut step, true)?;
+        throughput.add_phases(&step);
+    }
+    Ok(throughput)
 }
 
 fn network(spec: &Spec, device: Device) -> Network {
@@ -187,37 +225,43 @@ fn preprocess(spec: &Spec, device: Device) -> Preprocess {
 fn matrix_gflops(device: Device) -> f64 {
     let side = if device == Device::Cpu { 2048 } else { 8192 };
     let [a, b] = [(); 2].map(|()| Tensor::rand([side, side], (Kind::Float, device)));
-    let mut fastest = f64::INFINITY;
-    for _ in 0..8 {
-        wait(device);
-        let start = Instant::now();
+    let mut throughput = Throughput::default();
+    for _ in 0..MATRIX_PRODUCTS {
+        let step = Step::begin();
         let _ = a.matmul(&b);
         wait(device);
-        fastest = fastest.min(start.elapsed().as_secs_f64());
+        throughput.add_whole(&step);
     }
-    2.0 * (side as f64).powi(3) / fastest / 1e9
+    2.0 * (side as f64).powi(3) / throughput.median() / 1e9
 }
 
 /// Waits until the device has done all that it was told to.
 fn wait(device: Device) {
-    if let Device::Cuda(index) = device {
-        tch::Cuda::synchronize(index as i64);
+    match device {
+        Device::Cpu => {}
+        Device::Cuda(index) => tch::Cuda::synchronize(index as i64),
+        // A number comes back after all that was queued before it.
+        _ => {
+            Tensor::zeros([], (Kind::Float, device)).double_value(&[]);
+        }
     }
 }
 
-/// Images a second in the last line of a file that `--json` wrote.
-fn read_earlier(path: &Path) -> Result<f64> {
-    let text = fs::read_to_string(path)
-        .map_err(|error| usage(format!("--compare {}: {error}", path.display())))?;
-    let last = text.lines().rev().find(|line| !line.trim().is_empty());
-    last.and_then(|line| serde_json::from_str::<Value>(line).ok())
-        .and_then(|result| result.get("images_per_second")?.as_f64())
-        .filter(|rate| *rate > 0.0)
-        .with_context(|| "no images_per_second in its last line".to_owned())
-        .map_err(|error| {
-            usage(format!(
-                "--compare {}: {error}; expected what resnet bench --json wrote",
-                path.display()
-            ))
-        })
+/// Images a second in the last line of a file that `--json` wrote, if that measured the same `work`.
+fn read_earlier(path: &Path, work: &Value) -> Result<f64> {
+    let wrong = |what: &str| {
+        let path = path.display();
+        usage(format!("--compare {path}: {what}; expected what resnet bench --json wrote"))
+    };
+    let text = fs::read_to_string(path).map_err(|error| wrong(&error.to_string()))?;
+    let last = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let earlier: Value = serde_json::from_str(last).map_err(|error| wrong(&error.to_string()))?;
+    for (key, value) in work.as_object().into_iter().flatten() {
+        let found = earlier.get(key).unwrap_or(&Value::Null);
+        if found != value {
+            return Err(wrong(&format!("its {key} is {found}, and {value} is to be measured")));
+        }
+    }
+    let rate = earlier.get("images_per_second").and_then(Value::as_f64);
+    rate.filter(|rate| *rate > 0.0).ok_or_else(|| wrong("it has no images_per_second"))
 }

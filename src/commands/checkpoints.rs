@@ -5,7 +5,7 @@ use crate::cli::CheckpointsArgs;
 use crate::error::{one_line, usage};
 use crate::report::metrics::read_run;
 use crate::ui::{Ui, grouped, table};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
@@ -45,10 +45,7 @@ pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
     let mut steps = steps(&folder)?;
     steps.sort_unstable();
     let metrics = read_run(&args.run)?;
-    let listed = steps
-        .into_iter()
-        .map(|step| list(&folder, step, &metrics))
-        .collect::<Result<Vec<Listed>>>()?;
+    let listed: Vec<Listed> = steps.into_iter().map(|step| list(&folder, step, &metrics)).collect();
     if ui.is_json() {
         listed.iter().for_each(|checkpoint| ui.json(checkpoint));
         return Ok(());
@@ -76,7 +73,7 @@ pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-fn list(folder: &Path, step: u64, metrics: &[Value]) -> Result<Listed> {
+fn list(folder: &Path, step: u64, metrics: &[Value]) -> Listed {
     let path = folder.join(step.to_string());
     let figure = |key: &str| {
         let of_step = metrics.iter().filter(|line| line["event"] == "epoch");
@@ -86,11 +83,10 @@ fn list(folder: &Path, step: u64, metrics: &[Value]) -> Result<Listed> {
     let names = ["last", "best"].into_iter().filter(|name| {
         fs::read_link(folder.join(name)).is_ok_and(|link| link == Path::new(&step.to_string()))
     });
-    let mut bytes = 0;
-    for file in fs::read_dir(&path).with_context(|| path.display().to_string())? {
-        bytes += file.and_then(|file| file.metadata()).map_or(0, |metadata| metadata.len());
-    }
-    Ok(Listed {
+    let files = fs::read_dir(&path).into_iter().flatten();
+    let lengths = files.map(|file| Ok::<_, std::io::Error>(file?.metadata()?.len()));
+    let bytes = lengths.filter_map(Result::ok).sum();
+    Listed {
         step,
         epoch: State::read(&path).ok().map(|state| state.epoch),
         test_accuracy: figure("test_accuracy"),
@@ -99,5 +95,5 @@ fn list(folder: &Path, step: u64, metrics: &[Value]) -> Result<Listed> {
         names: names.collect(),
         whole: fault.is_none(),
         fault,
-    })
+    }
 }

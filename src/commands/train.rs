@@ -50,9 +50,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let run_dir = folder.path();
     let device = device::choose(&config.device)?;
     device::set_threads(config.threads);
-    if device == Device::Cpu {
-        memory::check(&config.spec, &config.recipe, device::free_memory())?;
-    }
+    check_memory(&plan, device, ui)?;
     let source = args.data.source();
     let (train_images, validation, test_images) = load_images(config, &source, device, ui)?;
 
@@ -75,7 +73,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     if let Some(Resumed { changes, .. }) = resumed
         && !changes.is_empty()
     {
-        keeper.resumed_with(changes);
+        keeper.resumed_with(changes, &trainer);
     }
     let sets = EvalSets { test: &test_images, validation: validation.as_ref() };
     let from = keeper.position();
@@ -125,22 +123,42 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     }
 }
 
+/// Refuses a run that would get the process killed for want of memory. One that goes on may not change
+/// its batch, and did fit once: that is only warned of.
+fn check_memory(plan: &Plan, device: Device, ui: &Ui) -> Result<()> {
+    let free = device::free_memory().filter(|_| device == Device::Cpu);
+    let shortage =
+        free.and_then(|free| memory::shortage(&plan.config.spec, &plan.config.recipe, free));
+    match shortage {
+        Some(shortage) if plan.resumed.is_none() => Err(usage(shortage)),
+        Some(shortage) => {
+            ui.warn(shortage);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
 /// Decides everything that can be decided before data is looked for.
 fn plan(args: &TrainArgs) -> Result<Plan> {
     if let Some(path) = &args.resume {
-        // What is no run's folder is refused before a lock is put into it.
-        let (run_dir, _) = checkpoint::resume_point(path)?;
+        let run_dir = checkpoint::run_of(path)?;
         let folder = RunFolder::reopen(&run_dir)?;
-        let (_, checkpoint) = checkpoint::resume_point(path)?;
+        checkpoint::remove_leftovers(&run_dir)?;
+        let checkpoint = checkpoint::resume_point(path, &run_dir)?;
         checkpoint::verify_to_resume(&run_dir, &checkpoint)?;
         let state = State::read(&checkpoint)?;
         let (config, changes) = Config::resume(&state.config, &args.options)?;
         // A run that was killed after its last checkpoint and before its last line gets that line.
-        if config.recipe.epochs <= state.epoch && has_end(&run_dir)? {
+        let only_lacks_its_end = changes.is_empty() && !has_end(&run_dir)?;
+        if config.recipe.epochs < state.epoch + u64::from(state.in_epoch.is_some())
+            || config.recipe.epochs == state.epoch && !only_lacks_its_end
+        {
             return Err(usage(format!(
-                "--resume {}: the run has done its {} epochs; give --epochs with a larger number to go on",
+                "--resume {}: the run has done {} of {} epochs; give --epochs with a larger number to go on",
                 run_dir.display(),
-                state.epoch
+                state.epoch,
+                config.recipe.epochs
             )));
         }
         return Ok(Plan { config, folder, resumed: Some(Resumed { checkpoint, state, changes }) });

@@ -77,11 +77,6 @@ impl MetricsFile {
             .find(|record| record.event == "epoch")
     }
 
-    /// Whether the file holds every line.
-    pub fn is_complete(&self) -> bool {
-        self.complete
-    }
-
     /// Writes what could not be written before, if anything.
     ///
     /// # Errors

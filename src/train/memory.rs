@@ -2,10 +2,8 @@
 //! more than there is gets killed without a word.
 
 use super::recipe::Recipe;
-use crate::error::usage;
 use crate::model::Spec;
 use crate::model::shape::cost;
-use anyhow::Result;
 
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
@@ -41,7 +39,7 @@ impl StepMemory {
 
     /// Bytes of a step with so many images in a micro-batch.
     pub fn bytes(&self, micro_batch: usize) -> u64 {
-        self.fixed + self.per_image.saturating_mul(micro_batch as u64)
+        self.per_image.saturating_mul(micro_batch as u64).saturating_add(self.fixed)
     }
 
     /// The most images in a micro-batch that fit.
@@ -50,28 +48,29 @@ impl StepMemory {
     }
 }
 
-/// Refuses a run whose step takes more memory than is free, if that is known.
-///
-/// # Errors
-/// A usage error with what fits.
-pub fn check(spec: &Spec, recipe: &Recipe, free: Option<u64>) -> Result<()> {
+/// Why a step takes more memory than is free, if it does, and what fits.
+pub fn shortage(spec: &Spec, recipe: &Recipe, free: u64) -> Option<String> {
     let memory = StepMemory::of(spec);
     let needed = memory.bytes(recipe.micro_batch_size());
-    let Some(free) = free.filter(|free| needed > *free) else { return Ok(()) };
+    if needed <= free {
+        return None;
+    }
     let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
     let fits = memory.images_that_fit(free);
     let remedy = if fits == 0 {
         "which is too little for one image of this network".to_owned()
     } else {
         let accumulate = recipe.batch_size.div_ceil(fits);
-        format!("--accumulate {accumulate} fits and keeps the recipe, or --batch-size {fits}")
+        format!(
+            "--accumulate {accumulate} takes the batch in parts that fit (batch norm then sees a part at a time), or --batch-size {fits} fits"
+        )
     };
-    Err(usage(format!(
+    Some(format!(
         "--batch-size {}: a step takes about {:.1} GiB, and {:.1} GiB are free; {remedy}",
         recipe.batch_size,
         gib(needed),
         gib(free)
-    )))
+    ))
 }
 
 #[cfg(test)]
@@ -85,18 +84,16 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_with_what_does() {
+    fn what_does_not_fit_is_told_with_what_does() {
         let memory = StepMemory::of(&spec());
         let options = crate::cli::Options::default();
         let mut recipe = crate::config::Config::load(None, &options).unwrap().recipe;
         recipe.batch_size = 1000;
-        assert!(check(&spec(), &recipe, None).is_ok());
-        assert!(check(&spec(), &recipe, Some(memory.bytes(1000))).is_ok());
-        let refused = |free| check(&spec(), &recipe, Some(free)).unwrap_err().to_string();
-        let error = refused(memory.bytes(300));
-        assert!(error.contains("--accumulate 4") && error.contains("--batch-size 300"), "{error}");
-        assert!(refused(1 << 20).contains("too little"));
+        assert_eq!(shortage(&spec(), &recipe, memory.bytes(1000)), None);
+        let text = shortage(&spec(), &recipe, memory.bytes(300)).unwrap();
+        assert!(text.contains("--accumulate 4") && text.contains("--batch-size 300"), "{text}");
+        assert!(shortage(&spec(), &recipe, 1 << 20).unwrap().contains("too little"));
         recipe.accumulate = 4;
-        assert!(check(&spec(), &recipe, Some(memory.bytes(300))).is_ok());
+        assert_eq!(shortage(&spec(), &recipe, memory.bytes(300)), None);
     }
 }

@@ -5,6 +5,7 @@ use super::trainer::{Epoch, EpochSums, Trainer};
 use crate::data::batches::DeviceImages;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
+use std::time::Instant;
 
 /// The figures of an epoch, as they stand in `metrics.jsonl` and on stdout with `--json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -51,7 +52,7 @@ pub struct EndRecord {
     /// Accuracy of `checkpoints/best`: the highest on the held-out images with `--validation`; the
     /// last epoch's on the test images without, since those choose nothing.
     pub best_accuracy: Option<f64>,
-    /// Seconds of the run, with evaluations and checkpoints.
+    /// Seconds of the run, or of its last part if it was resumed, with evaluations and checkpoints.
     pub seconds: f64,
 }
 
@@ -97,6 +98,9 @@ pub trait Observer {
     fn epoch_begins(&mut self, epoch: u64, steps: usize);
     /// A step is done: `step` of the run.
     fn wish(&mut self, step: u64) -> Wish;
+    /// Whether to give up an evaluation under way, and with it the run. A limit of time is no reason:
+    /// a run whose parts are shorter than an evaluation would never get past it.
+    fn breaks_off_evaluation(&self) -> bool;
     /// What the epoch's steps so far came to.
     fn trained(&mut self, sums: &EpochSums);
     /// Some of the images are evaluated.
@@ -139,7 +143,7 @@ pub fn run(
         let over = train_epoch(trainer, &mut epoch, observer)?;
         let measured = if over { measure(trainer, sets, &epoch, observer)? } else { None };
         let Some([validation, test]) = measured else {
-            save(trainer, &epoch, observer)?;
+            save(trainer, &mut epoch, observer)?;
             return Ok(Outcome::Stopped);
         };
         let losses = [&validation, &test].into_iter().flatten().map(|evaluation| evaluation.loss);
@@ -204,7 +208,7 @@ fn measure(
             let Some(images) = images else { continue };
             let mut goes_on = |done| {
                 observer.evaluated(done, images.len());
-                observer.wish(epoch.step()) != Wish::Stop
+                !observer.breaks_off_evaluation()
             };
             *evaluation = evaluate(
                 trainer.network(),
@@ -223,9 +227,12 @@ fn measure(
 }
 
 /// Has the run saved as it stands in the middle of an epoch.
-fn save(trainer: &Trainer, epoch: &Epoch, observer: &mut dyn Observer) -> Result<()> {
+fn save(trainer: &Trainer, epoch: &mut Epoch, observer: &mut dyn Observer) -> Result<()> {
+    let start = Instant::now();
     trainer.check_finite(epoch, std::iter::empty())?;
     let position =
         Position { epoch: epoch.number() - 1, step: epoch.step(), in_epoch: Some(*epoch.sums()) };
-    observer.save(trainer, &position)
+    observer.save(trainer, &position)?;
+    epoch.leave_out(start.elapsed());
+    Ok(())
 }

@@ -8,7 +8,7 @@ use crate::model::Network;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// A network in training.
@@ -70,7 +70,7 @@ pub struct Epoch {
     /// Steps that were taken; `sums` has those that were looked at.
     steps: usize,
     sums: EpochSums,
-    /// When it began, had it begun in this process.
+    /// When it began in this process, moved by the time that does not count.
     start: Instant,
     earlier_seconds: f64,
     pending: Pending,
@@ -90,6 +90,11 @@ impl Epoch {
     /// Whether every step is taken.
     pub fn is_over(&self) -> bool {
         self.steps >= self.batches.len()
+    }
+
+    /// Time that does not count as the epoch's, such as for a checkpoint.
+    pub fn leave_out(&mut self, time: Duration) {
+        self.start += time;
     }
 
     /// What the steps came to by the last [`Trainer::look`].

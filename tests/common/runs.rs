@@ -4,6 +4,7 @@ use serde_json::Value;
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 /// A signal to a running program.
 #[derive(Debug, Clone, Copy)]
@@ -49,9 +50,19 @@ pub fn timeless(mut line: Value) -> Value {
     line
 }
 
+/// Waits until a path is there, as long as the program runs.
+pub fn wait_for(path: &Path, running: &mut Child) {
+    while !path.exists() {
+        let ended = running.try_wait().expect("the program can be waited for");
+        assert!(ended.is_none(), "{}: {ended:?} before it was there", path.display());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 /// Two runs came to the same end, bit for bit in weights and optimizer, and in every figure.
 pub fn assert_same_run(run: &Path, other: &Path) {
     assert_eq!(timeless_metrics(run), timeless_metrics(other), "{}", run.display());
+    assert!(run.join("checkpoints/best/model.safetensors").is_file(), "{}", run.display());
     for file in ["last/model.safetensors", "last/optimizer.safetensors"] {
         let bytes =
             |run: &Path| fs::read(run.join("checkpoints").join(file)).expect("a checkpoint");

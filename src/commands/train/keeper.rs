@@ -25,7 +25,9 @@ pub struct Keeper<'a> {
     card: ModelCard,
     store: Store,
     metrics: MetricsFile,
+    /// The best checkpoint that is there, and the one that is the best once the run is saved.
     best: Option<Best>,
+    best_if_saved: Option<Best>,
     last: Option<EpochRecord>,
     position: Position,
     last_save: Instant,
@@ -52,6 +54,21 @@ impl<'a> Keeper<'a> {
         let position = resumed.map_or(Position::START, State::position);
         write_config(config, run_dir)?;
         let store = Store::open(run_dir, config.keep)?;
+        let mut best = None;
+        if let Some(state) = resumed {
+            best = state.best.filter(|best| store.has(best.step));
+            if best != state.best {
+                ui.warn("the best checkpoint so far is gone; the best is chosen anew");
+            }
+            // Before metrics of later epochs are dropped, the last checkpoint must be this one.
+            let aside = store.go_on_from(state.step, best)?;
+            if !aside.is_empty() {
+                let aside = aside.join(", ");
+                ui.warn(format!(
+                    "checkpoints of later steps, which are trained anew, are now {aside}"
+                ));
+            }
+        }
         let metrics = MetricsFile::open(run_dir, position.epoch, position.step)?;
         Ok(Self {
             run_dir,
@@ -60,7 +77,8 @@ impl<'a> Keeper<'a> {
             store,
             last: metrics.last_epoch(),
             metrics,
-            best: resumed.and_then(|state| state.best),
+            best,
+            best_if_saved: best,
             position,
             last_save: Instant::now(),
             unsaved: None,
@@ -75,8 +93,10 @@ impl<'a> Keeper<'a> {
         self.position
     }
 
-    /// Records that the run goes on with other settings.
-    pub fn resumed_with(&mut self, changes: &toml::Table) {
+    /// Saves and records that the run goes on with other settings: whoever resumes it next goes on with
+    /// these.
+    pub fn resumed_with(&mut self, changes: &toml::Table, trainer: &Trainer) {
+        self.save_or_warn(trainer);
         let record = serde_json::json!({
             "event": "resume",
             "epoch": self.position.epoch,
@@ -112,11 +132,9 @@ impl<'a> Keeper<'a> {
                     best.validation_accuracy, best.step
                 ));
             }
-            self.ui.out(format!(
-                "test accuracy {:.4} after {} epochs",
-                end.test_accuracy.unwrap_or_default(),
-                end.epochs
-            ));
+            if let Some(accuracy) = end.test_accuracy {
+                self.ui.out(format!("test accuracy {accuracy:.4} after {} epochs", end.epochs));
+            }
         }
         self.ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));
         self.ui.say(format!("each class, and the confusion matrix: resnet eval {}", end.run_dir));
@@ -138,20 +156,20 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// The reason why it is not in its folder, and where it is.
     pub fn ensure_saved(&mut self, trainer: &Trainer) -> Result<()> {
-        if self.unsaved.is_none() && self.metrics.is_complete() {
-            return Ok(());
-        }
-        let Err(reason) = self.try_save(trainer) else { return Ok(()) };
+        let saved = match self.unsaved {
+            None => self.metrics.complete(),
+            Some(_) => self.try_save(trainer),
+        };
+        let Err(reason) = saved else { return Ok(()) };
         let name = self.run_dir.file_name().unwrap_or_default().to_string_lossy();
-        let name = format!("resnet-{name}-{}", std::process::id());
+        let prefix = format!("resnet-{name}-");
         let home = etcetera::home_dir().ok();
-        let folders = [Some(std::env::temp_dir()), home].into_iter().flatten();
-        let rescued = folders.map(|folder| folder.join(&name)).find(|folder| {
-            let saved = self.save_to(folder, trainer);
-            if saved.is_err() {
-                let _ = std::fs::remove_dir_all(folder);
-            }
-            saved.is_ok()
+        let mut folders = [Some(std::env::temp_dir()), home].into_iter().flatten();
+        let rescued = folders.find_map(|folder| {
+            // A folder that is not kept is removed again.
+            let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder).ok()?;
+            self.save_to(folder.path(), trainer).ok()?;
+            Some(folder.keep())
         });
         let run_dir = self.run_dir.display();
         Err(match rescued.map(|folder| folder.display().to_string()) {
@@ -171,7 +189,7 @@ impl<'a> Keeper<'a> {
             epoch: self.position.epoch,
             in_epoch: self.position.in_epoch,
             seed: self.config.recipe.seed,
-            best: self.best,
+            best: self.best_if_saved,
             versions: Versions::current(),
             config: self.config.to_table()?,
         })
@@ -182,10 +200,13 @@ impl<'a> Keeper<'a> {
         self.last_save = Instant::now();
         self.unsaved = self.try_save(trainer).err();
         if let Some(error) = &self.unsaved {
-            self.display.warn(&format!(
-                "{}; the run goes on, and is saved when the next checkpoint is due",
-                one_line(error)
-            ));
+            let over = self.position.epoch == self.config.recipe.epochs;
+            let next = if over || self.stop.reason().is_some() {
+                "one more try follows"
+            } else {
+                "the run goes on, and is saved when the next checkpoint is due"
+            };
+            self.display.warn(&format!("{}; {next}", one_line(error)));
         }
     }
 
@@ -196,12 +217,14 @@ impl<'a> Keeper<'a> {
                 .with_context(|| format!("cannot make {}", self.run_dir.display()))?;
             write_config(self.config, self.run_dir)?;
         }
+        // The lines first, as in `epoch_ends`.
+        let lines = self.metrics.complete();
         self.store.save(trainer.network(), trainer.sgd(), &self.card, &self.state()?)?;
-        self.metrics.complete()
+        self.best = self.best_if_saved;
+        lines
     }
 
     fn save_to(&self, folder: &Path, trainer: &Trainer) -> Result<()> {
-        std::fs::create_dir(folder)?;
         write_config(self.config, folder)?;
         let state = State { best: None, ..self.state()? };
         let store = Store::open(folder, self.config.keep)?;
@@ -231,6 +254,10 @@ impl Observer for Keeper<'_> {
         }
     }
 
+    fn breaks_off_evaluation(&self) -> bool {
+        self.stop.is_signalled()
+    }
+
     fn trained(&mut self, sums: &EpochSums) {
         self.display.trained(sums);
     }
@@ -241,24 +268,25 @@ impl Observer for Keeper<'_> {
 
     fn save(&mut self, trainer: &Trainer, position: &Position) -> Result<()> {
         self.position = *position;
+        self.best_if_saved = self.best;
         self.save_or_warn(trainer);
         Ok(())
     }
 
     fn epoch_ends(&mut self, trainer: &Trainer, record: &EpochRecord) -> Result<()> {
         self.position = Position { epoch: record.epoch, step: record.step, in_epoch: None };
-        if let Some(accuracy) = record.validation_accuracy
-            && self.best.is_none_or(|best| accuracy > best.validation_accuracy)
-        {
-            self.best = Some(Best { step: record.step, validation_accuracy: accuracy });
-        }
+        let better = record
+            .validation_accuracy
+            .filter(|accuracy| self.best.is_none_or(|best| *accuracy > best.validation_accuracy))
+            .map(|validation_accuracy| Best { step: record.step, validation_accuracy });
+        self.best_if_saved = better.or(self.best);
         // The line first: a resumed run drops the lines after its checkpoint, but could not add one.
         self.record(record);
         let since = self.last_save.elapsed();
         let cadence = self.config.checkpoint_every;
         let due = cadence.is_due_after_epoch(record.epoch, record.step, since)
             || record.epoch == self.config.recipe.epochs
-            || self.best.is_some_and(|best| best.step == record.step);
+            || better.is_some();
         if due {
             self.save_or_warn(trainer);
         }

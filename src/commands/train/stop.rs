@@ -41,9 +41,14 @@ impl Stop {
         Ok(Self { signalled, deadline: time_limit.and_then(|limit| start.checked_add(limit)) })
     }
 
+    /// Whether a signal came.
+    pub fn is_signalled(&self) -> bool {
+        self.signalled.load(Ordering::Relaxed)
+    }
+
     /// Why to stop now, if so.
     pub fn reason(&self) -> Option<Reason> {
-        if self.signalled.load(Ordering::Relaxed) {
+        if self.is_signalled() {
             Some(Reason::Signal)
         } else if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             Some(Reason::TimeLimit)

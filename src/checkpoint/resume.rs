@@ -1,0 +1,74 @@
+//! Finding the checkpoint that a run goes on from.
+
+use super::read::{steps, verify};
+use super::{CHECKPOINTS, LAST};
+use crate::error::usage;
+use anyhow::{Result, anyhow};
+use std::path::{Path, PathBuf};
+
+/// The folder of the run that `path` stands for: itself, or that of a checkpoint in it.
+///
+/// # Errors
+/// A usage error for a path that is neither.
+pub fn run_of(path: &Path) -> Result<PathBuf> {
+    if path.join(CHECKPOINTS).is_dir() {
+        return Ok(path.to_owned());
+    }
+    let checkpoint = path.canonicalize().ok();
+    let folder = checkpoint.as_deref().and_then(Path::parent);
+    match folder.filter(|folder| folder.ends_with(CHECKPOINTS)).and_then(Path::parent) {
+        Some(run_dir) => Ok(run_dir.to_owned()),
+        None => Err(usage(format!(
+            "--resume {}: no checkpoint to go on from; expected a run's folder, with {CHECKPOINTS}/{LAST} in it, or a checkpoint in one",
+            path.display()
+        ))),
+    }
+}
+
+/// The folder of the checkpoint to go on from: the last of the run in `run_dir`, or the one that `path`
+/// names.
+///
+/// # Errors
+/// A usage error for a run that has none.
+pub fn resume_point(path: &Path, run_dir: &Path) -> Result<PathBuf> {
+    if path == run_dir { latest(run_dir) } else { Ok(path.canonicalize()?) }
+}
+
+/// The folder of a run's last checkpoint.
+///
+/// # Errors
+/// A usage error for a run that has none.
+pub fn latest(run_dir: &Path) -> Result<PathBuf> {
+    let last = run_dir.join(CHECKPOINTS).join(LAST);
+    last.canonicalize().map_err(|_| {
+        usage(format!(
+            "--resume {}: no checkpoint to go on from; expected {}",
+            run_dir.display(),
+            last.display()
+        ))
+    })
+}
+
+/// Checks that a checkpoint, to go on from, is as it was written.
+///
+/// # Errors
+/// What is damaged, with the newest checkpoint before it that is whole.
+pub fn verify_to_resume(run_dir: &Path, checkpoint: &Path) -> Result<()> {
+    verify(checkpoint).map_err(|error| {
+        let step = checkpoint.file_name().and_then(|name| name.to_string_lossy().parse().ok());
+        let mut older = steps(&run_dir.join(CHECKPOINTS)).unwrap_or_default();
+        older.retain(|&other| step.is_none_or(|step: u64| other < step));
+        older.sort_unstable_by(|a, b| b.cmp(a));
+        let whole = older
+            .iter()
+            .map(|step| run_dir.join(CHECKPOINTS).join(step.to_string()))
+            .find(|folder| verify(folder).is_ok());
+        let remedy = match whole {
+            Some(whole) => {
+                format!("the newest whole one before it: --resume {}", whole.display())
+            }
+            None => "and there is no whole one before it".to_owned(),
+        };
+        anyhow!("cannot go on from {}: {error:#}; {remedy}", checkpoint.display())
+    })
+}
