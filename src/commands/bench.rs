@@ -9,7 +9,7 @@ use crate::error::{at_least_one, in_range, usage};
 use crate::model::parameters::Creation;
 use crate::model::shape::measure;
 use crate::model::spec::{Init, value_name};
-use crate::model::{Network, Spec};
+use crate::model::{Frozen, Network, Spec};
 use crate::native;
 use crate::report::throughput::{Step, Throughput};
 use crate::train::Trainer;
@@ -155,6 +155,7 @@ fn infer(args: &BenchArgs, spec: &Spec, device: Device) -> Result<Throughput> {
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, device));
     let mut starts = (0..BATCHES).map(|batch| batch * args.batch_size).cycle();
     let _no_grad = tch::no_grad_guard();
+    let frozen = Frozen::new(&network, args.batch_size);
     measure_steps(args, device, &mut |step, in_phases| {
         let start = starts.next().unwrap_or_default();
         let inputs = preprocess.apply(&images.range(&(start..start + args.batch_size)));
@@ -162,7 +163,7 @@ fn infer(args: &BenchArgs, spec: &Spec, device: Device) -> Result<Throughput> {
             wait(device);
             step.phase_ends(Phase::Data);
         }
-        let _ = network.forward(&inputs, false);
+        let _ = frozen.forward(&inputs)?;
         wait(device);
         if in_phases {
             step.phase_ends(Phase::Forward);

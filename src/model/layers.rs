@@ -99,7 +99,8 @@ pub struct BatchNorm2d {
 
 impl BatchNorm2d {
     const MOMENTUM: f64 = 0.1;
-    const EPSILON: f64 = 1e-5;
+    /// Added to the variance.
+    pub const EPSILON: f64 = 1e-5;
 
     /// Over `channels` channels, with the scale starting at `scale`.
     pub fn new(scope: &Scope, channels: usize, scale: f64) -> Self {

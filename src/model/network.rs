@@ -53,6 +53,11 @@ impl Network {
         learned(&self.parameters)
     }
 
+    /// The order in memory that it computes in.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
     /// Logits of a batch: floats [N, channels, size, size] → [N, classes]. With `train`, batch norm
     /// uses the batch's statistics and updates its running ones.
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {

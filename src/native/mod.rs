@@ -2,9 +2,11 @@
 
 mod cuda;
 mod driver;
+mod fused;
 mod memory;
 
 pub use cuda::{Cuda, Gpu, open_cuda};
+pub use fused::FusedConvolution;
 pub use memory::{keep_freed_memory, peak_memory_bytes};
 
 use std::ffi::{CStr, OsStr, c_char, c_void};

@@ -5,13 +5,17 @@
 #include <ATen/EmptyTensor.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/core/stack.h>
 #include <ATen/native/ConvUtils.h>
 #include <torch/headeronly/version.h>
 #include <torch/library.h>
 
 #include <dlfcn.h>
 
+#include <optional>
 #include <string>
+#include <vector>
 
 namespace {
 
@@ -57,6 +61,16 @@ at::Tensor& meta_relu_(at::Tensor& input) {
   return input;
 }
 
+// Calls an operator that libtorch registers and declares in no header.
+at::Tensor call(const char* name, const char* overload, torch::jit::Stack stack) {
+  c10::Dispatcher::singleton().findSchemaOrThrow(name, overload).callBoxed(stack);
+  return stack.at(0).toTensor();
+}
+
+std::vector<int64_t> twice(int64_t value) {
+  return {value, value};
+}
+
 }  // namespace
 
 TORCH_LIBRARY_IMPL(aten, Meta, library) {
@@ -95,6 +109,53 @@ void* resnet_meta(const int64_t* dims, size_t count) noexcept {
   try {
     const at::IntArrayRef sizes(dims, count);
     return new at::Tensor(at::detail::empty_meta(sizes, at::kFloat));
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// The weight of a convolution in the order in which oneDNN wants it, for inputs of a size; the caller
+// owns it. Null where this libtorch has no oneDNN.
+void* resnet_pack_weight(
+    const at::Tensor* weight,
+    int64_t padding,
+    int64_t stride,
+    const int64_t* input_size,
+    size_t dimensions) noexcept {
+  try {
+    return new at::Tensor(
+        call("mkldnn::_reorder_convolution_weight", "",
+             {*weight, twice(padding), twice(stride), twice(1), int64_t{1},
+              std::vector<int64_t>(input_size, input_size + dimensions)}));
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// A convolution with a packed weight, then the sum with `other` unless that is null, then ReLU if
+// asked for, in one pass over memory; the caller owns the result. Null where oneDNN fails.
+void* resnet_fused_convolution(
+    const at::Tensor* input,
+    const at::Tensor* weight,
+    const at::Tensor* bias,
+    const at::Tensor* other,
+    int64_t padding,
+    int64_t stride,
+    bool relu) noexcept {
+  try {
+    const auto scalars = c10::List<std::optional<at::Scalar>>();
+    const auto after = relu ? "relu" : "none";
+    if (other == nullptr) {
+      return new at::Tensor(
+          call("mkldnn::_convolution_pointwise", "",
+               {*input, *weight, *bias, twice(padding), twice(stride), twice(1), int64_t{1}, after,
+                scalars, c10::IValue()}));
+    }
+    const auto unary = relu ? c10::IValue("relu") : c10::IValue();
+    return new at::Tensor(
+        call("mkldnn::_convolution_pointwise", "binary",
+             {*input, *other, *weight, *bias, twice(padding), twice(stride), twice(1), int64_t{1},
+              "add", c10::IValue(), unary, scalars, c10::IValue()}));
   } catch (...) {
     return nullptr;
   }

@@ -1,7 +1,7 @@
 //! A network against labelled images.
 
 use crate::data::batches::{DeviceImages, Preprocess, batch_ranges};
-use crate::model::Network;
+use crate::model::{Frozen, Network};
 use anyhow::{Result, anyhow};
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -59,11 +59,12 @@ pub fn evaluate(
     let mut confusion = Tensor::zeros([classes * classes], (Kind::Int64, device));
     let mut done = 0;
     let _no_grad = tch::no_grad_guard();
+    let frozen = Frozen::new(network, batch_size);
     for range in
         batch_ranges(images.len(), batch_size).into_iter().take(limit.unwrap_or(usize::MAX))
     {
         let batch = images.range(&range);
-        let logits = network.forward(&preprocess.apply(&batch), false);
+        let logits = frozen.forward(&preprocess.apply(&batch))?;
         let labels = batch.labels();
         losses.push(logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0));
         let (_, likely) = logits.topk((TOP_K as i64).min(classes), 1, true, true);

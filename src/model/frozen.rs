@@ -1,0 +1,272 @@
+//! A network for inference alone: batch norm is folded into the convolutions, which also do the ReLU and
+//! the block's sum (docs/decisions/0014).
+
+use super::layers::{BatchNorm2d, GlobalAvgPool, MaxPool, ZeroPad};
+use super::network::Network;
+use super::parameters::Layout;
+use super::spec::{Block, Stem};
+use crate::native::FusedConvolution;
+use anyhow::Result;
+use std::collections::HashMap;
+use tch::nn::ModuleT;
+use tch::{Device, Tensor};
+
+/// A network as it is now: training it further does not change what this answers.
+#[derive(Debug)]
+pub enum Frozen<'a> {
+    /// With fused convolutions.
+    Fused(Fused),
+    /// The network itself, where they cannot be had: on a GPU, in row-major order or without oneDNN.
+    Plain(&'a Network),
+}
+
+impl<'a> Frozen<'a> {
+    /// Freezes a network for batches of about `batch_size` images; any other size works too.
+    pub fn new(network: &'a Network, batch_size: usize) -> Self {
+        let can = network.device() == Device::Cpu && network.layout() == Layout::ChannelsLast;
+        let fused = can.then(|| tch::no_grad(|| Fused::new(network, batch_size as i64))).flatten();
+        fused.map_or(Self::Plain(network), Self::Fused)
+    }
+
+    /// Logits of a batch: floats [N, channels, size, size] → [N, classes], to rounding those of
+    /// [`Network::forward`] in evaluation mode.
+    ///
+    /// # Errors
+    /// What libtorch could not do, such as to find memory.
+    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Fused(fused) => tch::no_grad(|| fused.forward(images)),
+            Self::Plain(network) => Ok(network.forward(images, false)),
+        }
+    }
+}
+
+/// A network of fused convolutions.
+#[derive(Debug)]
+pub struct Fused {
+    stem: FusedConvolution,
+    pool: Option<MaxPool>,
+    blocks: Vec<FusedBlock>,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+#[derive(Debug)]
+struct FusedBlock {
+    /// All convolutions but the last, each followed by ReLU.
+    main: Vec<FusedConvolution>,
+    /// The last one, followed by the sum and ReLU.
+    last: FusedConvolution,
+    shortcut: FusedShortcut,
+}
+
+#[derive(Debug)]
+enum FusedShortcut {
+    Identity,
+    Convolution(FusedConvolution),
+    ZeroPad(ZeroPad),
+}
+
+impl Fused {
+    fn new(network: &Network, batch_size: i64) -> Option<Self> {
+        let spec = network.spec();
+        let parameters = network.parameters().iter();
+        let tensors = parameters.map(|parameter| (parameter.name.as_str(), &parameter.tensor));
+        let fuse = Fuse { tensors: tensors.collect(), batch_size };
+        let (stride, pool) = match spec.stem {
+            Stem::Imagenet => (2, Some(MaxPool)),
+            Stem::Cifar => (1, None),
+        };
+        let (stem, mut size) = fuse.convolution("conv1", "bn1", stride, spec.size as i64)?;
+        if pool.is_some() {
+            size = halved(size);
+        }
+        let mut blocks = Vec::new();
+        for (stage, &count) in spec.blocks.iter().enumerate() {
+            for block in 0..count {
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                let name = format!("layer{}.{block}", stage + 1);
+                let (block, after) = fuse.block(&name, spec.block, stride, size)?;
+                blocks.push(block);
+                size = after;
+            }
+        }
+        let detached = |name| Some(fuse.tensors.get(name)?.detach());
+        Some(Self {
+            stem,
+            pool,
+            blocks,
+            weight: detached("fc.weight")?,
+            bias: detached("fc.bias")?,
+        })
+    }
+
+    fn forward(&self, images: &Tensor) -> Result<Tensor> {
+        let mut xs = self.stem.forward(&Layout::ChannelsLast.apply(images), None, true)?;
+        if let Some(pool) = &self.pool {
+            xs = pool.forward_t(&xs, false);
+        }
+        for block in &self.blocks {
+            xs = block.forward(&xs)?;
+        }
+        let features = GlobalAvgPool.forward_t(&xs, false).flatten(1, -1);
+        Ok(features.linear(&self.weight, Some(&self.bias)))
+    }
+}
+
+impl FusedBlock {
+    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+        let shortcut = match &self.shortcut {
+            FusedShortcut::Identity => xs.shallow_clone(),
+            FusedShortcut::Convolution(convolution) => convolution.forward(xs, None, false)?,
+            FusedShortcut::ZeroPad(zero_pad) => zero_pad.forward_t(xs, false),
+        };
+        let mut ys = xs.shallow_clone();
+        for convolution in &self.main {
+            ys = convolution.forward(&ys, None, true)?;
+        }
+        self.last.forward(&ys, Some(&shortcut), true)
+    }
+}
+
+/// The tensors of a network, on their way into fused convolutions.
+struct Fuse<'a> {
+    tensors: HashMap<&'a str, &'a Tensor>,
+    batch_size: i64,
+}
+
+impl Fuse<'_> {
+    /// The block of that name for images of `size`, and the size of what it puts out.
+    fn block(&self, name: &str, kind: Block, stride: i64, size: i64) -> Option<(FusedBlock, i64)> {
+        let strides: &[i64] = match kind {
+            Block::Basic => &[stride, 1],
+            Block::Bottleneck => &[1, stride, 1],
+        };
+        let mut main = Vec::new();
+        let mut after = size;
+        for (index, &stride) in (1..).zip(strides) {
+            let (conv, bn) = (format!("{name}.conv{index}"), format!("{name}.bn{index}"));
+            let (convolution, smaller) = self.convolution(&conv, &bn, stride, after)?;
+            main.push(convolution);
+            after = smaller;
+        }
+        let last = main.pop()?;
+        let channels = |conv: usize, dimension: usize| {
+            let weight = self.tensors.get(format!("{name}.conv{conv}.weight").as_str())?;
+            weight.size().get(dimension).copied()
+        };
+        let new_channels = channels(strides.len(), 0)? - channels(1, 1)?;
+        let (conv, bn) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
+        let shortcut = if self.tensors.contains_key(format!("{conv}.weight").as_str()) {
+            FusedShortcut::Convolution(self.convolution(&conv, &bn, stride, size)?.0)
+        } else if stride == 1 && new_channels == 0 {
+            FusedShortcut::Identity
+        } else {
+            let (stride, new_channels) = (stride as usize, new_channels as usize);
+            FusedShortcut::ZeroPad(ZeroPad { stride, new_channels })
+        };
+        Some((FusedBlock { main, last, shortcut }, after))
+    }
+
+    /// The convolution of that name for images of `size`, with the batch norm behind it if there is one
+    /// of that name, and the size of what it puts out.
+    fn convolution(
+        &self,
+        conv: &str,
+        norm: &str,
+        stride: i64,
+        size: i64,
+    ) -> Option<(FusedConvolution, i64)> {
+        let tensor = |of: &str, name: &str| self.tensors.get(format!("{of}.{name}").as_str());
+        let weight = tensor(conv, "weight")?;
+        let [outputs, inputs, kernel, _] = weight.size()[..] else { return None };
+        let bias = match tensor(conv, "bias") {
+            Some(bias) => bias.detach(),
+            None => Tensor::zeros([outputs], (weight.kind(), weight.device())),
+        };
+        let (weight, bias) = match tensor(norm, "running_var") {
+            None => (weight.detach(), bias),
+            Some(variance) => {
+                let scale = *tensor(norm, "weight")? / (*variance + BatchNorm2d::EPSILON).sqrt();
+                let bias =
+                    (bias - *tensor(norm, "running_mean")?) * &scale + *tensor(norm, "bias")?;
+                (*weight * scale.view([-1, 1, 1, 1]), bias)
+            }
+        };
+        let padding = kernel / 2;
+        let input_size = [self.batch_size, inputs, size, size];
+        let fused = FusedConvolution::new(&weight, bias, padding, stride, input_size)?;
+        Some((fused, if stride == 2 { halved(size) } else { size }))
+    }
+}
+
+/// Pixels that a layer of stride 2 leaves of so many; its padding rounds up.
+fn halved(size: i64) -> i64 {
+    (size + 1) / 2
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parameters::{Creation, Role};
+    use super::super::spec::{Choices, Init, Shortcut, Spec};
+    use super::*;
+    use tch::Kind;
+
+    /// A network with statistics and scales that are not those of the start.
+    fn network(choices: Choices) -> Network {
+        let spec = Spec::resolve(&Choices { channels: 3, classes: 7, ..choices }).unwrap();
+        let device = Device::Cpu;
+        let draw = Creation::Draw { init: Init::He, zero_init_residual: false, seed: 1, device };
+        let network = Network::new(&spec, draw);
+        for parameter in network.parameters() {
+            if parameter.tensor.dim() == 1 && parameter.role != Role::Weight {
+                let count = parameter.tensor.numel() as i64;
+                let values =
+                    Tensor::arange(count, (Kind::Float, device)) / count as f64 * 0.5 + 0.5;
+                tch::no_grad(|| parameter.tensor.shallow_clone().copy_(&values));
+            }
+        }
+        network
+    }
+
+    #[test]
+    fn a_frozen_network_answers_as_the_network_does() {
+        for (choices, fused) in [
+            (Choices { depth: Some(18), width: Some(8), size: 33, ..Choices::default() }, true),
+            (Choices { depth: Some(50), width: Some(8), size: 40, ..Choices::default() }, true),
+            (Choices { depth: Some(20), size: 13, ..Choices::default() }, true),
+            (
+                Choices {
+                    depth: Some(20),
+                    shortcut: Some(Shortcut::ZeroPad),
+                    size: 16,
+                    ..Choices::default()
+                },
+                true,
+            ),
+            (
+                Choices {
+                    depth: Some(18),
+                    width: Some(8),
+                    shortcut: Some(Shortcut::PlainConv),
+                    size: 40,
+                    ..Choices::default()
+                },
+                true,
+            ),
+            (Choices { depth: Some(18), width: Some(4), size: 40, ..Choices::default() }, false),
+        ] {
+            let network = network(choices);
+            let frozen = Frozen::new(&network, 4);
+            assert_eq!(matches!(frozen, Frozen::Fused(_)), fused && tch::utils::has_mkldnn());
+            for count in [4, 3, 1] {
+                let size = network.spec().size as i64;
+                let images = Tensor::randn([count, 3, size, size], (Kind::Float, Device::Cpu));
+                let expected = tch::no_grad(|| network.forward(&images, false));
+                let answer = frozen.forward(&images).unwrap();
+                let error = (answer - &expected).abs().max() / expected.abs().max();
+                assert!(error.double_value(&[]) < 1e-5, "{}: {error}", network.spec());
+            }
+        }
+    }
+}
