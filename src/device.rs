@@ -66,6 +66,12 @@ pub fn describe(device: Device) -> String {
     }
 }
 
+/// Cores of this machine, without the second threads that some of them run; none where the system does
+/// not tell.
+pub fn physical_cores() -> Option<usize> {
+    System::physical_core_count().filter(|count| *count > 0)
+}
+
 /// Bytes of memory that a process can still take here, within its control group's limit if it has one;
 /// none where the system does not tell.
 pub fn free_memory() -> Option<u64> {
@@ -81,6 +87,7 @@ pub fn free_memory() -> Option<u64> {
 /// this process may use, since two threads on one core share its multipliers.
 pub fn set_threads(chosen: Option<usize>) {
     let allowed = std::thread::available_parallelism().map_or(1, |threads| threads.get());
-    let threads = chosen.unwrap_or_else(|| num_cpus::get_physical().clamp(1, allowed));
+    let physical = physical_cores().unwrap_or(allowed);
+    let threads = chosen.unwrap_or_else(|| physical.clamp(1, allowed));
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }

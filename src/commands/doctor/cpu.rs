@@ -1,9 +1,10 @@
 //! The CPU: its model, its cores and the instructions that matter for training.
 
+use crate::device;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt;
-use std::path::Path;
+use sysinfo::{CpuRefreshKind, System};
 
 /// Instruction sets worth a word, as `/proc/cpuinfo` and macOS name them: wide vectors, and 16-bit
 /// and 8-bit products.
@@ -43,13 +44,12 @@ impl Cpu {
     /// Asks the system.
     pub fn of_this_machine() -> Self {
         let cpuinfo = cpuinfo();
-        let (physical_cores, logical_cores) = cores();
         let features = features(&cpuinfo);
         Self {
             model: model(&cpuinfo),
             architecture: std::env::consts::ARCH,
-            physical_cores,
-            logical_cores,
+            physical_cores: device::physical_cores(),
+            logical_cores: logical_cores(),
             usable_cores: std::thread::available_parallelism().ok().map(usize::from),
             bf16: features.iter().any(|feature| BF16.contains(feature)),
             features,
@@ -136,21 +136,11 @@ fn features(cpuinfo: &str) -> Vec<&'static str> {
     FEATURES.iter().copied().filter(|feature| flags.contains(feature)).collect()
 }
 
-/// The numbers of physical and logical cores, from Linux's topology.
-fn cores() -> (Option<usize>, Option<usize>) {
-    let mut logical = 0;
-    let mut physical = HashSet::new();
-    loop {
-        let folder = format!("/sys/devices/system/cpu/cpu{logical}/topology");
-        let read = |name| std::fs::read_to_string(Path::new(&folder).join(name)).ok();
-        let (Some(package), Some(core)) = (read("physical_package_id"), read("core_id")) else {
-            break;
-        };
-        physical.insert((package, core));
-        logical += 1;
-    }
-    let known = |count| (count > 0).then_some(count);
-    (known(physical.len()), known(logical))
+/// What the system calls processors.
+fn logical_cores() -> Option<usize> {
+    let mut system = System::new();
+    system.refresh_cpu_list(CpuRefreshKind::nothing());
+    Some(system.cpus().len()).filter(|count| *count > 0)
 }
 
 #[cfg(test)]
