@@ -149,6 +149,7 @@ fn a_run_whose_folder_is_removed_makes_it_anew() {
     wait_for(&run.join("checkpoints/20"), &mut training);
     fs::rename(&run, folder.path().join("away")).unwrap();
     assert!(training.wait().unwrap().success());
+    assert!(run.join(".lock").is_file(), "locked again");
     assert_same_run(&run, &whole);
 }
 

@@ -68,7 +68,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 
     let stop = Stop::listen(start, args.time_limit)?;
     let state = resumed.as_ref().map(|resumed| &resumed.state);
-    let mut keeper = Keeper::open(run_dir, config, model_card(config), state, &stop, *ui)?;
+    let mut keeper = Keeper::open(folder, config, model_card(config), state, &stop, *ui)?;
     introduce(&plan, &network, [&train_images, &test_images], device, ui);
     if let Some(Resumed { changes, .. }) = resumed
         && !changes.is_empty()

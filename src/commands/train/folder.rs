@@ -2,6 +2,7 @@
 
 use crate::error::usage;
 use anyhow::{Context, Result};
+use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
@@ -19,7 +20,7 @@ pub struct RunFolder {
     /// Whether it was made for this run.
     made: bool,
     /// The lock goes with the file, however the process ends.
-    _lock: File,
+    lock: RefCell<File>,
 }
 
 impl RunFolder {
@@ -78,28 +79,48 @@ impl RunFolder {
         &self.path
     }
 
-    fn claim(path: PathBuf, made: bool) -> Result<Self> {
-        let file = path.join(LOCK_FILE);
-        let opened =
-            File::options().read(true).write(true).create(true).truncate(false).open(&file);
-        let mut lock = opened.with_context(|| format!("cannot write {}", file.display()))?;
-        match lock.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                let process = fs::read_to_string(&file).unwrap_or_default();
-                return Err(usage(format!(
-                    "{}: process {} trains in this folder; wait for it, stop it, or choose another folder",
-                    path.display(),
-                    process.trim()
-                )));
-            }
-            // Some network file systems have no locks; a run is better than none.
-            Err(TryLockError::Error(_)) | Ok(()) => {}
+    /// Makes the folder anew, and locks it, where somebody removed it.
+    ///
+    /// # Errors
+    /// A folder that cannot be made, or in which another process trains by now.
+    pub fn ensure(&self) -> Result<()> {
+        if self.path.join(CONFIG_FILE).exists() {
+            return Ok(());
         }
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "{}", std::process::id()))
-            .with_context(|| format!("cannot write {}", file.display()))?;
-        Ok(Self { path, made, _lock: lock })
+        fs::create_dir_all(&self.path)
+            .with_context(|| format!("cannot make {}", self.path.display()))?;
+        if !self.path.join(LOCK_FILE).exists() {
+            *self.lock.borrow_mut() = lock(&self.path)?;
+        }
+        Ok(())
     }
+
+    fn claim(path: PathBuf, made: bool) -> Result<Self> {
+        let lock = RefCell::new(lock(&path)?);
+        Ok(Self { path, made, lock })
+    }
+}
+
+fn lock(folder: &Path) -> Result<File> {
+    let path = folder.join(LOCK_FILE);
+    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+    let mut file = opened.with_context(|| format!("cannot write {}", path.display()))?;
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => {
+            let process = fs::read_to_string(&path).unwrap_or_default();
+            return Err(usage(format!(
+                "{}: process {} trains in this folder; wait for it, stop it, or choose another folder",
+                folder.display(),
+                process.trim()
+            )));
+        }
+        // Some network file systems have no locks; a run is better than none.
+        Err(TryLockError::Error(_)) | Ok(()) => {}
+    }
+    file.set_len(0)
+        .and_then(|()| writeln!(file, "{}", std::process::id()))
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(file)
 }
 
 impl Drop for RunFolder {

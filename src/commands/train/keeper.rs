@@ -2,7 +2,7 @@
 //! run: it goes on, is saved when the next checkpoint is due, and in the end elsewhere if need be.
 
 use super::display::Display;
-use super::folder::CONFIG_FILE;
+use super::folder::{CONFIG_FILE, RunFolder};
 use super::stop::Stop;
 use crate::checkpoint::{Best, FORMAT, ModelCard, State, Store, Versions};
 use crate::config::Config;
@@ -13,14 +13,14 @@ use crate::train::Trainer;
 use crate::train::run::{EndRecord, EpochRecord, Observer, Position, Wish};
 use crate::train::trainer::EpochSums;
 use crate::ui::{Ui, duration};
-use anyhow::{Context, Result};
+use anyhow::Result;
 use std::path::Path;
 use std::time::Instant;
 
 /// The observer of `resnet train`.
 #[derive(Debug)]
 pub struct Keeper<'a> {
-    run_dir: &'a Path,
+    folder: &'a RunFolder,
     config: &'a Config,
     card: ModelCard,
     store: Store,
@@ -39,18 +39,19 @@ pub struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// A keeper of the run in `run_dir`, which stands where `resumed` says, if it goes on.
+    /// A keeper of the run in `folder`, which stands where `resumed` says, if it goes on.
     ///
     /// # Errors
     /// A folder that cannot be written to.
     pub fn open(
-        run_dir: &'a Path,
+        folder: &'a RunFolder,
         config: &'a Config,
         card: ModelCard,
         resumed: Option<&State>,
         stop: &'a Stop,
         ui: Ui,
     ) -> Result<Self> {
+        let run_dir = folder.path();
         let position = resumed.map_or(Position::START, State::position);
         write_config(config, run_dir)?;
         let store = Store::open(run_dir, config.keep)?;
@@ -71,7 +72,7 @@ impl<'a> Keeper<'a> {
         }
         let metrics = MetricsFile::open(run_dir, position.epoch, position.step)?;
         Ok(Self {
-            run_dir,
+            folder,
             config,
             card,
             store,
@@ -161,7 +162,7 @@ impl<'a> Keeper<'a> {
             Some(_) => self.try_save(trainer),
         };
         let Err(reason) = saved else { return Ok(()) };
-        let name = self.run_dir.file_name().unwrap_or_default().to_string_lossy();
+        let name = self.folder.path().file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!("resnet-{name}-");
         let home = etcetera::home_dir().ok();
         let mut folders = [Some(std::env::temp_dir()), home].into_iter().flatten();
@@ -171,7 +172,7 @@ impl<'a> Keeper<'a> {
             self.save_to(folder.path(), trainer).ok()?;
             Some(folder.keep())
         });
-        let run_dir = self.run_dir.display();
+        let run_dir = self.folder.path().display();
         Err(match rescued.map(|folder| folder.display().to_string()) {
             Some(folder) => reason.context(format!(
                 "the run's end could not be saved in {run_dir}, but it is in {folder} (go on with resnet train --resume {folder})"
@@ -211,11 +212,9 @@ impl<'a> Keeper<'a> {
     }
 
     fn try_save(&mut self, trainer: &Trainer) -> Result<()> {
-        if !self.run_dir.join(CONFIG_FILE).exists() {
-            // Somebody removed the folder.
-            std::fs::create_dir_all(self.run_dir)
-                .with_context(|| format!("cannot make {}", self.run_dir.display()))?;
-            write_config(self.config, self.run_dir)?;
+        self.folder.ensure()?;
+        if !self.folder.path().join(CONFIG_FILE).exists() {
+            write_config(self.config, self.folder.path())?;
         }
         // The lines first, as in `epoch_ends`.
         let lines = self.metrics.complete();
