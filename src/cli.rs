@@ -18,7 +18,7 @@ pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
 
-    /// Print results only: no progress and no talk
+    /// Print results only: no progress bars and no messages
     #[arg(long, short, global = true)]
     pub quiet: bool,
 
@@ -34,11 +34,11 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Measure a checkpoint: loss, accuracy, each class's precision and recall, confusion matrix
     Eval(EvalArgs),
-    /// List a run's checkpoints, and whether each is whole
+    /// List a run's checkpoints, and whether each is intact
     Checkpoints(CheckpointsArgs),
     /// Print the output shape, parameters and multiply-adds of every layer
     Shapes(ShapesArgs),
-    /// Measure the speed of training or inference on made-up images
+    /// Measure the speed of training or inference on synthetic images
     Bench(Box<BenchArgs>),
     /// List, fetch and verify data sets
     #[command(subcommand)]
@@ -47,7 +47,7 @@ pub enum Command {
     Doctor,
     /// Print a completion script for a shell
     Completions {
-        /// The shell that is to complete
+        /// Shell to complete for
         shell: clap_complete::Shell,
     },
 }
@@ -57,8 +57,8 @@ pub enum Command {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[command(next_help_heading = "Network")]
 pub struct NetworkOptions {
-    /// 18, 34, 50, 101, 152, 200 for ImageNet's layout; 20, 32, 44, 56, 110, 1202 for CIFAR's
-    /// [default: 18]
+    /// Layers: 18, 34, 50, 101, 152, 200 for ImageNet's layout; 20, 32, 44, 56, 110, 1202 for
+    /// CIFAR's [default: 18]
     #[arg(long, short, value_parser = whole_number::<usize>)]
     pub depth: Option<usize>,
 
@@ -79,8 +79,9 @@ pub struct NetworkOptions {
     #[arg(long)]
     pub stem: Option<Stem>,
 
-    /// Shortcut where a block changes the shape: 1×1 with batch norm, the chapter's 1×1 with bias
-    /// and no batch norm, or none but zeros (option A of He et al.) [default: projection]
+    /// Shortcut where a block changes the shape: 1×1 convolution with batch norm (option B), 1×1
+    /// convolution with bias and no batch norm (Dive into Deep Learning), or the subsampled input
+    /// padded with channels of zeros (option A) [default: projection]
     #[arg(long)]
     pub shortcut: Option<Shortcut>,
 
@@ -88,7 +89,7 @@ pub struct NetworkOptions {
     #[arg(long, value_parser = whole_number::<usize>)]
     pub channels: Option<usize>,
 
-    /// Classes to tell apart [default: the data set's, or 10]
+    /// Number of classes [default: the data set's, or 10]
     #[arg(long, value_parser = whole_number::<usize>)]
     pub classes: Option<usize>,
 
@@ -102,7 +103,7 @@ pub struct NetworkOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[command(next_help_heading = "Data")]
 pub struct DataOptions {
-    /// fashion-mnist, mnist, kmnist, cifar10 or cifar100 [default: fashion-mnist]
+    /// Data set: fashion-mnist, mnist, kmnist, cifar10 or cifar100 [default: fashion-mnist]
     #[arg(long, value_name = "NAME")]
     pub dataset: Option<String>,
 
@@ -110,7 +111,8 @@ pub struct DataOptions {
     #[arg(long, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub validation: Option<usize>,
 
-    /// Random changes to training images [default: flip,crop; for digits and letters none]
+    /// Random changes to training images [default: flip,crop; for mnist and
+    /// kmnist none]
     #[arg(long)]
     pub augment: Option<Augment>,
 
@@ -130,36 +132,36 @@ pub struct TrainOptions {
     pub epochs: Option<u64>,
 
     /// Peak learning rate [default: 0.05]
-    #[arg(long)]
+    #[arg(long, value_parser = number)]
     pub lr: Option<f64>,
 
-    /// Images in an optimizer step [default: 256]
+    /// Batch size: images in an optimizer step [default: 256]
     #[arg(long, short, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub batch_size: Option<usize>,
 
-    /// Micro-batches that a step is computed in, to save memory [default: 1]
+    /// Gradient accumulation: micro-batches in an optimizer step, to save memory [default: 1]
     #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
     pub accumulate: Option<usize>,
 
-    /// The learning rate's course over the run [default: cosine]
+    /// Learning-rate schedule [default: cosine]
     #[arg(long)]
     pub schedule: Option<ScheduleKind>,
 
     /// Epochs over which the learning rate first rises; may be a fraction [default: 0.5, at most
     /// a tenth of the run; with a constant or one-cycle schedule 0]
-    #[arg(long, value_name = "EPOCHS")]
+    #[arg(long, value_name = "EPOCHS", value_parser = number)]
     pub warmup_epochs: Option<f64>,
 
     /// With the step schedule: epochs from one cut to the next [default: a third of the run]
-    #[arg(long, value_name = "EPOCHS")]
+    #[arg(long, value_name = "EPOCHS", value_parser = number)]
     pub step_every: Option<f64>,
 
     /// With the step schedule: factor of each cut [default: 0.1]
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", value_parser = number)]
     pub step_factor: Option<f64>,
 
     /// Momentum of SGD; 0 for none [default: 0.9]
-    #[arg(long)]
+    #[arg(long, value_parser = number)]
     pub momentum: Option<f64>,
 
     /// Nesterov's momentum [default: true where there is momentum]
@@ -167,7 +169,7 @@ pub struct TrainOptions {
     pub nesterov: Option<bool>,
 
     /// Weight decay (L2) [default: 0.0005]
-    #[arg(long, value_name = "FACTOR")]
+    #[arg(long, value_name = "FACTOR", value_parser = number)]
     pub weight_decay: Option<f64>,
 
     /// Decay biases and batch norm's scales and shifts too [default: false]
@@ -175,14 +177,14 @@ pub struct TrainOptions {
     pub decay_all: Option<bool>,
 
     /// Fraction of each target that is spread over all classes [default: 0.1]
-    #[arg(long, value_name = "FRACTION")]
+    #[arg(long, value_name = "FRACTION", value_parser = number)]
     pub label_smoothing: Option<f64>,
 
-    /// Largest norm of the gradient [default: no limit]
-    #[arg(long, value_name = "NORM")]
+    /// Clip the gradient's norm to this [default: no clipping]
+    #[arg(long, value_name = "NORM", value_parser = number)]
     pub clip_grad_norm: Option<f64>,
 
-    /// How weights are drawn [default: he]
+    /// Weight initialization [default: he]
     #[arg(long)]
     pub init: Option<Init>,
 
@@ -194,7 +196,7 @@ pub struct TrainOptions {
     #[arg(long, value_parser = whole_number::<u64>)]
     pub seed: Option<u64>,
 
-    /// Epochs from one evaluation to the next [default: 1]
+    /// Evaluate every so many epochs, and after the last [default: 1]
     #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
     pub eval_every: Option<u64>,
 
@@ -208,7 +210,7 @@ pub struct TrainOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[command(next_help_heading = "Run")]
 pub struct RunOptions {
-    /// auto, cpu, cuda, cuda:N or mps [default: auto]
+    /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps [default: auto]
     #[arg(long)]
     pub device: Option<String>,
 
@@ -216,7 +218,7 @@ pub struct RunOptions {
     #[arg(long, value_parser = whole_number::<usize>)]
     pub threads: Option<usize>,
 
-    /// From one checkpoint to the next, such as 500steps, 2epochs or 10m; the end of the run always
+    /// How often to save a checkpoint, such as 500steps, 2epochs or 10m; the end of the run always
     /// leaves one [default: 1epochs]
     #[arg(long, value_name = "CADENCE")]
     pub checkpoint_every: Option<Cadence>,
@@ -252,12 +254,12 @@ pub struct Options {
 #[derive(Debug, Args)]
 #[command(mut_args(takes_negative_numbers))]
 pub struct TrainArgs {
-    /// Settings from a TOML file; flags beat it
+    /// Read settings from a TOML file; flags override it
     #[arg(long, short, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Go on with the run in this folder from its last checkpoint, or from the checkpoint in this folder
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "run_dir"])]
+    /// Resume a run from its last checkpoint, or from the checkpoint given
+    #[arg(long, value_name = "RUN|CHECKPOINT", conflicts_with_all = ["config", "run_dir"])]
     pub resume: Option<PathBuf>,
 
     /// Folder for the run.
@@ -268,7 +270,7 @@ pub struct TrainArgs {
     )]
     pub run_dir: Option<PathBuf>,
 
-    /// Save and end the run after so much time, such as 90s, 10m or 2h30m
+    /// Save and stop after this long, such as 90s, 10m or 2h30m
     #[arg(long, value_name = "TIME", value_parser = time_span)]
     pub time_limit: Option<Duration>,
 
@@ -297,7 +299,7 @@ pub struct EvalArgs {
     #[arg(long, short, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub batch_size: Option<usize>,
 
-    /// auto, cpu, cuda, cuda:N or mps
+    /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: String,
 
@@ -363,7 +365,7 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
 
-    /// auto, cpu, cuda, cuda:N or mps
+    /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: String,
 
@@ -384,15 +386,20 @@ pub enum BenchMode {
 
 /// Where data sets are looked for.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Data")]
+#[command(next_help_heading = "Data location")]
 pub struct DataArgs {
-    /// Folder of the data sets [default: the platform's cache folder]
+    /// Folder of the data sets [default: ~/.cache/resnet/datasets, or the platform's cache folder]
     #[arg(long, value_name = "DIR", env = "RESNET_DATA", hide_env_values = true)]
     pub data_dir: Option<PathBuf>,
 
     /// Never connect: use only what is on this machine
     #[arg(long)]
     pub offline: bool,
+}
+
+/// Parses a number; its range is checked where its meaning is known.
+fn number(text: &str) -> Result<f64, String> {
+    text.parse().map_err(|_| "expected a number, such as 0.05".to_owned())
 }
 
 /// Lets `-1` behind a flag be its value rather than a flag of its own, so that the message is about
@@ -407,7 +414,7 @@ fn whole_number<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
     let number = text.parse().ok().filter(|&number| number <= i64::MAX as u64);
     number
         .and_then(|number| N::try_from(number).ok())
-        .ok_or_else(|| format!("expected a whole number from 0 to {}", i64::MAX))
+        .ok_or_else(|| format!("expected a whole number, at most {}", i64::MAX))
 }
 
 impl DataArgs {

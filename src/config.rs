@@ -4,6 +4,7 @@ use crate::checkpoint::Cadence;
 use crate::cli::{NetworkOptions, Options};
 use crate::data::augment::Augment;
 use crate::data::catalog::{self, Dataset};
+use crate::device;
 use crate::error::{above_zero, at_least_one, in_range, usage};
 use crate::model::spec::{Choices, Init, Spec};
 use crate::train::Recipe;
@@ -127,7 +128,8 @@ impl Config {
 
     fn resolve(mut options: Options) -> Result<Self> {
         let dataset_name = options.data.dataset.get_or_insert_with(|| "fashion-mnist".to_owned());
-        let dataset = catalog::find(dataset_name)?;
+        let dataset =
+            catalog::find(dataset_name).map_err(|error| usage(format!("--dataset {error}")))?;
         let spec = resolve_network(&mut options.network, Some(dataset))?;
         let data = &mut options.data;
         let default_augment = if dataset.mirror_safe { Augment::FlipCrop } else { Augment::None };
@@ -136,8 +138,10 @@ impl Config {
         let validation = *data.validation.get_or_insert(0);
         if validation + 2 > dataset.train_images {
             return Err(usage(format!(
-                "--validation {validation}: leaves nothing to train on; {} has {} training images",
-                dataset.name, dataset.train_images
+                "--validation {validation}: expected a number from 0 to {}, which leaves something to train on of {}'s {} training images",
+                dataset.train_images - 2,
+                dataset.name,
+                dataset.train_images
             )));
         }
         let recipe = resolve_recipe(&mut options, augment, dataset.train_images - validation)?;
@@ -152,6 +156,7 @@ impl Config {
         let zero_init_residual = *train.zero_init_residual.get_or_insert(false);
         let run = &mut options.run;
         let device = run.device.get_or_insert_with(|| "auto".to_owned()).clone();
+        device::check_name(&device)?;
         let threads = run.threads;
         if let Some(threads) = threads {
             in_range("--threads", threads, 1..=MAX_THREADS)?;
@@ -219,7 +224,7 @@ pub fn resolve_network(options: &mut NetworkOptions, dataset: Option<&Dataset>) 
         {
             if value != actual {
                 return Err(usage(format!(
-                    "{flag} {value}: the images of {} have {actual}; drop the flag",
+                    "{flag} {value}: the images of {} have {actual}; leave it out",
                     dataset.name
                 )));
             }

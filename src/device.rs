@@ -13,31 +13,26 @@ use tch::Device;
 /// A usage error for a name that is none of these; a plain one, with the reason, for a device that
 /// is not usable here.
 pub fn choose(name: &str) -> Result<Device> {
-    let (kind, index) = match name.split_once(':') {
-        Some((kind, index)) => (kind, Some(index)),
-        None => (name, None),
-    };
-    match (kind, index) {
-        ("auto", None) => Ok(if native::open_cuda().is_usable() {
+    check_name(name)?;
+    match name {
+        "auto" => Ok(if native::open_cuda().is_usable() {
             Device::Cuda(0)
         } else if tch::utils::has_mps() {
             Device::Mps
         } else {
             Device::Cpu
         }),
-        ("cpu", None) => Ok(Device::Cpu),
-        ("cuda", index) => cuda(name, index),
-        ("mps", None) if tch::utils::has_mps() => Ok(Device::Mps),
-        ("mps", None) => Err(anyhow!("--device mps: this libtorch or machine has no Apple GPU")),
-        _ => Err(unknown(name)),
+        "cpu" => Ok(Device::Cpu),
+        "mps" if tch::utils::has_mps() => Ok(Device::Mps),
+        "mps" => Err(anyhow!("--device mps: this libtorch or machine has no Apple GPU")),
+        cuda => {
+            let index = cuda.split_once(':').and_then(|(_, index)| index.parse().ok());
+            choose_cuda(cuda, index.unwrap_or_default())
+        }
     }
 }
 
-fn cuda(name: &str, index: Option<&str>) -> Result<Device> {
-    let index = match index {
-        Some(index) => index.parse::<usize>().map_err(|_| unknown(name))?,
-        None => 0,
-    };
+fn choose_cuda(name: &str, index: usize) -> Result<Device> {
     let cuda = native::open_cuda();
     let count = cuda.devices().len();
     if index < count {
@@ -50,6 +45,19 @@ fn cuda(name: &str, index: Option<&str>) -> Result<Device> {
     } else {
         Err(anyhow!("--device {name}: {cuda}"))
     }
+}
+
+/// Refuses what is no name of a device.
+///
+/// # Errors
+/// A usage error.
+pub fn check_name(name: &str) -> Result<()> {
+    let known = match name.split_once(':') {
+        Some(("cuda", index)) => index.parse::<usize>().is_ok(),
+        Some(_) => false,
+        None => matches!(name, "auto" | "cpu" | "cuda" | "mps"),
+    };
+    if known { Ok(()) } else { Err(unknown(name)) }
 }
 
 fn unknown(name: &str) -> anyhow::Error {

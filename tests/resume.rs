@@ -160,7 +160,7 @@ fn another_learning_rate_is_taken_with_a_warning_and_recorded() {
     resnet(&format!("{TINY} {FLAGS} --quiet --run-dir"), &[&run]).success();
     let ran = resnet("train --offline --epochs 4 --lr 0.01 --resume", &[&run]);
     assert!(
-        ran.stderr.contains("warning: train.lr changes from here on: [0.2, 0.01]"),
+        ran.stderr.contains("warning: --lr changes from 0.2 to 0.01 from here on"),
         "{}",
         ran.stderr
     );

@@ -40,7 +40,8 @@ impl FromStr for Cadence {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected = || "expected such as 500steps, 2epochs or 10m".to_owned();
+        let expected =
+            || "expected steps, epochs or a time, such as 500steps, 2epochs or 10m".to_owned();
         let text = text.trim();
         let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
         let number = text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok());
@@ -80,7 +81,7 @@ pub fn time_span(text: &str) -> Result<Duration, String> {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected such as \"500steps\", \"2epochs\", \"10m\" or a number of epochs"
+    expecting = "expected steps, epochs or a time, such as \"500steps\", \"2epochs\" or \"10m\""
 )]
 enum Written {
     Epochs(u64),

@@ -2,10 +2,11 @@
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::cli::EvalArgs;
+use crate::config::MAX_THREADS;
 use crate::data::batches::{DeviceImages, Preprocess};
 use crate::data::{self, catalog};
 use crate::device;
-use crate::error::at_least_one;
+use crate::error::{at_least_one, in_range};
 use crate::report::classification::{ClassFigures, by_class};
 use crate::train::evaluate::{Evaluation, TOP_K, evaluate};
 use crate::ui::{Ui, grouped, table};
@@ -17,14 +18,15 @@ const MAX_MATRIX: usize = 20;
 
 /// Runs `resnet eval`.
 pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
-    for (flag, value) in [("--batch-size", args.batch_size), ("--threads", args.threads)] {
-        if let Some(value) = value {
-            at_least_one(flag, value)?;
-        }
+    if let Some(batch_size) = args.batch_size {
+        at_least_one("--batch-size", batch_size)?;
     }
+    if let Some(threads) = args.threads {
+        in_range("--threads", threads, 1..=MAX_THREADS)?;
+    }
+    let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
     let device = device::choose(&args.device)?;
     device::set_threads(args.threads);
-    let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
     let card = &checkpoint.card;
     let dataset = catalog::find(&card.dataset)
         .map_err(|error| anyhow::anyhow!("{}: {error}", checkpoint.path.display()))?;

@@ -273,6 +273,9 @@ fn introduce(
     };
     ui.say(format!("in {}, after step {} (epoch {})", run_dir.display(), state.step, state.epoch));
     for (name, values) in changes {
-        ui.warn(format!("{name} changes from here on: {values}"));
+        let values = values.as_array().map(Vec::as_slice).unwrap_or_default();
+        if let ([.., key], [old, new]) = (&name.split('.').collect::<Vec<_>>()[..], values) {
+            ui.warn(format!("--{key} changes from {old} to {new} from here on"));
+        }
     }
 }

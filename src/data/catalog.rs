@@ -180,7 +180,7 @@ impl Part<'_> {
 pub fn find(name: &str) -> Result<&'static Dataset> {
     DATASETS.iter().find(|dataset| dataset.name == name).ok_or_else(|| {
         let names: Vec<_> = DATASETS.iter().map(|dataset| dataset.name).collect();
-        usage(format!("data set `{name}` is unknown: expected one of {}", names.join(", ")))
+        usage(format!("{name}: no such data set; expected one of {}", names.join(", ")))
     })
 }
 
