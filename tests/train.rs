@@ -302,6 +302,7 @@ fn a_config_files_mistakes_are_shown_with_their_line() {
         resnet("train --offline --config", &[&file]).fails_with(2, &parts);
     }
     // What a flag says is told as the flag's fault.
+    fs::write(&file, "[train]\nlr = 0.3\n").unwrap();
     resnet("train --offline --lr 0 --config", &[&file]).fails_with(2, &["error: --lr 0"]);
     // A flag beats the file, the file the default.
     fs::write(&file, "[train]\nlr = 0.3\nseed = 4\n[network]\ndepth = 34\n").unwrap();
