@@ -218,6 +218,11 @@ pub struct RunOptions {
     #[arg(long, value_parser = whole_number::<usize>)]
     pub threads: Option<usize>,
 
+    /// Compute activations inside of a block again in the backward pass: the same result with a
+    /// fraction of the memory, and a forward pass more [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub recompute: Option<bool>,
+
     /// How often to save a checkpoint, such as 500steps, 2epochs or 10m; the end of the run always
     /// leaves one [default: 1epochs]
     #[arg(long, value_name = "CADENCE")]
@@ -360,6 +365,10 @@ pub struct BenchArgs {
     /// Steps before the measurement
     #[arg(long, value_name = "STEPS", default_value_t = 2, value_parser = whole_number::<usize>)]
     pub warmup_steps: usize,
+
+    /// Train with activations computed again in the backward pass
+    #[arg(long)]
+    pub recompute: bool,
 
     /// Earlier output of --json to compare with
     #[arg(long, value_name = "FILE")]

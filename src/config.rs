@@ -54,7 +54,7 @@ pub const MAX_THREADS: usize = 1024;
 
 /// Keys that a resumed run may change: they decide where, how long and how fast it goes on, not what the
 /// steps that are done have computed.
-const CHANGEABLE: [&str; 7] = [
+const CHANGEABLE: [&str; 8] = [
     "train.epochs",
     "train.lr",
     "train.eval-every",
@@ -62,6 +62,7 @@ const CHANGEABLE: [&str; 7] = [
     "run.threads",
     "run.checkpoint-every",
     "run.keep",
+    "run.recompute",
 ];
 
 impl Config {
@@ -289,6 +290,7 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
         epochs,
         batch_size,
         accumulate,
+        recompute: *options.run.recompute.get_or_insert(false),
         lr,
         schedule_kind: schedule,
         warmup_epochs,

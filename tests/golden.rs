@@ -415,6 +415,7 @@ fn the_training_loop_agrees_with_pytorch() {
         epochs: 1,
         batch_size: case.batch_size,
         accumulate: case.accumulate,
+        recompute: false,
         lr: case.rate,
         schedule_kind: ScheduleKind::Constant,
         warmup_epochs: 0.0,

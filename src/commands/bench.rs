@@ -84,6 +84,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let figures = json!({
         "depth": spec.depth(),
         "precision": precision,
+        "recompute": args.recompute,
         "device": device::describe(device),
         "threads": tch::get_num_threads(),
         "images_per_second": images_per_second,
@@ -130,6 +131,7 @@ fn train(args: &BenchArgs, spec: &Spec, device: Device) -> Result<Throughput> {
     let options = Options::default();
     let mut recipe = Config::load(None, &options)?.recipe;
     recipe.batch_size = args.batch_size;
+    recipe.recompute = args.recompute;
     let network = network(spec, device);
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, device));
     let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);

@@ -31,6 +31,19 @@ pub fn counting_cost<T>(forward: impl FnOnce() -> T) -> (T, Cost) {
     (result, COST.get())
 }
 
+thread_local! {
+    static STATISTICS_STAY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `forward` in training mode a second time: batch norm uses the batch's statistics as before, and
+/// does not update its running ones again.
+pub fn without_updating_statistics<T>(forward: impl FnOnce() -> T) -> T {
+    STATISTICS_STAY.set(true);
+    let result = forward();
+    STATISTICS_STAY.set(false);
+    result
+}
+
 /// A layer keeps `outputs` numbers, each of which is the sum of `terms` products.
 fn count(outputs: usize, terms: i64) {
     let Cost { multiply_adds, activations, largest } = COST.get();
@@ -116,11 +129,12 @@ impl BatchNorm2d {
 
 impl ModuleT for BatchNorm2d {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
+        let statistics = !(train && STATISTICS_STAY.get());
         let ys = xs.batch_norm(
             Some(&self.weight),
             Some(&self.bias),
-            Some(&self.running_mean),
-            Some(&self.running_var),
+            statistics.then_some(&self.running_mean),
+            statistics.then_some(&self.running_var),
             train,
             Self::MOMENTUM,
             Self::EPSILON,

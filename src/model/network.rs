@@ -7,12 +7,12 @@ use super::spec::{Spec, Stem, value_name};
 use tch::nn::{self, ModuleT, SequentialT};
 use tch::{Device, Tensor};
 
-/// A network that can be run: its layers and the tensors that they share.
+/// A network that can be run: its layers in their order, and the tensors in them.
 #[derive(Debug)]
 pub struct Network {
     spec: Spec,
     layout: Layout,
-    layers: SequentialT,
+    segments: Vec<Segment>,
     parameters: Vec<Parameter>,
     device: Device,
 }
@@ -22,15 +22,19 @@ impl Network {
     pub fn new(spec: &Spec, creation: Creation) -> Self {
         let layout = Layout::of(spec);
         let parameters = Parameters::new(creation, layout);
-        let layers = top_level_layers(spec, &parameters.root()).into_iter().fold(
-            nn::seq_t(),
-            |layers, layer| {
-                let units = layer.units.into_iter().fold(nn::seq_t(), SequentialT::add);
-                layers.add(units)
-            },
-        );
-        let device = parameters.device();
-        Self { spec: spec.clone(), layout, layers, parameters: parameters.into_entries(), device }
+        let mut segments: Vec<Segment> = Vec::new();
+        for layer in top_level_layers(spec, &parameters.root()) {
+            match (layer.part, segments.last_mut()) {
+                // The head keeps too little to be worth a segment for each of its layers.
+                (Part::Head, Some(head)) if layer.name != HEAD_START => head.extend(layer.units),
+                (Part::Stage, _) => {
+                    segments.extend(layer.units.into_iter().map(|block| Segment::new([block])));
+                }
+                _ => segments.push(Segment::new(layer.units)),
+            }
+        }
+        let (device, parameters) = (parameters.device(), parameters.into_entries());
+        Self { spec: spec.clone(), layout, segments, parameters, device }
     }
 
     /// What the network was built from.
@@ -58,12 +62,64 @@ impl Network {
         self.layout
     }
 
+    /// The parts that one after the other make the network: the stem, each block, the head.
+    pub fn segments(&self) -> &[Segment] {
+        &self.segments
+    }
+
     /// Logits of a batch: floats [N, channels, size, size] → [N, classes]. With `train`, batch norm
     /// uses the batch's statistics and updates its running ones.
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
-        self.layers.forward_t(&self.layout.apply(images), train)
+        let images = self.layout.apply(images);
+        self.segments.iter().fold(images, |xs, segment| segment.forward(&xs, train))
     }
 }
+
+/// A part of a network: the stem, a block, or the head.
+#[derive(Debug)]
+pub struct Segment {
+    layers: SequentialT,
+    /// Names of its units, below which their parameters have theirs.
+    names: Vec<String>,
+}
+
+impl Segment {
+    fn new(units: impl IntoIterator<Item = Unit>) -> Self {
+        let mut segment = Self { layers: nn::seq_t(), names: Vec::new() };
+        segment.extend(units);
+        segment
+    }
+
+    fn extend(&mut self, units: impl IntoIterator<Item = Unit>) {
+        for unit in units {
+            self.names.push(unit.name.clone());
+            self.layers = std::mem::replace(&mut self.layers, nn::seq_t()).add(unit);
+        }
+    }
+
+    /// What comes out of it.
+    pub fn forward(&self, xs: &Tensor, train: bool) -> Tensor {
+        self.layers.forward_t(xs, train)
+    }
+
+    /// Whether a parameter of that name is one of its layers'.
+    pub fn owns(&self, parameter: &str) -> bool {
+        self.names.iter().any(|name| {
+            parameter.strip_prefix(name.as_str()).is_some_and(|rest| rest.starts_with('.'))
+        })
+    }
+}
+
+/// Where a top-level layer stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Stem,
+    Stage,
+    Head,
+}
+
+/// The name of the head's first layer.
+const HEAD_START: &str = "avgpool";
 
 /// One of the layers that make a network at the top level: the stem, a stage, pooling, flatten or
 /// the linear layer.
@@ -75,6 +131,7 @@ pub struct TopLevelLayer {
     pub kind: String,
     /// What it consists of: a stage of blocks, the others of one or a few plain layers.
     pub units: Vec<Unit>,
+    part: Part,
 }
 
 /// A part of a [`TopLevelLayer`]: a block or a plain layer.
@@ -117,12 +174,13 @@ pub fn top_level_layers(spec: &Spec, scope: &Scope) -> Vec<TopLevelLayer> {
         name: name.to_owned(),
         kind: kind.to_owned(),
         units: vec![unit],
+        part: Part::Head,
     };
     let classes = spec.classes;
     layers.push(head(
-        "avgpool",
+        HEAD_START,
         "global average pool",
-        unit(scope, "avgpool", "pool", |_| GlobalAvgPool),
+        unit(scope, HEAD_START, "pool", |_| GlobalAvgPool),
     ));
     layers.push(head("flatten", "flatten", unit(scope, "flatten", "flatten", |_| Flatten)));
     layers.push(head(
@@ -151,7 +209,7 @@ fn stem(spec: &Spec, scope: &Scope) -> TopLevelLayer {
         units.push(unit(scope, "maxpool", "max pool 3×3/2", |_| MaxPool));
         kind.push_str(", max pool 3×3/2");
     }
-    TopLevelLayer { name: "stem".to_owned(), kind, units }
+    TopLevelLayer { name: "stem".to_owned(), kind, units, part: Part::Stem }
 }
 
 fn stage(
@@ -174,7 +232,8 @@ fn stage(
         })
         .collect();
     let plural = if blocks == 1 { "block" } else { "blocks" };
-    TopLevelLayer { name: name.to_owned(), kind: format!("{blocks} {block} {plural}"), units }
+    let kind = format!("{blocks} {block} {plural}");
+    TopLevelLayer { name: name.to_owned(), kind, units, part: Part::Stage }
 }
 
 fn unit<M: ModuleT + 'static>(

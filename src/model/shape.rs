@@ -67,15 +67,29 @@ pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
     })
 }
 
-/// What a batch of `batch_size` images costs the network as a whole, and how many numbers it learns;
-/// measured in the same way.
-pub fn cost(spec: &Spec, batch_size: usize) -> (Cost, usize) {
+/// What each unit of a network, a block or a plain layer, takes to train on a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UnitCost {
+    /// Numbers that are learned.
+    pub parameters: u64,
+    /// Numbers that come out of it.
+    pub outputs: u64,
+    /// What its layers take.
+    pub cost: Cost,
+}
+
+/// The cost of each unit for a batch of `batch_size` images, measured in the same way.
+pub fn unit_costs(spec: &Spec, batch_size: usize) -> Vec<UnitCost> {
     tch::no_grad(|| {
-        let (layers, images) = on_meta_device(spec, batch_size);
-        let units = || layers.iter().flat_map(|layer| &layer.units);
-        let (_, cost) =
-            counting_cost(|| units().fold(images, |xs, unit| unit.forward_t(&xs, false)));
-        (cost, units().map(|unit| unit.parameters).sum())
+        let (layers, mut activation) = on_meta_device(spec, batch_size);
+        let units = layers.iter().flat_map(|layer| &layer.units);
+        let costs = units.map(|unit| {
+            let (output, cost) = counting_cost(|| unit.forward_t(&activation, false));
+            activation = output;
+            let (parameters, outputs) = (unit.parameters as u64, activation.numel() as u64);
+            UnitCost { parameters, outputs, cost }
+        });
+        costs.collect()
     })
 }
 

@@ -3,7 +3,7 @@
 
 use super::recipe::Recipe;
 use crate::model::Spec;
-use crate::model::shape::cost;
+use crate::model::shape::unit_costs;
 
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
@@ -26,14 +26,23 @@ pub struct StepMemory {
 }
 
 impl StepMemory {
-    /// Of a network.
-    pub fn of(spec: &Spec) -> Self {
-        let (cost, parameters) = cost(spec, 1);
+    /// Of a network whose activations are all kept, or computed again block by block.
+    pub fn of(spec: &Spec, recompute: bool) -> Self {
+        let units = unit_costs(spec, 1);
+        let parameters: u64 = units.iter().map(|unit| unit.parameters).sum();
         let weights = (WEIGHT_COPIES * parameters as f64) as u64;
+        let activations = units.iter().map(|unit| unit.cost.activations);
+        let kept: u64 = if recompute {
+            let outputs: u64 = units.iter().map(|unit| unit.outputs).sum();
+            outputs + activations.max().unwrap_or_default()
+        } else {
+            activations.sum()
+        };
+        let largest = units.iter().map(|unit| unit.cost.largest).max().unwrap_or_default();
         let image = (spec.channels * spec.size * spec.size) as u64;
         Self {
             fixed: BASE + FLOAT * weights,
-            per_image: FLOAT * (cost.activations + LARGEST_COPIES * cost.largest + image),
+            per_image: FLOAT * (kept + LARGEST_COPIES * largest + image),
         }
     }
 
@@ -50,7 +59,7 @@ impl StepMemory {
 
 /// Why a step takes more memory than is free, if it does, and what fits.
 pub fn shortage(spec: &Spec, recipe: &Recipe, free: u64) -> Option<String> {
-    let memory = StepMemory::of(spec);
+    let memory = StepMemory::of(spec, recipe.recompute);
     let needed = memory.bytes(recipe.micro_batch_size());
     if needed <= free {
         return None;
@@ -61,8 +70,9 @@ pub fn shortage(spec: &Spec, recipe: &Recipe, free: u64) -> Option<String> {
         "which is too little for one image of this network".to_owned()
     } else {
         let accumulate = recipe.batch_size.div_ceil(fits);
+        let recompute = if recipe.recompute { "" } else { "--recompute takes less; " };
         format!(
-            "--accumulate {accumulate} takes the batch in parts that fit (batch norm then sees a part at a time), or --batch-size {fits} fits"
+            "{recompute}--accumulate {accumulate} takes the batch in parts that fit (batch norm then sees a part at a time), or --batch-size {fits} fits"
         )
     };
     Some(format!(
@@ -85,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_with_what_does() {
-        let memory = StepMemory::of(&spec());
+        let memory = StepMemory::of(&spec(), false);
         let options = crate::cli::Options::default();
         let mut recipe = crate::config::Config::load(None, &options).unwrap().recipe;
         recipe.batch_size = 1000;
@@ -93,6 +103,7 @@ mod tests {
         let text = shortage(&spec(), &recipe, memory.bytes(300)).unwrap();
         assert!(text.contains("--accumulate 4") && text.contains("--batch-size 300"), "{text}");
         assert!(shortage(&spec(), &recipe, 1 << 20).unwrap().contains("too little"));
+        assert!(StepMemory::of(&spec(), true).per_image < memory.per_image);
         recipe.accumulate = 4;
         assert_eq!(shortage(&spec(), &recipe, memory.bytes(300)), None);
     }

@@ -12,6 +12,9 @@ pub struct Recipe {
     pub batch_size: usize,
     /// Micro-batches that an optimizer step is computed in, one after the other.
     pub accumulate: usize,
+    /// Whether activations inside of a block are computed again in the backward pass, which saves memory
+    /// and changes no result.
+    pub recompute: bool,
     /// Peak learning rate.
     pub lr: f64,
     /// The learning rate's course over the run.

@@ -1,5 +1,6 @@
 //! Steps of training, and where a run stands between them.
 
+use super::backward::{Backward, Pass};
 use super::recipe::Recipe;
 use super::schedule::Schedule;
 use super::sgd::{Sgd, clip_gradient_norm};
@@ -19,7 +20,7 @@ pub struct Trainer<'a> {
     preprocess: &'a Preprocess,
     recipe: &'a Recipe,
     sgd: Sgd,
-    learned: Vec<Tensor>,
+    backward: Backward,
     schedule: Schedule,
 }
 
@@ -146,9 +147,9 @@ impl<'a> Trainer<'a> {
         recipe: &'a Recipe,
     ) -> Self {
         let sgd = Sgd::new(network.parameters(), recipe.sgd);
-        let learned = sgd.parameters();
+        let backward = Backward::new(network, sgd.parameters(), recipe.recompute);
         let schedule = recipe.schedule(batches(images, recipe).len());
-        Self { network, images, preprocess, recipe, sgd, learned, schedule }
+        Self { network, images, preprocess, recipe, sgd, backward, schedule }
     }
 
     /// The network in training.
@@ -229,19 +230,21 @@ impl<'a> Trainer<'a> {
             let share = range.len() as f64 / batch.len() as f64;
             let inputs = self.preprocess.apply(&micro);
             phase_ends(Phase::Data);
-            let logits = self.network.forward(&inputs, true);
             let smoothing = recipe.label_smoothing;
-            let loss = share
-                * logits.cross_entropy_loss::<Tensor>(
-                    micro.labels(),
-                    None,
-                    Reduction::Mean,
-                    -100,
-                    smoothing,
-                );
-            phase_ends(Phase::Forward);
-            // The gradients are new tensors, not sums into `grad` that need zeroing at each step.
-            let new = Tensor::f_run_backward(&[&loss], &self.learned, false, false)?;
+            let loss_of = |logits: &Tensor| {
+                share
+                    * logits.cross_entropy_loss::<Tensor>(
+                        micro.labels(),
+                        None,
+                        Reduction::Mean,
+                        -100,
+                        smoothing,
+                    )
+            };
+            let Pass { logits, loss, gradients: new } =
+                self.backward.pass(self.network, &inputs, &loss_of, &mut || {
+                    phase_ends(Phase::Forward);
+                })?;
             if gradients.is_empty() {
                 gradients = new;
             } else {
@@ -250,7 +253,7 @@ impl<'a> Trainer<'a> {
                 }
             }
             phase_ends(Phase::Backward);
-            batch_loss += loss.detach();
+            batch_loss += loss;
             let right = logits.argmax(1, false).eq_tensor(micro.labels());
             epoch.pending.correct += right.sum(Kind::Int64);
         }
