@@ -4,6 +4,7 @@ use crate::checkpoint::cadence::{Cadence, time_span};
 use crate::data::augment::Augment;
 use crate::data::{Source, Split};
 use crate::model::spec::{Block, Init, Shortcut, Stem};
+use crate::precision::PrecisionChoice;
 use crate::train::schedule::ScheduleKind;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
@@ -188,6 +189,11 @@ pub struct TrainOptions {
     #[arg(long)]
     pub init: Option<Init>,
 
+    /// Floating-point format of activations: auto takes bf16 where the device multiplies it natively,
+    /// else fp32 [default: auto]
+    #[arg(long)]
+    pub precision: Option<PrecisionChoice>,
+
     /// Start each block as the identity [default: false]
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub zero_init_residual: Option<bool>,
@@ -365,6 +371,10 @@ pub struct BenchArgs {
     /// Steps before the measurement
     #[arg(long, value_name = "STEPS", default_value_t = 2, value_parser = whole_number::<usize>)]
     pub warmup_steps: usize,
+
+    /// Floating-point format to compute in
+    #[arg(long, default_value = "auto")]
+    pub precision: PrecisionChoice,
 
     /// Train with activations computed again in the backward pass
     #[arg(long)]

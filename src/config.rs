@@ -7,12 +7,14 @@ use crate::data::catalog::{self, Dataset};
 use crate::device;
 use crate::error::{above_zero, at_least_one, in_range, usage};
 use crate::model::spec::{Choices, Init, Spec};
+use crate::precision::{Precision, PrecisionChoice};
 use crate::train::Recipe;
 use crate::train::recipe::SgdOptions;
 use crate::train::schedule::ScheduleKind;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::Path;
+use tch::Device;
 use toml::{Table, Value};
 
 /// A run, decided in full.
@@ -32,6 +34,8 @@ pub struct Config {
     pub validation: usize,
     /// How the network is trained.
     pub recipe: Recipe,
+    /// The floating-point format that it is trained in, before a device is chosen.
+    pub precision: PrecisionChoice,
     /// `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
     pub device: String,
     /// CPU threads, where the user chose.
@@ -154,6 +158,7 @@ impl Config {
         }
         let train = &mut options.train;
         let init = *train.init.get_or_insert(Init::He);
+        let precision = *train.precision.get_or_insert(PrecisionChoice::Auto);
         let zero_init_residual = *train.zero_init_residual.get_or_insert(false);
         let run = &mut options.run;
         let device = run.device.get_or_insert_with(|| "auto".to_owned()).clone();
@@ -172,12 +177,24 @@ impl Config {
             normalize,
             validation,
             recipe,
+            precision,
             device,
             threads,
             checkpoint_every,
             keep,
             options,
         })
+    }
+
+    /// Settles the precision once the device is known: a run that goes on elsewhere keeps it.
+    ///
+    /// # Errors
+    /// A usage error for a precision that the device has not.
+    pub fn settle_precision(&mut self, device: Device) -> Result<Precision> {
+        let precision = self.precision.resolve(device)?;
+        self.precision = precision.into();
+        self.options.train.precision = Some(self.precision);
+        Ok(precision)
     }
 
     /// The resolved configuration as a table, which [`Config::resume`] takes again.

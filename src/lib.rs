@@ -1,7 +1,7 @@
 //! Build and train residual networks on libtorch.
 //!
 //! Data flows one way; a module imports only from those before it, and from [`ui`], [`error`],
-//! [`files`], [`random`], [`device`] and [`native`]; [`cli`] and [`config`] also the plain values that
+//! [`files`], [`random`], [`device`], [`precision`] and [`native`]; [`cli`] and [`config`] also the plain values that
 //! name the choices of later modules (`data::catalog`, `data::augment`, `data::Split`, `model::spec`,
 //! `train::recipe`, `train::schedule`, `checkpoint::cadence`):
 //!
@@ -23,6 +23,7 @@ pub mod error;
 pub mod files;
 pub mod model;
 pub mod native;
+pub mod precision;
 pub mod random;
 pub mod report;
 pub mod train;

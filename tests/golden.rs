@@ -394,7 +394,8 @@ fn preprocessing_agrees_with_pytorch() {
     let images = Draw { seed: case.seed }.images(case.shape, 1);
     let images = DeviceImages::new(&images, Device::Cpu);
     for size in case.sizes {
-        let result = Preprocess::new(&case.mean, &case.std, size, Device::Cpu).apply(&images);
+        let result =
+            Preprocess::new(&case.mean, &case.std, size, (Kind::Float, Device::Cpu)).apply(&images);
         let mut errors = Errors::default();
         errors.compare("pixels", [("pixels", result)], &tensors[&size.to_string()]);
         println!("size {size}: {}", errors.describe());
@@ -433,7 +434,8 @@ fn the_training_loop_agrees_with_pytorch() {
     let images = DeviceImages::new(&draw.images(case.shape, case.spec.classes), Device::Cpu);
     let order = epoch_order(recipe.seed, 1, images.len(), Device::Cpu);
     let images = images.select(&order.argsort(0, false));
-    let preprocess = Preprocess::new(&case.mean, &case.std, case.spec.size, Device::Cpu);
+    let preprocess =
+        Preprocess::new(&case.mean, &case.std, case.spec.size, (Kind::Float, Device::Cpu));
     let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
     let mut epoch = trainer.epoch(1, EpochSums::default());
     while !epoch.is_over() {

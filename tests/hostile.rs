@@ -147,6 +147,7 @@ static CHECKPOINT: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
         mean,
         std,
         batch_size: 256,
+        precision: resnet::precision::Precision::Fp32,
     };
     let state = State {
         format: resnet::checkpoint::FORMAT,

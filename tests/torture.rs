@@ -19,7 +19,7 @@ use tempfile::tempdir;
 
 /// Recipes that between them use every part of a run's state.
 const RECIPES: [&str; 4] = [
-    "--epochs 3 --limit-batches 30 --checkpoint-every 7steps --keep 2",
+    "--epochs 3 --limit-batches 30 --checkpoint-every 7steps --keep 2 --precision bf16",
     "--epochs 3 --limit-batches 30 --checkpoint-every 12steps --accumulate 2 --validation 1000 \
      --schedule one-cycle --lr 0.2",
     "--epochs 4 --limit-batches 20 --checkpoint-every 1epochs --schedule step --nesterov false \

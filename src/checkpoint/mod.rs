@@ -23,6 +23,7 @@ pub use resume::{latest, resume_point, run_of, verify_to_resume};
 pub use write::{Store, remove_leftovers};
 
 use crate::model::Spec;
+use crate::precision::Precision;
 use crate::train::run::Position;
 use crate::train::trainer::EpochSums;
 use anyhow::{Context, Result, anyhow, bail};
@@ -62,6 +63,9 @@ pub struct ModelCard {
     pub std: Vec<f32>,
     /// Images in a batch when it was evaluated during training.
     pub batch_size: usize,
+    /// The floating-point format that it was trained and evaluated in.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 /// The key of the card in the file's metadata. There is one key alone: safetensors writes several in

@@ -52,8 +52,8 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let earlier = args.compare.as_deref().map(|path| read_earlier(path, &work)).transpose()?;
     let device = device::choose(&args.device)?;
     device::set_threads(args.threads);
-    // libtorch lets cuDNN round the inputs of convolutions to TF32 where the GPU has it.
-    let precision = if device.is_cuda() { "tf32" } else { "fp32" };
+    let precision = args.precision.resolve(device)?;
+    precision.apply();
     ui.say(format!(
         "{spec}, {mode}, batch {}, {}×{size}×{size}, {precision}, on {}",
         args.batch_size,
@@ -63,8 +63,8 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     ));
 
     let throughput = match args.mode {
-        BenchMode::Train => train(args, &spec, device)?,
-        BenchMode::Inference => infer(args, &spec, device)?,
+        BenchMode::Train => train(args, &spec, (precision.kind(), device))?,
+        BenchMode::Inference => infer(args, &spec, (precision.kind(), device))?,
     };
     // Before the matrices of the next measurement.
     let peak_memory = native::peak_memory_bytes().filter(|_| device == Device::Cpu);
@@ -76,14 +76,14 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let step = throughput.median();
     let images_per_second = args.batch_size as f64 / step;
     let gflops = 2.0 * macs * passes / step / 1e9;
-    let matrix_gflops = matrix_gflops(device);
+    let matrix_gflops = matrix_gflops((precision.kind(), device));
 
     let parts = throughput.fractions();
     let ratio = earlier.map(|earlier| images_per_second / earlier);
     let mut result = work;
     let figures = json!({
         "depth": spec.depth(),
-        "precision": precision,
+        "precision": precision.to_string(),
         "recompute": args.recompute,
         "device": device::describe(device),
         "threads": tch::get_num_threads(),
@@ -127,13 +127,13 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-fn train(args: &BenchArgs, spec: &Spec, device: Device) -> Result<Throughput> {
-    let options = Options::default();
-    let mut recipe = Config::load(None, &options)?.recipe;
+fn train(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throughput> {
+    let (_, device) = options;
+    let mut recipe = Config::load(None, &Options::default())?.recipe;
     recipe.batch_size = args.batch_size;
     recipe.recompute = args.recompute;
     let network = network(spec, device);
-    let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, device));
+    let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
     let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
     let mut epoch = trainer.epoch(1, EpochSums::default());
     let mut next = |step: &mut Step, in_phases: bool| {
@@ -152,12 +152,13 @@ fn train(args: &BenchArgs, spec: &Spec, device: Device) -> Result<Throughput> {
     measure_steps(args, device, &mut next)
 }
 
-fn infer(args: &BenchArgs, spec: &Spec, device: Device) -> Result<Throughput> {
+fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throughput> {
+    let (_, device) = options;
     let network = network(spec, device);
-    let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, device));
+    let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
     let mut starts = (0..BATCHES).map(|batch| batch * args.batch_size).cycle();
     let _no_grad = tch::no_grad_guard();
-    let frozen = Frozen::new(&network, args.batch_size);
+    let frozen = Frozen::new(&network, args.batch_size, preprocess.kind());
     measure_steps(args, device, &mut |step, in_phases| {
         let start = starts.next().unwrap_or_default();
         let inputs = preprocess.apply(&images.range(&(start..start + args.batch_size)));
@@ -220,14 +221,15 @@ fn images(spec: &Spec, batch_size: usize, device: Device) -> DeviceImages {
     DeviceImages::new(&images, device)
 }
 
-fn preprocess(spec: &Spec, device: Device) -> Preprocess {
-    Preprocess::new(&vec![0.5; spec.channels], &vec![0.5; spec.channels], spec.size, device)
+fn preprocess(spec: &Spec, (kind, device): (Kind, Device)) -> Preprocess {
+    let half = vec![0.5; spec.channels];
+    Preprocess::new(&half, &half, spec.size, (kind, device))
 }
 
-/// The rate of single-precision matrix products, the most that convolutions can hope for.
-fn matrix_gflops(device: Device) -> f64 {
+/// The rate of matrix products, the most that convolutions can hope for.
+fn matrix_gflops((kind, device): (Kind, Device)) -> f64 {
     let side = if device == Device::Cpu { 2048 } else { 8192 };
-    let [a, b] = [(); 2].map(|()| Tensor::rand([side, side], (Kind::Float, device)));
+    let [a, b] = [(); 2].map(|()| Tensor::rand([side, side], (kind, device)));
     let mut throughput = Throughput::default();
     for _ in 0..MATRIX_PRODUCTS {
         let step = Step::begin();

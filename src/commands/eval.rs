@@ -33,7 +33,9 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let network = checkpoint.network(device)?;
     let source = args.data.source();
     let images = DeviceImages::new(&data::load(dataset, args.split, &source, ui)?, device);
-    let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, device);
+    card.precision.apply();
+    let options = (card.precision.kind(), device);
+    let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, options);
     let batch_size = args.batch_size.unwrap_or(card.batch_size);
 
     let mut progress = ui.steps_progress("evaluating", images.len() as u64);

@@ -14,6 +14,8 @@ use crate::device;
 use crate::error::{Interrupted, usage};
 use crate::model::Network;
 use crate::model::parameters::Creation;
+use crate::model::spec::value_name;
+use crate::precision::{Precision, multiplies_bf16};
 use crate::report::metrics::has_end;
 use crate::train::run::{EndRecord, EvalSets, Outcome, Position};
 use crate::train::{self, Trainer, memory};
@@ -45,21 +47,26 @@ struct Resumed {
 /// Runs `resnet train`.
 pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
-    let plan = plan(args)?;
+    let mut plan = plan(args)?;
+    let device = device::choose(&plan.config.device)?;
+    let precision = plan.config.settle_precision(device)?;
+    precision.apply();
     let Plan { config, folder, resumed } = &plan;
     let run_dir = folder.path();
-    let device = device::choose(&config.device)?;
     device::set_threads(config.threads);
-    check_memory(&plan, device, ui)?;
+    check_memory(&plan, precision, device, ui)?;
+    if precision == Precision::Bf16 && !multiplies_bf16(device) {
+        ui.warn("--precision bf16: this device emulates it, and is faster with fp32");
+    }
     let source = args.data.source();
     let (train_images, validation, test_images) = load_images(config, &source, device, ui)?;
 
     let network = match resumed {
-        Some(resumed) => resumed_network(&resumed.checkpoint, config, device)?,
+        Some(resumed) => resumed_network(&resumed.checkpoint, config, precision, device)?,
         None => Network::new(&config.spec, draw(config, device)),
     };
     let (mean, std) = config.normalisation();
-    let preprocess = Preprocess::new(&mean, &std, config.spec.size, device);
+    let preprocess = Preprocess::new(&mean, &std, config.spec.size, (precision.kind(), device));
     let mut trainer = Trainer::new(&network, &train_images, &preprocess, &config.recipe);
     if let Some(resumed) = resumed {
         checkpoint::read_optimizer(&resumed.checkpoint, trainer.sgd())?;
@@ -68,7 +75,8 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 
     let stop = Stop::listen(start, args.time_limit)?;
     let state = resumed.as_ref().map(|resumed| &resumed.state);
-    let mut keeper = Keeper::open(folder, config, model_card(config), state, &stop, *ui)?;
+    let mut keeper =
+        Keeper::open(folder, config, model_card(config, precision), state, &stop, *ui)?;
     introduce(&plan, &network, [&train_images, &test_images], device, ui);
     if let Some(Resumed { changes, .. }) = resumed
         && !changes.is_empty()
@@ -125,10 +133,10 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 
 /// Refuses a run that would get the process killed for want of memory. One that goes on may not change
 /// its batch, and did fit once: that is only warned of.
-fn check_memory(plan: &Plan, device: Device, ui: &Ui) -> Result<()> {
+fn check_memory(plan: &Plan, precision: Precision, device: Device, ui: &Ui) -> Result<()> {
     let free = device::free_memory().filter(|_| device == Device::Cpu);
-    let shortage =
-        free.and_then(|free| memory::shortage(&plan.config.spec, &plan.config.recipe, free));
+    let shortage = free
+        .and_then(|free| memory::shortage(&plan.config.spec, &plan.config.recipe, precision, free));
     match shortage {
         Some(shortage) if plan.resumed.is_none() => Err(usage(shortage)),
         Some(shortage) => {
@@ -172,9 +180,14 @@ fn plan(args: &TrainArgs) -> Result<Plan> {
 }
 
 /// The network of a run that goes on, which must be the one that its settings describe.
-fn resumed_network(from: &Path, config: &Config, device: Device) -> Result<Network> {
+fn resumed_network(
+    from: &Path,
+    config: &Config,
+    precision: Precision,
+    device: Device,
+) -> Result<Network> {
     let checkpoint = Checkpoint::open(&checkpoint::resolve(from)?)?;
-    let (found, expected) = (&checkpoint.card, model_card(config));
+    let (found, expected) = (&checkpoint.card, model_card(config, precision));
     if (&found.spec, &found.dataset) != (&expected.spec, &expected.dataset) {
         bail!(
             "{}: holds {} for {}, and the run's state.json describes {} for {}; the two files are not of one checkpoint",
@@ -215,7 +228,7 @@ fn draw(config: &Config, device: Device) -> Creation {
     }
 }
 
-fn model_card(config: &Config) -> ModelCard {
+fn model_card(config: &Config, precision: Precision) -> ModelCard {
     let (mean, std) = config.normalisation();
     ModelCard {
         format: checkpoint::FORMAT,
@@ -225,6 +238,7 @@ fn model_card(config: &Config) -> ModelCard {
         mean,
         std,
         batch_size: config.recipe.batch_size,
+        precision,
     }
 }
 
@@ -241,9 +255,10 @@ fn introduce(
     let recipe = &config.recipe;
     let size = config.spec.size;
     ui.say(format!(
-        "{}, {} parameters, on {}",
+        "{}, {} parameters, {}, on {}",
         config.spec,
         grouped(network.parameter_count()),
+        value_name(config.precision),
         device::describe(device)
     ));
     let held_out = match config.validation {
@@ -262,7 +277,7 @@ fn introduce(
         recipe.epochs,
         recipe.batch_size,
         recipe.lr,
-        crate::model::spec::value_name(recipe.schedule_kind),
+        value_name(recipe.schedule_kind),
         recipe.sgd.momentum,
         recipe.sgd.weight_decay,
         recipe.seed,

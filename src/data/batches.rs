@@ -103,34 +103,42 @@ pub struct Preprocess {
     /// Per channel, [1, C, 1, 1]: what the difference is multiplied by.
     scale: Tensor,
     size: i64,
+    kind: Kind,
 }
 
 impl Preprocess {
     /// `mean` and `std` are per channel, of pixels scaled to [0, 1]; `size` is the height and width
-    /// that the network takes.
-    pub fn new(mean: &[f32], std: &[f32], size: usize, device: Device) -> Self {
+    /// that the network takes, and `kind` what floats it computes with.
+    pub fn new(mean: &[f32], std: &[f32], size: usize, (kind, device): (Kind, Device)) -> Self {
         let per_channel =
             |values: Vec<f32>| Tensor::from_slice(&values).view([1, -1, 1, 1]).to_device(device);
         Self {
             shift: per_channel(mean.iter().map(|mean| mean * 255.0).collect()),
             scale: per_channel(std.iter().map(|std| 1.0 / (std * 255.0)).collect()),
             size: size as i64,
+            kind,
         }
+    }
+
+    /// The kind of floats that come out.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Bytes [N, C, H, W] → normalised floats [N, C, size, size], resized bilinearly (smoothed first
     /// where the image shrinks). Normalising comes first: it commutes with resizing, and the image
-    /// is smaller before.
+    /// is smaller before. All of it is computed in 32 bits.
     pub fn apply(&self, images: &DeviceImages) -> Tensor {
         let normalised = (images.pixels.to_kind(Kind::Float) - &self.shift) * &self.scale;
         let target = [self.size, self.size];
-        match *normalised.size() {
+        let resized = match *normalised.size() {
             [.., height, width] if height == self.size && width == self.size => normalised,
             [.., height, width] if height > self.size || width > self.size => {
                 normalised.internal_upsample_bilinear2d_aa(target, false, None, None)
             }
             _ => normalised.upsample_bilinear2d(target, false, None, None),
-        }
+        };
+        resized.to_kind(self.kind)
     }
 }
 
@@ -176,12 +184,12 @@ mod tests {
     #[test]
     fn pixels_are_normalised_and_resized() {
         let xs = images(3).range(&(0..1));
-        let plain = Preprocess::new(&[0.0], &[1.0], 2, Device::Cpu).apply(&xs);
+        let plain = Preprocess::new(&[0.0], &[1.0], 2, (Kind::Float, Device::Cpu)).apply(&xs);
         let expected = [0.0, 1.0 / 255.0, 2.0 / 255.0, 3.0 / 255.0].map(|v: f32| v);
         let values = Vec::<f32>::try_from(plain.flatten(0, -1)).unwrap();
         assert!(values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-7));
         // Bilinear with half-pixel centres: the corners stay, as torch.nn.functional.interpolate.
-        let large = Preprocess::new(&[0.5], &[0.25], 4, Device::Cpu).apply(&xs);
+        let large = Preprocess::new(&[0.5], &[0.25], 4, (Kind::Float, Device::Cpu)).apply(&xs);
         assert_eq!(large.size(), [1, 1, 4, 4]);
         let corner = large.double_value(&[0, 0, 0, 0]);
         assert!((corner - (0.0 - 0.5) / 0.25).abs() < 1e-6);

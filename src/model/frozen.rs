@@ -9,7 +9,7 @@ use crate::native::FusedConvolution;
 use anyhow::Result;
 use std::collections::HashMap;
 use tch::nn::ModuleT;
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A network as it is now: training it further does not change what this answers.
 #[derive(Debug)]
@@ -21,14 +21,15 @@ pub enum Frozen<'a> {
 }
 
 impl<'a> Frozen<'a> {
-    /// Freezes a network for batches of about `batch_size` images; any other size works too.
-    pub fn new(network: &'a Network, batch_size: usize) -> Self {
+    /// Freezes a network for batches of about `batch_size` images of `kind`; any other size works too.
+    pub fn new(network: &'a Network, batch_size: usize, kind: Kind) -> Self {
         let can = network.device() == Device::Cpu && network.layout() == Layout::ChannelsLast;
-        let fused = can.then(|| tch::no_grad(|| Fused::new(network, batch_size as i64))).flatten();
+        let fused =
+            can.then(|| tch::no_grad(|| Fused::new(network, batch_size as i64, kind))).flatten();
         fused.map_or(Self::Plain(network), Self::Fused)
     }
 
-    /// Logits of a batch: floats [N, channels, size, size] → [N, classes], to rounding those of
+    /// Logits of a batch: [N, channels, size, size] → floats [N, classes], to rounding those of
     /// [`Network::forward`] in evaluation mode.
     ///
     /// # Errors
@@ -68,11 +69,11 @@ enum FusedShortcut {
 }
 
 impl Fused {
-    fn new(network: &Network, batch_size: i64) -> Option<Self> {
+    fn new(network: &Network, batch_size: i64, kind: Kind) -> Option<Self> {
         let spec = network.spec();
         let parameters = network.parameters().iter();
         let tensors = parameters.map(|parameter| (parameter.name.as_str(), &parameter.tensor));
-        let fuse = Fuse { tensors: tensors.collect(), batch_size };
+        let fuse = Fuse { tensors: tensors.collect(), batch_size, kind };
         let (stride, pool) = match spec.stem {
             Stem::Imagenet => (2, Some(MaxPool)),
             Stem::Cifar => (1, None),
@@ -110,6 +111,7 @@ impl Fused {
             xs = block.forward(&xs)?;
         }
         let features = GlobalAvgPool.forward_t(&xs, false).flatten(1, -1);
+        let features = features.to_kind(self.weight.kind());
         Ok(features.linear(&self.weight, Some(&self.bias)))
     }
 }
@@ -133,6 +135,7 @@ impl FusedBlock {
 struct Fuse<'a> {
     tensors: HashMap<&'a str, &'a Tensor>,
     batch_size: i64,
+    kind: Kind,
 }
 
 impl Fuse<'_> {
@@ -195,6 +198,7 @@ impl Fuse<'_> {
         };
         let padding = kernel / 2;
         let input_size = [self.batch_size, inputs, size, size];
+        let (weight, bias) = (weight.to_kind(self.kind), bias.to_kind(self.kind));
         let fused = FusedConvolution::new(&weight, bias, padding, stride, input_size)?;
         Some((fused, if stride == 2 { halved(size) } else { size }))
     }
@@ -210,7 +214,6 @@ mod tests {
     use super::super::parameters::{Creation, Role};
     use super::super::spec::{Choices, Init, Shortcut, Spec};
     use super::*;
-    use tch::Kind;
 
     /// A network with statistics and scales that are not those of the start.
     fn network(choices: Choices) -> Network {
@@ -257,15 +260,22 @@ mod tests {
             (Choices { depth: Some(18), width: Some(4), size: 40, ..Choices::default() }, false),
         ] {
             let network = network(choices);
-            let frozen = Frozen::new(&network, 4);
-            assert_eq!(matches!(frozen, Frozen::Fused(_)), fused && tch::utils::has_mkldnn());
-            for count in [4, 3, 1] {
-                let size = network.spec().size as i64;
-                let images = Tensor::randn([count, 3, size, size], (Kind::Float, Device::Cpu));
-                let expected = tch::no_grad(|| network.forward(&images, false));
-                let answer = frozen.forward(&images).unwrap();
-                let error = (answer - &expected).abs().max() / expected.abs().max();
-                assert!(error.double_value(&[]) < 1e-5, "{}: {error}", network.spec());
+            for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 0.05)] {
+                let frozen = Frozen::new(&network, 4, kind);
+                assert_eq!(matches!(frozen, Frozen::Fused(_)), fused && tch::utils::has_mkldnn());
+                for count in [4, 3, 1] {
+                    let size = network.spec().size as i64;
+                    let images = Tensor::randn([count, 3, size, size], (Kind::Float, Device::Cpu));
+                    let expected = tch::no_grad(|| network.forward(&images, false));
+                    let images = images.to_kind(kind);
+                    let plain = tch::no_grad(|| network.forward(&images, false));
+                    for answer in [plain, frozen.forward(&images).unwrap()] {
+                        assert_eq!(answer.kind(), Kind::Float);
+                        let error = (answer - &expected).abs().max() / expected.abs().max();
+                        let error = error.double_value(&[]);
+                        assert!(error < tolerance, "{}, {kind:?}: {error}", network.spec());
+                    }
+                }
             }
         }
     }

@@ -94,7 +94,10 @@ impl Conv2d {
 impl ModuleT for Conv2d {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
         let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
-        let ys = xs.conv2d(&self.weight, self.bias.as_ref(), stride, padding, [1, 1], 1);
+        // In the kind of the activations; the same tensors where that is theirs.
+        let weight = self.weight.to_kind(xs.kind());
+        let bias = self.bias.as_ref().map(|bias| bias.to_kind(xs.kind()));
+        let ys = xs.conv2d(&weight, bias.as_ref(), stride, padding, [1, 1], 1);
         count(ys.numel(), self.weight.size().iter().skip(1).product());
         ys
     }
@@ -170,7 +173,7 @@ impl Linear {
 
 impl ModuleT for Linear {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
-        let ys = xs.linear(&self.weight, Some(&self.bias));
+        let ys = xs.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias));
         count(ys.numel(), self.weight.size().iter().skip(1).product());
         ys
     }

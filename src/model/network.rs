@@ -67,7 +67,8 @@ impl Network {
         &self.segments
     }
 
-    /// Logits of a batch: floats [N, channels, size, size] → [N, classes]. With `train`, batch norm
+    /// Logits of a batch: [N, channels, size, size], in whose kind it computes, → floats [N, classes].
+    /// With `train`, batch norm
     /// uses the batch's statistics and updates its running ones.
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
         let images = self.layout.apply(images);

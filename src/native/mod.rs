@@ -17,6 +17,7 @@ unsafe extern "C" {
     fn resnet_libtorch_version() -> *const c_char;
     fn resnet_libtorch_file() -> *const c_char;
     fn resnet_cpu_capability() -> *const c_char;
+    fn resnet_allow_tf32(allow: bool);
     fn resnet_meta(dims: *const i64, count: usize) -> *mut c_void;
 }
 
@@ -42,6 +43,13 @@ pub fn cpu_capability() -> String {
     // SAFETY: native.cpp returns null or a string that lives as long as the process.
     let capability = unsafe { static_str(resnet_cpu_capability()) };
     capability.map_or_else(|| "unknown".to_owned(), |c| c.to_string_lossy().into_owned())
+}
+
+/// Whether CUDA devices may round the products of 32-bit floats to TF32. libtorch's own default is to
+/// do so in convolutions and not in other products.
+pub fn allow_tf32(allow: bool) {
+    // SAFETY: native.cpp sets two flags, and lets no exception out.
+    unsafe { resnet_allow_tf32(allow) }
 }
 
 /// An uninitialised float tensor of shape `dims` on libtorch's meta device: it has a shape and no

@@ -2,6 +2,7 @@
 // does: each function answers one with a null pointer. The headers are the smallest that will do,
 // since torch/torch.h alone takes half a minute to compile.
 
+#include <ATen/Context.h>
 #include <ATen/EmptyTensor.h>
 #include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
@@ -111,6 +112,15 @@ void* resnet_meta(const int64_t* dims, size_t count) noexcept {
     return new at::Tensor(at::detail::empty_meta(sizes, at::kFloat));
   } catch (...) {
     return nullptr;
+  }
+}
+
+// Whether CUDA devices may round the products of 32-bit floats to TF32.
+void resnet_allow_tf32(bool allow) noexcept {
+  try {
+    at::globalContext().setAllowTF32CuDNN(allow);
+    at::globalContext().setAllowTF32CuBLAS(allow);
+  } catch (...) {
   }
 }
 

@@ -155,7 +155,7 @@ mod tests {
             };
             let images = Tensor::randn([6, 2, 40, 40], (Kind::Float, Device::Cpu));
             let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 4, 0]);
-            let pass = |recompute: bool| {
+            let pass = |images: &Tensor, recompute: bool| {
                 let network = network(&choices);
                 let options = SgdOptions {
                     momentum: 0.0,
@@ -169,19 +169,25 @@ mod tests {
                 };
                 let backward = Backward::new(&network, learned, recompute);
                 let mut told = 0;
-                let pass = backward.pass(&network, &images, &loss_of, &mut || told += 1).unwrap();
+                let pass = backward.pass(&network, images, &loss_of, &mut || told += 1).unwrap();
                 assert_eq!(told, 1);
                 (network, pass)
             };
-            let ((plain_network, plain), (network, again)) = (pass(false), pass(true));
-            assert_eq!(plain.logits, again.logits, "depth {depth}");
-            assert_eq!(plain.loss, again.loss, "depth {depth}");
-            assert_eq!(plain.gradients.len(), again.gradients.len());
-            for (a, b) in plain.gradients.iter().zip(&again.gradients) {
-                assert_eq!(a, b, "depth {depth}");
-            }
-            for (a, b) in plain_network.parameters().iter().zip(network.parameters()) {
-                assert_eq!(a.tensor, b.tensor, "depth {depth}: {}", a.name);
+            for kind in [Kind::Float, Kind::BFloat16] {
+                let images = images.to_kind(kind);
+                let (plain_network, plain) = pass(&images, false);
+                let (network, again) = pass(&images, true);
+                let what = format!("depth {depth}, {kind:?}");
+                assert_eq!(plain.logits, again.logits, "{what}");
+                assert_eq!(plain.loss, again.loss, "{what}");
+                assert_eq!(plain.gradients.len(), again.gradients.len());
+                for (a, b) in plain.gradients.iter().zip(&again.gradients) {
+                    assert_eq!(a.kind(), Kind::Float, "{what}");
+                    assert_eq!(a, b, "{what}");
+                }
+                for (a, b) in plain_network.parameters().iter().zip(network.parameters()) {
+                    assert_eq!(a.tensor, b.tensor, "{what}: {}", a.name);
+                }
             }
         }
     }

@@ -4,6 +4,7 @@
 use super::recipe::Recipe;
 use crate::model::Spec;
 use crate::model::shape::unit_costs;
+use crate::precision::Precision;
 
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
@@ -27,7 +28,7 @@ pub struct StepMemory {
 
 impl StepMemory {
     /// Of a network whose activations are all kept, or computed again block by block.
-    pub fn of(spec: &Spec, recompute: bool) -> Self {
+    pub fn of(spec: &Spec, precision: Precision, recompute: bool) -> Self {
         let units = unit_costs(spec, 1);
         let parameters: u64 = units.iter().map(|unit| unit.parameters).sum();
         let weights = (WEIGHT_COPIES * parameters as f64) as u64;
@@ -42,7 +43,7 @@ impl StepMemory {
         let image = (spec.channels * spec.size * spec.size) as u64;
         Self {
             fixed: BASE + FLOAT * weights,
-            per_image: FLOAT * (kept + LARGEST_COPIES * largest + image),
+            per_image: precision.bytes() * (kept + LARGEST_COPIES * largest) + FLOAT * image,
         }
     }
 
@@ -58,8 +59,8 @@ impl StepMemory {
 }
 
 /// Why a step takes more memory than is free, if it does, and what fits.
-pub fn shortage(spec: &Spec, recipe: &Recipe, free: u64) -> Option<String> {
-    let memory = StepMemory::of(spec, recipe.recompute);
+pub fn shortage(spec: &Spec, recipe: &Recipe, precision: Precision, free: u64) -> Option<String> {
+    let memory = StepMemory::of(spec, precision, recipe.recompute);
     let needed = memory.bytes(recipe.micro_batch_size());
     if needed <= free {
         return None;
@@ -95,16 +96,20 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_with_what_does() {
-        let memory = StepMemory::of(&spec(), false);
+        let memory = StepMemory::of(&spec(), Precision::Fp32, false);
         let options = crate::cli::Options::default();
         let mut recipe = crate::config::Config::load(None, &options).unwrap().recipe;
         recipe.batch_size = 1000;
-        assert_eq!(shortage(&spec(), &recipe, memory.bytes(1000)), None);
-        let text = shortage(&spec(), &recipe, memory.bytes(300)).unwrap();
+        assert_eq!(shortage(&spec(), &recipe, Precision::Fp32, memory.bytes(1000)), None);
+        let text = shortage(&spec(), &recipe, Precision::Fp32, memory.bytes(300)).unwrap();
         assert!(text.contains("--accumulate 4") && text.contains("--batch-size 300"), "{text}");
-        assert!(shortage(&spec(), &recipe, 1 << 20).unwrap().contains("too little"));
-        assert!(StepMemory::of(&spec(), true).per_image < memory.per_image);
+        assert!(
+            shortage(&spec(), &recipe, Precision::Fp32, 1 << 20).unwrap().contains("too little")
+        );
+        assert!(StepMemory::of(&spec(), Precision::Fp32, true).per_image < memory.per_image);
+        let half = StepMemory::of(&spec(), Precision::Bf16, false);
+        assert!(half.per_image < memory.per_image);
         recipe.accumulate = 4;
-        assert_eq!(shortage(&spec(), &recipe, memory.bytes(300)), None);
+        assert_eq!(shortage(&spec(), &recipe, Precision::Fp32, memory.bytes(300)), None);
     }
 }

@@ -1,6 +1,7 @@
 //! The CPU: its model, its cores and the instructions that matter for training.
 
 use crate::device;
+use crate::precision::multiplies_bf16;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt;
@@ -22,9 +23,6 @@ const FEATURES: &[&str] = &[
     "bf16",
     "i8mm",
 ];
-
-/// Those of them that multiply 16-bit brain floats at full speed.
-const BF16: &[&str] = &["avx512_bf16", "amx_bf16", "bf16"];
 
 /// What there is to know of this machine's CPU; `None` where the system doesn't tell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -51,7 +49,7 @@ impl Cpu {
             physical_cores: device::physical_cores(),
             logical_cores: logical_cores(),
             usable_cores: std::thread::available_parallelism().ok().map(usize::from),
-            bf16: features.iter().any(|feature| BF16.contains(feature)),
+            bf16: multiplies_bf16(tch::Device::Cpu),
             features,
         }
     }

@@ -1,0 +1,125 @@
+//! The floating-point format that a network computes in. Weights, their gradients and momentum, batch-norm
+//! statistics, logits and loss are 32-bit floats whatever it is.
+
+use crate::error::usage;
+use crate::native;
+use anyhow::Result;
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use tch::{Device, Kind};
+
+/// The format of activations and of the weights that they meet.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum Precision {
+    /// 32-bit floats.
+    #[default]
+    Fp32,
+    /// 32-bit floats whose products a CUDA device rounds to 10 bits of fraction.
+    Tf32,
+    /// Brain floats: 16 bits with the range of 32 (Kalamkar et al. 2019).
+    Bf16,
+}
+
+impl Precision {
+    /// The kind of the images that a network is given, which all that follows takes over.
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Fp32 | Self::Tf32 => Kind::Float,
+            Self::Bf16 => Kind::BFloat16,
+        }
+    }
+
+    /// Bytes of a number of that kind.
+    pub fn bytes(self) -> u64 {
+        self.kind().elt_size_in_bytes() as u64
+    }
+}
+
+/// What a user asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum PrecisionChoice {
+    /// bf16 where the device multiplies it natively, else fp32.
+    Auto,
+    /// See [`Precision::Fp32`].
+    Fp32,
+    /// See [`Precision::Tf32`].
+    Tf32,
+    /// See [`Precision::Bf16`].
+    Bf16,
+}
+
+impl PrecisionChoice {
+    /// The precision that a device computes in.
+    ///
+    /// # Errors
+    /// A usage error for one that the device has not.
+    pub fn resolve(self, device: Device) -> Result<Precision> {
+        match (self, device) {
+            (Self::Auto, device) if multiplies_bf16(device) => Ok(Precision::Bf16),
+            (Self::Auto | Self::Fp32, _) => Ok(Precision::Fp32),
+            (Self::Tf32, Device::Cuda(_)) => Ok(Precision::Tf32),
+            (Self::Tf32, _) => Err(usage(
+                "--precision tf32: only CUDA devices have it; expected auto, fp32 or bf16 here",
+            )),
+            (Self::Bf16, _) => Ok(Precision::Bf16),
+        }
+    }
+}
+
+/// Whether a device multiplies brain floats natively; elsewhere they are emulated, and slow.
+pub fn multiplies_bf16(device: Device) -> bool {
+    match device {
+        Device::Cpu => cpu_multiplies_bf16(),
+        Device::Cuda(index) => native::open_cuda().devices().get(index).is_some_and(|gpu| {
+            let major = gpu.compute_capability.split('.').next().unwrap_or_default();
+            // Ampere is the first.
+            major.parse::<u32>().is_ok_and(|major| major >= 8)
+        }),
+        _ => false,
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn cpu_multiplies_bf16() -> bool {
+    is_x86_feature_detected!("avx512bf16")
+}
+
+#[cfg(target_arch = "aarch64")]
+fn cpu_multiplies_bf16() -> bool {
+    std::arch::is_aarch64_feature_detected!("bf16")
+}
+
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+fn cpu_multiplies_bf16() -> bool {
+    false
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Fp32 => "fp32",
+            Self::Tf32 => "tf32",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
+impl Precision {
+    /// Tells libtorch whether CUDA devices may round the products of 32-bit floats.
+    pub fn apply(self) {
+        native::allow_tf32(self == Self::Tf32);
+    }
+}
+
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Fp32 => Self::Fp32,
+            Precision::Tf32 => Self::Tf32,
+            Precision::Bf16 => Self::Bf16,
+        }
+    }
+}
