@@ -262,7 +262,11 @@ mod tests {
             let network = network(choices);
             for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 0.05)] {
                 let frozen = Frozen::new(&network, 4, kind);
-                assert_eq!(matches!(frozen, Frozen::Fused(_)), fused && tch::utils::has_mkldnn());
+                // oneDNN takes brain floats on some processors only.
+                if kind == Kind::Float {
+                    let possible = fused && tch::utils::has_mkldnn();
+                    assert_eq!(matches!(frozen, Frozen::Fused(_)), possible);
+                }
                 for count in [4, 3, 1] {
                     let size = network.spec().size as i64;
                     let images = Tensor::randn([count, 3, size, size], (Kind::Float, Device::Cpu));
