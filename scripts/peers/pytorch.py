@@ -1,0 +1,102 @@
+"""A rival of `resnet bench`: torchvision's networks in PyTorch, on the same work.
+
+Prints `ready`, then for each line on stdin takes the steps that are asked for there and prints their
+seconds as a JSON list. scripts/peers/run starts it.
+"""
+
+import argparse
+import contextlib
+import json
+import sys
+import time
+
+import torch
+import torchvision
+
+LAYOUTS = {"plain": torch.contiguous_format}
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--mode", choices=["train", "inference"], default="train")
+    parser.add_argument("--variant", choices=["plain", "tuned", "compiled"], default="plain")
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    parser.add_argument("--depth", type=int, default=18)
+    parser.add_argument("--batch-size", type=int, default=256)
+    parser.add_argument("--size", type=int, default=96)
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--device", default="cpu")
+    return parser.parse_args()
+
+
+def network(options: argparse.Namespace) -> torch.nn.Module:
+    net = torchvision.models.get_model(f"resnet{options.depth}", num_classes=10)
+    net.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
+    layout = LAYOUTS.get(options.variant, torch.channels_last)
+    return net.to(options.device, memory_format=layout)
+
+
+def main() -> None:
+    options = parse()
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.manual_seed(0)
+    device = torch.device(options.device)
+    tuned = options.variant != "plain"
+    torch.backends.cudnn.benchmark = tuned
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tuned
+    net = network(options)
+    layout = LAYOUTS.get(options.variant, torch.channels_last)
+    count = options.batch_size
+    images = torch.randn(count, 1, options.size, options.size)
+    images = images.to(device, memory_format=layout)
+    labels = torch.randint(0, 10, (count,)).to(device)
+    bf16 = options.precision == "bf16" and tuned
+
+    def precision() -> contextlib.AbstractContextManager:
+        return torch.autocast(device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+    if options.mode == "train":
+        net.train()
+        forward = torch.compile(net) if options.variant == "compiled" else net
+        sgd = torch.optim.SGD(
+            net.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4
+        )
+
+        def step() -> None:
+            with precision():
+                loss = torch.nn.functional.cross_entropy(forward(images), labels)
+            sgd.zero_grad()
+            loss.backward()
+            sgd.step()
+    else:
+        net.eval()
+        if options.variant == "compiled":
+            # Folds batch norm and packs weights.
+            torch._inductor.config.freezing = True
+            net = torch.compile(net)
+
+        def step() -> None:
+            with torch.inference_mode(options.variant != "compiled"), torch.no_grad(), precision():
+                net(images)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+
+    for _ in range(3):
+        step()
+    wait()
+    print("ready", flush=True)
+    for line in sys.stdin:
+        seconds = []
+        for _ in range(int(line)):
+            start = time.perf_counter()
+            step()
+            wait()
+            seconds.append(time.perf_counter() - start)
+        print(json.dumps(seconds), flush=True)
+
+
+if __name__ == "__main__":
+    main()
