@@ -306,6 +306,10 @@ pub struct EvalArgs {
     #[arg(long, default_value = "test")]
     pub split: Split,
 
+    /// Floating-point format to compute in [default: as in training]
+    #[arg(long)]
+    pub precision: Option<PrecisionChoice>,
+
     /// Images in a batch [default: as in training]
     #[arg(long, short, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub batch_size: Option<usize>,

@@ -127,7 +127,11 @@ impl Config {
                 changes.insert(name, Value::Array(vec![old, new.clone()]));
             }
         }
-        let merged = overlay(saved.clone(), to_table(flags)?);
+        let mut merged = overlay(saved.clone(), to_table(flags)?);
+        // Runs from before there was a choice.
+        if let Some(Value::Table(train)) = merged.get_mut("train") {
+            train.entry("precision").or_insert_with(|| "fp32".into());
+        }
         Ok((Self::resolve(merged.try_into().map_err(invalid)?)?, changes))
     }
 

@@ -3,6 +3,7 @@
 
 use crate::error::usage;
 use crate::native;
+use crate::ui::Ui;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -108,6 +109,13 @@ impl fmt::Display for Precision {
 }
 
 impl Precision {
+    /// Warns where a device only emulates it.
+    pub fn warn_if_slow(self, device: Device, ui: &Ui) {
+        if self == Self::Bf16 && !multiplies_bf16(device) {
+            ui.warn("--precision bf16: this device emulates it, and is faster with fp32");
+        }
+    }
+
     /// Tells libtorch whether CUDA devices may round the products of 32-bit floats.
     pub fn apply(self) {
         native::allow_tf32(self == Self::Tf32);

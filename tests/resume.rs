@@ -95,6 +95,10 @@ fn a_damaged_checkpoint_is_named_with_the_whole_one_before_it_and_never_used() {
     let short = fs::read(path(100, "state.json")).unwrap();
     fs::write(path(100, "state.json"), &short[..short.len() / 2]).unwrap();
     let resume = |from: &Path| resnet("train --offline --quiet --epochs 4 --resume", &[from]);
+    let strange = whole.join("checkpoints/130.abandoned");
+    fs::create_dir(&strange).unwrap();
+    resume(&strange).fails_with(2, &["130.abandoned", "named by its step"]);
+    fs::remove_dir(&strange).unwrap();
     let whole_one = path(90, "").display().to_string();
     let whole_one = whole_one.trim_end_matches('/');
     resume(&whole).fails_with(1, &["120/model.safetensors", "damaged", "--resume", whole_one]);
@@ -151,6 +155,35 @@ fn a_run_whose_folder_is_removed_makes_it_anew() {
     assert!(training.wait().unwrap().success());
     assert!(run.join(".lock").is_file(), "locked again");
     assert_same_run(&run, &whole);
+}
+
+#[test]
+fn a_run_whose_place_another_took_leaves_it_alone() {
+    let folder = tempdir().unwrap();
+    let (run, elsewhere) = (folder.path().join("run"), folder.path().join("elsewhere"));
+    fs::create_dir(&elsewhere).unwrap();
+    let mut command = common::runs::command(&format!("{TINY} {FLAGS} --run-dir"), &run);
+    let mut first = command.env("TMPDIR", &elsewhere).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(&run.join("checkpoints/20"), &mut first);
+    // While the first is held, its folder is moved away, and another run begins in its place.
+    Signal::Stop.send(&first);
+    fs::rename(&run, folder.path().join("away")).unwrap();
+    let flags = format!("{TINY} --seed 7 --epochs 100000 --limit-batches 1 --quiet --run-dir");
+    let mut second = spawn(&flags, &run, Stdio::null());
+    wait_for(&run.join("checkpoints/last"), &mut second);
+    Signal::Cont.send(&first);
+    let output = first.wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("process {} trains in this folder", second.id())), "{stderr}");
+    assert_eq!(second.try_wait().unwrap(), None, "the second goes on");
+    second.kill().unwrap();
+    second.wait().unwrap();
+    let state = fs::read_to_string(run.join("checkpoints/last/state.json")).unwrap();
+    assert!(state.contains("\"seed\": 7"), "{state}");
+    assert!(timeless_metrics(&run).iter().all(|line| line["step"] == line["epoch"]));
+    let rescued = fs::read_dir(&elsewhere).unwrap().next().unwrap().unwrap().path();
+    assert_eq!(timeless_metrics(&rescued).len(), 4);
 }
 
 #[test]

@@ -160,6 +160,14 @@ impl State {
         let in_epoch = self.in_epoch.map_or(0, |sums| sums.steps);
         let expected = (self.epoch.checked_mul(steps_per_epoch as u64))
             .and_then(|steps| steps.checked_add(in_epoch as u64));
+        let name = checkpoint.file_name().and_then(|name| name.to_str());
+        if name != Some(&self.step.to_string()) {
+            bail!(
+                "cannot use {}: it is of step {}, and its folder is named otherwise",
+                checkpoint.join(STATE_FILE).display(),
+                self.step
+            );
+        }
         if in_epoch > steps_per_epoch || expected != Some(self.step) {
             bail!(
                 "cannot use {}: {} epochs of {steps_per_epoch} steps and {in_epoch} steps are not its {} steps",

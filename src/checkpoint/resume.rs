@@ -29,9 +29,20 @@ pub fn run_of(path: &Path) -> Result<PathBuf> {
 /// names.
 ///
 /// # Errors
-/// A usage error for a run that has none.
+/// A usage error for a run that has none, or a path that is no checkpoint of its history.
 pub fn resume_point(path: &Path, run_dir: &Path) -> Result<PathBuf> {
-    if path == run_dir { latest(run_dir) } else { Ok(path.canonicalize()?) }
+    if path == run_dir {
+        return latest(run_dir);
+    }
+    let checkpoint = path.canonicalize()?;
+    let name = checkpoint.file_name().unwrap_or_default().to_string_lossy();
+    if name.parse::<u64>().is_err() {
+        return Err(usage(format!(
+            "--resume {}: expected a checkpoint that is named by its step; one that was set aside has to be given its old name first",
+            path.display()
+        )));
+    }
+    Ok(checkpoint)
 }
 
 /// The folder of a run's last checkpoint.

@@ -17,6 +17,12 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// Ends the name of a checkpoint that gives way to a new one of its step.
+const REPLACED: &str = ".replaced";
+
+/// What file systems answer that cannot exchange two directories.
+const CANNOT_EXCHANGE: [Errno; 4] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
+
 /// The `checkpoints` folder of a run.
 #[derive(Debug)]
 pub struct Store {
@@ -55,9 +61,10 @@ impl Store {
         later.retain(|&other| other > step);
         later.sort_unstable();
         for step in later {
-            let name = format!("{step}.abandoned");
+            let numbered = (2..).map(|number| format!("{step}.abandoned-{number}"));
+            let mut names = std::iter::once(format!("{step}.abandoned")).chain(numbered);
+            let Some(name) = names.find(|name| !self.folder.join(name).exists()) else { continue };
             let (from, to) = (self.folder.join(step.to_string()), self.folder.join(&name));
-            let _ = fs::remove_dir_all(&to);
             fs::rename(&from, &to).with_context(|| to.display().to_string())?;
             aside.push(name);
         }
@@ -144,12 +151,18 @@ impl Store {
 pub fn remove_leftovers(run_dir: &Path) -> Result<()> {
     let folder = run_dir.join(CHECKPOINTS);
     for name in names(&folder)? {
-        if name.starts_with(TEMPORARY) {
-            let path = folder.join(&name);
-            fs::remove_dir_all(&path)
-                .or_else(|_| fs::remove_file(&path))
-                .with_context(|| path.display().to_string())?;
-        }
+        let path = folder.join(&name);
+        // A checkpoint whose successor never came goes back to its place.
+        let place = name.strip_suffix(REPLACED).map(|step| folder.join(step));
+        let done = match place {
+            Some(place) if !place.exists() => fs::rename(&path, place),
+            Some(_) => fs::remove_dir_all(&path),
+            None if name.starts_with(TEMPORARY) => {
+                fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path))
+            }
+            None => Ok(()),
+        };
+        done.with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
@@ -163,10 +176,17 @@ fn replace_directory(from: &Path, to: &Path) -> Result<()> {
         }
         match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
             Ok(()) => {}
-            // Some network file systems cannot: there the old one is deleted first.
-            Err(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => {
-                fs::remove_dir_all(to)?;
-                return fs::rename(from, to);
+            // Some network file systems cannot: there the old one goes aside, and comes back at the next
+            // start if the new one never came.
+            Err(error) if CANNOT_EXCHANGE.contains(&error) => {
+                let mut aside = to.as_os_str().to_owned();
+                aside.push(REPLACED);
+                let aside = PathBuf::from(aside);
+                fs::rename(to, &aside)?;
+                fs::rename(from, to).inspect_err(|_| {
+                    let _ = fs::rename(&aside, to);
+                })?;
+                let _ = fs::remove_dir_all(&aside);
             }
             Err(error) => return Err(error.into()),
         }

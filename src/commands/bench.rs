@@ -37,6 +37,11 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let spec = resolve_network(&mut args.network.clone(), None)?;
     in_range("--batch-size", args.batch_size, 1..=MAX_BATCH)?;
     at_least_one("--steps", args.steps)?;
+    if args.recompute && args.mode == BenchMode::Inference {
+        return Err(usage(
+            "--recompute: inference has no backward pass; drop the flag, or --mode inference",
+        ));
+    }
     if let Some(threads) = args.threads {
         in_range("--threads", threads, 1..=MAX_THREADS)?;
     }
@@ -54,6 +59,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     device::set_threads(args.threads);
     let precision = args.precision.resolve(device)?;
     precision.apply();
+    precision.warn_if_slow(device, ui);
     ui.say(format!(
         "{spec}, {mode}, batch {}, {}×{size}×{size}, {precision}, on {}",
         args.batch_size,
@@ -79,7 +85,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let matrix_gflops = matrix_gflops((precision.kind(), device));
 
     let parts = throughput.fractions();
-    let ratio = earlier.map(|earlier| images_per_second / earlier);
+    let ratio = earlier.as_ref().map(|earlier| images_per_second / earlier.images_per_second);
     let mut result = work;
     let figures = json!({
         "depth": spec.depth(),
@@ -122,7 +128,8 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         ui.out(format!("peak memory {} MiB", grouped((bytes >> 20) as usize)));
     }
     if let Some(ratio) = ratio {
-        ui.out(format!("{ratio:.3} times the images a second of before"));
+        let before = earlier.map(|earlier| earlier.conditions).unwrap_or_default();
+        ui.out(format!("{ratio:.3} times the images a second of before ({before})"));
     }
     Ok(())
 }
@@ -166,7 +173,7 @@ fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
             wait(device);
             step.phase_ends(Phase::Data);
         }
-        let _ = frozen.forward(&inputs)?;
+        let _ = frozen.forward(&inputs);
         wait(device);
         if in_phases {
             step.phase_ends(Phase::Forward);
@@ -252,8 +259,15 @@ fn wait(device: Device) {
     }
 }
 
-/// Images a second in the last line of a file that `--json` wrote, if that measured the same `work`.
-fn read_earlier(path: &Path, work: &Value) -> Result<f64> {
+/// An earlier measurement of the same work.
+struct Earlier {
+    images_per_second: f64,
+    /// Where and how it was done.
+    conditions: String,
+}
+
+/// The last line of a file that `--json` wrote, if that measured the same `work`.
+fn read_earlier(path: &Path, work: &Value) -> Result<Earlier> {
     let wrong = |what: &str| {
         let path = path.display();
         usage(format!("--compare {path}: {what}; expected what resnet bench --json wrote"))
@@ -268,5 +282,11 @@ fn read_earlier(path: &Path, work: &Value) -> Result<f64> {
         }
     }
     let rate = earlier.get("images_per_second").and_then(Value::as_f64);
-    rate.filter(|rate| *rate > 0.0).ok_or_else(|| wrong("it has no images_per_second"))
+    let rate = rate.filter(|rate| *rate > 0.0);
+    let images_per_second = rate.ok_or_else(|| wrong("it has no images_per_second"))?;
+    let text = |key| earlier.get(key).and_then(Value::as_str).unwrap_or("unknown");
+    let again = earlier.get("recompute").and_then(Value::as_bool).unwrap_or_default();
+    let again = if again { ", recomputed" } else { "" };
+    let conditions = format!("{}, {}{again}", text("precision"), text("device"));
+    Ok(Earlier { images_per_second, conditions })
 }

@@ -7,6 +7,7 @@ use crate::data::batches::{DeviceImages, Preprocess};
 use crate::data::{self, catalog};
 use crate::device;
 use crate::error::{at_least_one, in_range};
+use crate::precision::Precision;
 use crate::report::classification::{ClassFigures, by_class};
 use crate::train::evaluate::{Evaluation, TOP_K, evaluate};
 use crate::ui::{Ui, grouped, table};
@@ -33,8 +34,14 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let network = checkpoint.network(device)?;
     let source = args.data.source();
     let images = DeviceImages::new(&data::load(dataset, args.split, &source, ui)?, device);
-    card.precision.apply();
-    let options = (card.precision.kind(), device);
+    let precision = match (args.precision, card.precision) {
+        (Some(choice), _) => choice.resolve(device)?,
+        (None, Precision::Tf32) if !device.is_cuda() => Precision::Fp32,
+        (None, trained) => trained,
+    };
+    precision.apply();
+    precision.warn_if_slow(device, ui);
+    let options = (precision.kind(), device);
     let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, options);
     let batch_size = args.batch_size.unwrap_or(card.batch_size);
 

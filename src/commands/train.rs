@@ -15,7 +15,7 @@ use crate::error::{Interrupted, usage};
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::model::spec::value_name;
-use crate::precision::{Precision, multiplies_bf16};
+use crate::precision::{Precision, PrecisionChoice};
 use crate::report::metrics::has_end;
 use crate::train::run::{EndRecord, EvalSets, Outcome, Position};
 use crate::train::{self, Trainer, memory};
@@ -49,15 +49,18 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
     let mut plan = plan(args)?;
     let device = device::choose(&plan.config.device)?;
+    if plan.resumed.is_some() && plan.config.precision == PrecisionChoice::Tf32 && !device.is_cuda()
+    {
+        ui.warn("--precision tf32: this device has none, and goes on with fp32");
+        plan.config.precision = PrecisionChoice::Fp32;
+    }
     let precision = plan.config.settle_precision(device)?;
     precision.apply();
     let Plan { config, folder, resumed } = &plan;
     let run_dir = folder.path();
     device::set_threads(config.threads);
     check_memory(&plan, precision, device, ui)?;
-    if precision == Precision::Bf16 && !multiplies_bf16(device) {
-        ui.warn("--precision bf16: this device emulates it, and is faster with fp32");
-    }
+    precision.warn_if_slow(device, ui);
     let source = args.data.source();
     let (train_images, validation, test_images) = load_images(config, &source, device, ui)?;
 
@@ -237,7 +240,7 @@ fn model_card(config: &Config, precision: Precision) -> ModelCard {
         classes: config.dataset.classes.iter().map(|&name| name.to_owned()).collect(),
         mean,
         std,
-        batch_size: config.recipe.batch_size,
+        batch_size: config.recipe.micro_batch_size(),
         precision,
     }
 }

@@ -6,18 +6,16 @@ use super::network::Network;
 use super::parameters::Layout;
 use super::spec::{Block, Stem};
 use crate::native::FusedConvolution;
-use anyhow::Result;
 use std::collections::HashMap;
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-/// A network as it is now: training it further does not change what this answers.
+/// A network with its weights as they are now, for as long as they stay so.
 #[derive(Debug)]
-pub enum Frozen<'a> {
-    /// With fused convolutions.
-    Fused(Fused),
-    /// The network itself, where they cannot be had: on a GPU, in row-major order or without oneDNN.
-    Plain(&'a Network),
+pub struct Frozen<'a> {
+    network: &'a Network,
+    /// None where fused convolutions cannot be had: on a GPU, in row-major order or without oneDNN.
+    fused: Option<Fused>,
 }
 
 impl<'a> Frozen<'a> {
@@ -26,19 +24,15 @@ impl<'a> Frozen<'a> {
         let can = network.device() == Device::Cpu && network.layout() == Layout::ChannelsLast;
         let fused =
             can.then(|| tch::no_grad(|| Fused::new(network, batch_size as i64, kind))).flatten();
-        fused.map_or(Self::Plain(network), Self::Fused)
+        Self { network, fused }
     }
 
     /// Logits of a batch: [N, channels, size, size] → floats [N, classes], to rounding those of
     /// [`Network::forward`] in evaluation mode.
-    ///
-    /// # Errors
-    /// What libtorch could not do, such as to find memory.
-    pub fn forward(&self, images: &Tensor) -> Result<Tensor> {
-        match self {
-            Self::Fused(fused) => tch::no_grad(|| fused.forward(images)),
-            Self::Plain(network) => Ok(network.forward(images, false)),
-        }
+    pub fn forward(&self, images: &Tensor) -> Tensor {
+        let fused = self.fused.as_ref().and_then(|fused| tch::no_grad(|| fused.forward(images)));
+        // The network itself says what is wrong where oneDNN could not.
+        fused.unwrap_or_else(|| self.network.forward(images, false))
     }
 }
 
@@ -102,7 +96,7 @@ impl Fused {
         })
     }
 
-    fn forward(&self, images: &Tensor) -> Result<Tensor> {
+    fn forward(&self, images: &Tensor) -> Option<Tensor> {
         let mut xs = self.stem.forward(&Layout::ChannelsLast.apply(images), None, true)?;
         if let Some(pool) = &self.pool {
             xs = pool.forward_t(&xs, false);
@@ -112,12 +106,12 @@ impl Fused {
         }
         let features = GlobalAvgPool.forward_t(&xs, false).flatten(1, -1);
         let features = features.to_kind(self.weight.kind());
-        Ok(features.linear(&self.weight, Some(&self.bias)))
+        Some(features.linear(&self.weight, Some(&self.bias)))
     }
 }
 
 impl FusedBlock {
-    fn forward(&self, xs: &Tensor) -> Result<Tensor> {
+    fn forward(&self, xs: &Tensor) -> Option<Tensor> {
         let shortcut = match &self.shortcut {
             FusedShortcut::Identity => xs.shallow_clone(),
             FusedShortcut::Convolution(convolution) => convolution.forward(xs, None, false)?,
@@ -265,7 +259,7 @@ mod tests {
                 // oneDNN takes brain floats on some processors only.
                 if kind == Kind::Float {
                     let possible = fused && tch::utils::has_mkldnn();
-                    assert_eq!(matches!(frozen, Frozen::Fused(_)), possible);
+                    assert_eq!(frozen.fused.is_some(), possible);
                 }
                 for count in [4, 3, 1] {
                     let size = network.spec().size as i64;
@@ -273,7 +267,7 @@ mod tests {
                     let expected = tch::no_grad(|| network.forward(&images, false));
                     let images = images.to_kind(kind);
                     let plain = tch::no_grad(|| network.forward(&images, false));
-                    for answer in [plain, frozen.forward(&images).unwrap()] {
+                    for answer in [plain, frozen.forward(&images)] {
                         assert_eq!(answer.kind(), Kind::Float);
                         let error = (answer - &expected).abs().max() / expected.abs().max();
                         let error = error.double_value(&[]);

@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 pub struct MetricsFile {
     path: PathBuf,
     lines: Vec<String>,
-    /// Whether the file holds all the lines.
-    complete: bool,
+    /// How many of the lines the file holds; none where it is not known to hold those alone.
+    written: Option<usize>,
 }
 
 /// The name of the file in a run's folder.
@@ -28,7 +28,7 @@ impl MetricsFile {
     /// # Errors
     /// A file that cannot be read or written.
     pub fn open(run_dir: &Path, epoch: u64, step: u64) -> Result<Self> {
-        let mut file = Self { path: run_dir.join(METRICS_FILE), lines: Vec::new(), complete: true };
+        let mut file = Self { path: run_dir.join(METRICS_FILE), lines: Vec::new(), written: None };
         file.lines = read_lines(&file.path)?
             .into_iter()
             .filter(|(event, _)| match event["event"].as_str() {
@@ -38,7 +38,7 @@ impl MetricsFile {
             })
             .map(|(_, line)| line)
             .collect();
-        file.write_all()?;
+        file.complete()?;
         Ok(file)
     }
 
@@ -48,25 +48,39 @@ impl MetricsFile {
     /// A folder that is read-only, gone or full.
     pub fn copy_to(&self, run_dir: &Path) -> Result<()> {
         let path = run_dir.join(METRICS_FILE);
-        Self { path, lines: self.lines.clone(), complete: false }.write_all()
+        Self { path, lines: self.lines.clone(), written: None }.complete()
     }
 
-    /// Adds a line and waits until it is on disk. A line that could not be written is kept, and is
-    /// written with the next.
+    /// Adds a line, for [`MetricsFile::complete`] to write.
     ///
     /// # Errors
-    /// A folder that is read-only, gone or full.
-    pub fn append(&mut self, record: &impl Serialize) -> Result<()> {
-        let line = serde_json::to_string(record)?;
-        let append = || -> Result<()> {
-            let mut file = OpenOptions::new().append(true).open(&self.path)?;
-            file.write_all(format!("{line}\n").as_bytes())?;
-            Ok(file.sync_data()?)
-        };
-        let appended = self.complete && append().is_ok();
-        self.lines.push(line);
-        self.complete = appended;
-        if appended { Ok(()) } else { self.write_all() }
+    /// A record that is no JSON object.
+    pub fn add(&mut self, record: &impl Serialize) -> Result<()> {
+        self.lines.push(serde_json::to_string(record)?);
+        Ok(())
+    }
+
+    /// Writes the lines that the file lacks, and waits until they are on disk.
+    ///
+    /// # Errors
+    /// A folder that is read-only, gone or full; the lines are written the next time.
+    pub fn complete(&mut self) -> Result<()> {
+        let written = self.written.take().filter(|written| self.append(*written).is_ok());
+        if written.is_none() {
+            write_atomically(&self.path, text(&self.lines).as_bytes())?;
+        }
+        self.written = Some(self.lines.len());
+        Ok(())
+    }
+
+    fn append(&self, written: usize) -> std::io::Result<()> {
+        let missing = self.lines.get(written..).unwrap_or_default();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut file = OpenOptions::new().append(true).open(&self.path)?;
+        file.write_all(text(missing).as_bytes())?;
+        file.sync_data()
     }
 
     /// The last epoch in it.
@@ -76,21 +90,10 @@ impl MetricsFile {
             .filter_map(|line| serde_json::from_str::<EpochRecord>(line).ok())
             .find(|record| record.event == "epoch")
     }
+}
 
-    /// Writes what could not be written before, if anything.
-    ///
-    /// # Errors
-    /// A folder that is read-only, gone or full.
-    pub fn complete(&mut self) -> Result<()> {
-        if self.complete { Ok(()) } else { self.write_all() }
-    }
-
-    fn write_all(&mut self) -> Result<()> {
-        let text: String = self.lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
-        let written = write_atomically(&self.path, text.as_bytes());
-        self.complete = written.is_ok();
-        written
-    }
+fn text(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
 /// The lines of a run's metrics file, each parsed and as it stands; none where there is no file. A

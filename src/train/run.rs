@@ -214,7 +214,8 @@ fn measure(
                 trainer.network(),
                 images,
                 trainer.preprocess(),
-                recipe.batch_size,
+                // What fits in training fits here.
+                recipe.micro_batch_size(),
                 recipe.limit_batches,
                 &mut goes_on,
             )?;

@@ -12,6 +12,8 @@ pub enum Signal {
     Int,
     Term,
     Kill,
+    Stop,
+    Cont,
 }
 
 impl Signal {

@@ -1,11 +1,12 @@
 //! A run's folder: claimed before anything else is done, so that two runs never share one.
 
 use crate::error::usage;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 /// Held locked for as long as a process trains in the folder; the number in it is that process's.
@@ -79,19 +80,22 @@ impl RunFolder {
         &self.path
     }
 
-    /// Makes the folder anew, and locks it, where somebody removed it.
+    /// Makes sure that the folder is this run's before something is written to it: one that somebody
+    /// removed is made anew and locked again.
     ///
     /// # Errors
     /// A folder that cannot be made, or in which another process trains by now.
     pub fn ensure(&self) -> Result<()> {
-        if self.path.join(CONFIG_FILE).exists() {
+        let there = fs::metadata(self.path.join(LOCK_FILE)).ok();
+        let held = self.lock.borrow().metadata().ok();
+        let file = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+        if there.is_some() && there.map(file) == held.map(file) {
             return Ok(());
         }
         fs::create_dir_all(&self.path)
             .with_context(|| format!("cannot make {}", self.path.display()))?;
-        if !self.path.join(LOCK_FILE).exists() {
-            *self.lock.borrow_mut() = lock(&self.path)?;
-        }
+        // Not the user's fault any more, whatever it is.
+        *self.lock.borrow_mut() = lock(&self.path).map_err(|error| anyhow!("{error:#}"))?;
         Ok(())
     }
 

@@ -213,6 +213,9 @@ impl<'a> Keeper<'a> {
 
     fn try_save(&mut self, trainer: &Trainer) -> Result<()> {
         self.folder.ensure()?;
+        // It may have gone with a folder that was made anew.
+        let gone = |best: &Best| best.step != self.position.step && !self.store.has(best.step);
+        self.best_if_saved = self.best_if_saved.filter(|best| !gone(best));
         if !self.folder.path().join(CONFIG_FILE).exists() {
             write_config(self.config, self.folder.path())?;
         }
@@ -232,7 +235,12 @@ impl<'a> Keeper<'a> {
     }
 
     fn record(&mut self, record: &impl serde::Serialize) {
-        if let Err(error) = self.metrics.append(record) {
+        let mut write = || {
+            self.metrics.add(record)?;
+            self.folder.ensure()?;
+            self.metrics.complete()
+        };
+        if let Err(error) = write() {
             self.display.warn(&format!("{}; the line is written with the next", one_line(&error)));
         }
     }
