@@ -177,8 +177,8 @@ fn a_run_whose_place_another_took_leaves_it_alone() {
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains(&format!("process {} trains in this folder", second.id())), "{stderr}");
     assert_eq!(second.try_wait().unwrap(), None, "the second goes on");
-    second.kill().unwrap();
-    second.wait().unwrap();
+    Signal::Int.send(&second);
+    assert_eq!(second.wait().unwrap().code(), Some(130));
     let state = fs::read_to_string(run.join("checkpoints/last/state.json")).unwrap();
     assert!(state.contains("\"seed\": 7"), "{state}");
     assert!(timeless_metrics(&run).iter().all(|line| line["step"] == line["epoch"]));
