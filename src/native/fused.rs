@@ -33,8 +33,8 @@ pub struct FusedConvolution {
 }
 
 impl FusedConvolution {
-    /// Packs a weight [O, I, k, k] and a bias [O], neither of which requires a gradient, for inputs of
-    /// `input_size` [N, I, H, W]; none where this libtorch has no oneDNN.
+    /// Packs a weight `[O, I, k, k]` and a bias `[O]`, neither of which requires a gradient, for inputs of
+    /// `input_size` `[N, I, H, W]`; none where this libtorch has no oneDNN.
     pub fn new(
         weight: &Tensor,
         bias: Tensor,
