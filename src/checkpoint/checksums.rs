@@ -14,24 +14,21 @@ pub fn checksums(files: &[(&str, &[u8])]) -> String {
     files.iter().map(|(name, bytes)| format!("{}  {name}\n", sha256(bytes))).collect()
 }
 
-/// Compares every one of `names` in a folder with its checksum.
+/// Compares the bytes of a file, which were read from a folder, with its checksum there.
 ///
 /// # Errors
-/// The first file that is missing, unreadable or not what was written, or has no checksum.
-pub fn verify(folder: &Path, names: &[&str]) -> Result<()> {
+/// Bytes that are not those that were written, or have no checksum.
+pub fn verify(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = folder.join(CHECKSUMS_FILE);
     let sums = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    for name in names {
-        let expected = sums
-            .lines()
-            .filter_map(|line| line.split_once("  "))
-            .find_map(|(sum, of)| (of == *name).then_some(sum))
-            .ok_or_else(|| anyhow!("{}: has no checksum of {name}", path.display()))?;
+    let expected = sums
+        .lines()
+        .filter_map(|line| line.split_once("  "))
+        .find_map(|(sum, of)| (of == name).then_some(sum))
+        .ok_or_else(|| anyhow!("{}: has no checksum of {name}", path.display()))?;
+    if sha256(bytes) != expected {
         let file = folder.join(name);
-        let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
-        if sha256(&bytes) != expected {
-            bail!("{}: is damaged, its bytes are not those that were written", file.display());
-        }
+        bail!("{}: is damaged, its bytes are not those that were written", file.display());
     }
     Ok(())
 }

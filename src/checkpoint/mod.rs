@@ -38,9 +38,10 @@ pub const FORMAT: u32 = 1;
 /// The folder of a run that holds its checkpoints.
 pub const CHECKPOINTS: &str = "checkpoints";
 
-/// The links in it.
-const LAST: &str = "last";
-const BEST: &str = "best";
+/// The link in it to the checkpoint that was saved last.
+pub const LAST: &str = "last";
+/// The link in it to the best checkpoint.
+pub const BEST: &str = "best";
 
 const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";

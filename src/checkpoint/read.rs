@@ -2,7 +2,9 @@
 
 use super::checksums::{self, CHECKSUMS_FILE};
 use super::tensors::TensorFile;
-use super::{CHECKPOINTS, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, check_format};
+use super::{
+    BEST, CHECKPOINTS, LAST, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, check_format,
+};
 use crate::error::usage;
 use crate::model::Network;
 use crate::model::parameters::Creation;
@@ -38,7 +40,7 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
         return Ok(path.to_owned());
     }
     let checkpoints = path.join(CHECKPOINTS);
-    [path.to_owned(), checkpoints.join("best"), checkpoints.join("last")]
+    [path.to_owned(), checkpoints.join(BEST), checkpoints.join(LAST)]
         .iter()
         .map(|folder| folder.join(MODEL_FILE))
         .find(|file| file.is_file())
@@ -55,7 +57,12 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
 /// # Errors
 /// The first that is damaged.
 pub fn verify(checkpoint: &Path) -> Result<()> {
-    checksums::verify(checkpoint, &[MODEL_FILE, OPTIMIZER_FILE, STATE_FILE])
+    for name in [MODEL_FILE, OPTIMIZER_FILE, STATE_FILE] {
+        let file = checkpoint.join(name);
+        let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
+        checksums::verify(checkpoint, name, &bytes)?;
+    }
+    Ok(())
 }
 
 /// The steps of the checkpoints in a run's `checkpoints` folder.
@@ -85,7 +92,7 @@ impl Checkpoint {
             let bytes = fs::read(path)?;
             // A file of weights that was copied out of its folder goes without.
             if let Some(folder) = path.parent().filter(|f| f.join(CHECKSUMS_FILE).is_file()) {
-                checksums::verify(folder, &[MODEL_FILE])?;
+                checksums::verify(folder, MODEL_FILE, &bytes)?;
             }
             Self::parse(bytes, path)
         };

@@ -1,6 +1,6 @@
 //! `resnet checkpoints`: what a run has saved, and whether it is as it was written.
 
-use crate::checkpoint::{CHECKPOINTS, State, steps, verify};
+use crate::checkpoint::{BEST, CHECKPOINTS, LAST, State, steps, verify};
 use crate::cli::CheckpointsArgs;
 use crate::error::{one_line, usage};
 use crate::report::metrics::read_run;
@@ -80,7 +80,7 @@ fn list(folder: &Path, step: u64, metrics: &[Value]) -> Listed {
         of_step.filter(|line| line["step"] == step).find_map(|line| line[key].as_f64())
     };
     let fault = verify(&path).err().map(|error| one_line(&error));
-    let names = ["last", "best"].into_iter().filter(|name| {
+    let names = [LAST, BEST].into_iter().filter(|name| {
         fs::read_link(folder.join(name)).is_ok_and(|link| link == Path::new(&step.to_string()))
     });
     let files = fs::read_dir(&path).into_iter().flatten();
