@@ -29,6 +29,11 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
+/// `name`, then `name-2`, `name-3` and so on, for where the first ones are taken.
+pub fn numbered(name: &str) -> impl Iterator<Item = String> {
+    std::iter::once(name.to_owned()).chain((2..).map(move |number| format!("{name}-{number}")))
+}
+
 /// Writes a file and waits until it is on disk.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use super::{
     BEST, Best, CHECKPOINTS, LAST, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State,
     tensors,
 };
-use crate::files::{TEMPORARY, sync_folder, write_synced};
+use crate::files::{TEMPORARY, numbered, sync_folder, write_synced};
 use crate::model::Network;
 use crate::train::sgd::Sgd;
 use anyhow::{Context, Result};
@@ -31,15 +31,13 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store of a run, which keeps the newest `keep` checkpoints and the best one. Leftovers of
-    /// a write that was killed are removed.
+    /// The store of a run, which keeps the newest `keep` checkpoints and the best one.
     ///
     /// # Errors
-    /// A folder that cannot be made or read.
+    /// A folder that cannot be made.
     pub fn open(run_dir: &Path, keep: usize) -> Result<Self> {
         let folder = run_dir.join(CHECKPOINTS);
         fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
-        remove_leftovers(run_dir)?;
         Ok(Self { folder, keep })
     }
 
@@ -61,8 +59,8 @@ impl Store {
         later.retain(|&other| other > step);
         later.sort_unstable();
         for step in later {
-            let numbered = (2..).map(|number| format!("{step}.abandoned-{number}"));
-            let mut names = std::iter::once(format!("{step}.abandoned")).chain(numbered);
+            let name = format!("{step}.abandoned");
+            let mut names = numbered(&name);
             let Some(name) = names.find(|name| !self.folder.join(name).exists()) else { continue };
             let (from, to) = (self.folder.join(step.to_string()), self.folder.join(&name));
             fs::rename(&from, &to).with_context(|| to.display().to_string())?;

@@ -1,6 +1,7 @@
 //! A run's folder: claimed before anything else is done, so that two runs never share one.
 
 use crate::error::usage;
+use crate::files::numbered;
 use anyhow::{Context, Result, anyhow};
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -53,8 +54,7 @@ impl RunFolder {
         let name = format!("{network}-{time}");
         let runs = Path::new("runs");
         let made = fs::create_dir_all(runs).and_then(|()| {
-            let numbered = (2..).map(|number| runs.join(format!("{name}-{number}")));
-            for path in std::iter::once(runs.join(&name)).chain(numbered) {
+            for path in numbered(&name).map(|name| runs.join(name)) {
                 match fs::create_dir(&path) {
                     Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
                     made => return made.map(|()| path),
