@@ -107,7 +107,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
                 best_accuracy: keeper.best_accuracy(),
                 seconds: start.elapsed().as_secs_f64(),
             };
-            keeper.record_end(&end);
+            keeper.record(&end);
             keeper.ensure_saved(&trainer)?;
             keeper.show_end(&end);
             Ok(())

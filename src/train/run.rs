@@ -106,15 +106,9 @@ pub trait Observer {
     /// Some of the images are evaluated.
     fn evaluated(&mut self, images: usize, of: usize);
     /// It is time to save, in the middle of an epoch.
-    ///
-    /// # Errors
-    /// What ends the run.
-    fn save(&mut self, trainer: &Trainer, position: &Position) -> Result<()>;
+    fn save(&mut self, trainer: &Trainer, position: &Position);
     /// An epoch is over.
-    ///
-    /// # Errors
-    /// What ends the run.
-    fn epoch_ends(&mut self, trainer: &Trainer, record: &EpochRecord) -> Result<()>;
+    fn epoch_ends(&mut self, trainer: &Trainer, record: &EpochRecord);
 }
 
 /// The images that a run is measured on.
@@ -129,7 +123,7 @@ pub struct EvalSets<'a> {
 /// Trains from where the run stands to the recipe's last epoch.
 ///
 /// # Errors
-/// Divergence, or what the observer could not keep.
+/// Divergence, or what libtorch could not do.
 pub fn run(
     trainer: &mut Trainer,
     sets: &EvalSets,
@@ -163,7 +157,7 @@ pub fn run(
             images_per_second: trained.images_per_second(),
             seconds: trained.seconds,
         };
-        observer.epoch_ends(trainer, &record)?;
+        observer.epoch_ends(trainer, &record);
     }
     Ok(Outcome::Done)
 }
@@ -233,7 +227,7 @@ fn save(trainer: &Trainer, epoch: &mut Epoch, observer: &mut dyn Observer) -> Re
     trainer.check_finite(epoch, std::iter::empty())?;
     let position =
         Position { epoch: epoch.number() - 1, step: epoch.step(), in_epoch: Some(*epoch.sums()) };
-    observer.save(trainer, &position)?;
+    observer.save(trainer, &position);
     epoch.leave_out(start.elapsed());
     Ok(())
 }

@@ -117,11 +117,6 @@ impl<'a> Keeper<'a> {
         self.best.map(|best| best.validation_accuracy).or(self.last_test_accuracy())
     }
 
-    /// Records the end of the run.
-    pub fn record_end(&mut self, end: &EndRecord) {
-        self.record(end);
-    }
-
     /// Shows the end of the run.
     pub fn show_end(&self, end: &EndRecord) {
         if self.ui.is_json() {
@@ -234,7 +229,8 @@ impl<'a> Keeper<'a> {
         self.metrics.copy_to(folder)
     }
 
-    fn record(&mut self, record: &impl serde::Serialize) {
+    /// Adds a line to the metrics; where that fails, warns, and the line is written with the next.
+    pub fn record(&mut self, record: &impl serde::Serialize) {
         let mut write = || {
             self.metrics.add(record)?;
             self.folder.ensure()?;
@@ -273,14 +269,13 @@ impl Observer for Keeper<'_> {
         self.display.evaluated(images, of);
     }
 
-    fn save(&mut self, trainer: &Trainer, position: &Position) -> Result<()> {
+    fn save(&mut self, trainer: &Trainer, position: &Position) {
         self.position = *position;
         self.best_if_saved = self.best;
         self.save_or_warn(trainer);
-        Ok(())
     }
 
-    fn epoch_ends(&mut self, trainer: &Trainer, record: &EpochRecord) -> Result<()> {
+    fn epoch_ends(&mut self, trainer: &Trainer, record: &EpochRecord) {
         self.position = Position { epoch: record.epoch, step: record.step, in_epoch: None };
         let better = record
             .validation_accuracy
@@ -302,7 +297,6 @@ impl Observer for Keeper<'_> {
         }
         self.display.epoch_ends(record);
         self.last = Some(record.clone());
-        Ok(())
     }
 }
 
