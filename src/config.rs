@@ -51,10 +51,8 @@ pub struct Config {
 /// The size that images are resized to where the user does not choose, as in the chapter.
 const DEFAULT_SIZE: usize = 96;
 
-// Beyond any use; they keep steps in 64 bits and a slip of the finger from asking for a million threads.
+// Beyond any use; it keeps steps in 64 bits.
 const MAX_EPOCHS: u64 = 1_000_000;
-/// The most CPU threads that can be asked for.
-pub const MAX_THREADS: usize = 1024;
 
 /// Keys that a resumed run may change: they decide where, how long and how fast it goes on, not what the
 /// steps that are done have computed.
@@ -111,9 +109,10 @@ impl Config {
     /// A usage error that names the flag with the run's value and the new one.
     pub fn resume(saved: &Table, flags: &Options) -> Result<(Self, Table)> {
         let mut changes = Table::new();
-        for (section, keys) in to_table(flags)? {
+        let flags = to_table(flags)?;
+        for (section, keys) in &flags {
             for (key, new) in keys.as_table().into_iter().flatten() {
-                let old = saved.get(&section).and_then(|keys| keys.get(key));
+                let old = saved.get(section).and_then(|keys| keys.get(key));
                 if old == Some(new) {
                     continue;
                 }
@@ -127,7 +126,7 @@ impl Config {
                 changes.insert(name, Value::Array(vec![old, new.clone()]));
             }
         }
-        let mut merged = overlay(saved.clone(), to_table(flags)?);
+        let mut merged = overlay(saved.clone(), flags);
         // Runs from before there was a choice.
         if let Some(Value::Table(train)) = merged.get_mut("train") {
             train.entry("precision").or_insert_with(|| "fp32".into());
@@ -168,9 +167,7 @@ impl Config {
         let device = run.device.get_or_insert_with(|| "auto".to_owned()).clone();
         device::check_name(&device)?;
         let threads = run.threads;
-        if let Some(threads) = threads {
-            in_range("--threads", threads, 1..=MAX_THREADS)?;
-        }
+        device::check_threads(threads)?;
         let checkpoint_every = *run.checkpoint_every.get_or_insert(Cadence::Epochs(1));
         let keep = at_least_one("--keep", *run.keep.get_or_insert(3))?;
         Ok(Self {

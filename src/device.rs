@@ -1,10 +1,44 @@
 //! The device and the threads that a command computes with.
 
-use crate::error::usage;
+use crate::error::{in_range, usage};
 use crate::native;
 use anyhow::{Result, anyhow};
 use sysinfo::System;
 use tch::Device;
+
+/// The most CPU threads that can be asked for: a slip of the finger must not start a million.
+const MAX_THREADS: usize = 1024;
+
+/// What a device's name asks for.
+enum Wanted {
+    Auto,
+    Cpu,
+    Cuda(usize),
+    Mps,
+}
+
+fn parse(name: &str) -> Result<Wanted> {
+    let wanted = match name.split_once(':') {
+        Some(("cuda", index)) => index.parse().ok().map(Wanted::Cuda),
+        Some(_) => None,
+        None => match name {
+            "auto" => Some(Wanted::Auto),
+            "cpu" => Some(Wanted::Cpu),
+            "cuda" => Some(Wanted::Cuda(0)),
+            "mps" => Some(Wanted::Mps),
+            _ => None,
+        },
+    };
+    wanted.ok_or_else(|| usage(format!("--device {name}: expected auto, cpu, cuda, cuda:N or mps")))
+}
+
+/// Refuses what is no name of a device.
+///
+/// # Errors
+/// A usage error.
+pub fn check_name(name: &str) -> Result<()> {
+    parse(name).map(drop)
+}
 
 /// The device of that name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. `auto` takes the first CUDA
 /// device that works, then Apple's GPU, then the CPU.
@@ -13,22 +47,13 @@ use tch::Device;
 /// A usage error for a name that is none of these; a plain one, with the reason, for a device that
 /// is not usable here.
 pub fn choose(name: &str) -> Result<Device> {
-    check_name(name)?;
-    match name {
-        "auto" => Ok(if native::open_cuda().is_usable() {
-            Device::Cuda(0)
-        } else if tch::utils::has_mps() {
-            Device::Mps
-        } else {
-            Device::Cpu
-        }),
-        "cpu" => Ok(Device::Cpu),
-        "mps" if tch::utils::has_mps() => Ok(Device::Mps),
-        "mps" => Err(anyhow!("--device mps: this libtorch or machine has no Apple GPU")),
-        cuda => {
-            let index = cuda.split_once(':').and_then(|(_, index)| index.parse().ok());
-            choose_cuda(cuda, index.unwrap_or_default())
-        }
+    match parse(name)? {
+        Wanted::Auto if native::open_cuda().is_usable() => Ok(Device::Cuda(0)),
+        Wanted::Auto if tch::utils::has_mps() => Ok(Device::Mps),
+        Wanted::Auto | Wanted::Cpu => Ok(Device::Cpu),
+        Wanted::Mps if tch::utils::has_mps() => Ok(Device::Mps),
+        Wanted::Mps => Err(anyhow!("--device mps: this libtorch or machine has no Apple GPU")),
+        Wanted::Cuda(index) => choose_cuda(name, index),
     }
 }
 
@@ -47,21 +72,12 @@ fn choose_cuda(name: &str, index: usize) -> Result<Device> {
     }
 }
 
-/// Refuses what is no name of a device.
+/// Refuses a number of CPU threads that nothing can be computed with.
 ///
 /// # Errors
 /// A usage error.
-pub fn check_name(name: &str) -> Result<()> {
-    let known = match name.split_once(':') {
-        Some(("cuda", index)) => index.parse::<usize>().is_ok(),
-        Some(_) => false,
-        None => matches!(name, "auto" | "cpu" | "cuda" | "mps"),
-    };
-    if known { Ok(()) } else { Err(unknown(name)) }
-}
-
-fn unknown(name: &str) -> anyhow::Error {
-    usage(format!("--device {name}: expected auto, cpu, cuda, cuda:N or mps"))
+pub fn check_threads(chosen: Option<usize>) -> Result<()> {
+    chosen.map_or(Ok(()), |threads| in_range("--threads", threads, 1..=MAX_THREADS).map(drop))
 }
 
 /// What a person calls a device.

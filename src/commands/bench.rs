@@ -1,7 +1,7 @@
 //! `resnet bench`: how fast a network trains or answers here, on images that are made up.
 
 use crate::cli::{BenchArgs, BenchMode, Options};
-use crate::config::{Config, MAX_THREADS, resolve_network};
+use crate::config::{Config, resolve_network};
 use crate::data::Images;
 use crate::data::batches::{DeviceImages, Preprocess};
 use crate::device;
@@ -42,9 +42,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
             "--recompute: inference has no backward pass; drop the flag, or --mode inference",
         ));
     }
-    if let Some(threads) = args.threads {
-        in_range("--threads", threads, 1..=MAX_THREADS)?;
-    }
+    device::check_threads(args.threads)?;
     let mode = value_name(args.mode);
     let work = json!({
         "mode": mode,

@@ -2,11 +2,10 @@
 
 use crate::checkpoint::{self, Checkpoint};
 use crate::cli::EvalArgs;
-use crate::config::MAX_THREADS;
 use crate::data::batches::{DeviceImages, Preprocess};
 use crate::data::{self, catalog};
 use crate::device;
-use crate::error::{at_least_one, in_range};
+use crate::error::at_least_one;
 use crate::precision::Precision;
 use crate::report::classification::{ClassFigures, by_class};
 use crate::train::evaluate::{Evaluation, TOP_K, evaluate};
@@ -22,9 +21,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     if let Some(batch_size) = args.batch_size {
         at_least_one("--batch-size", batch_size)?;
     }
-    if let Some(threads) = args.threads {
-        in_range("--threads", threads, 1..=MAX_THREADS)?;
-    }
+    device::check_threads(args.threads)?;
     let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
     let device = device::choose(&args.device)?;
     device::set_threads(args.threads);
