@@ -73,7 +73,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     // Before the matrices of the next measurement.
     let peak_memory = native::peak_memory_bytes().filter(|_| device == Device::Cpu);
     let layers = measure(&spec, args.batch_size);
-    let macs: f64 = layers.iter().map(|layer| layer.layer.macs as f64).sum();
+    let macs: f64 = layers.iter().map(|layer| layer.layer.cost.macs as f64).sum();
     // A multiply-add is two operations; the gradients of inputs and of weights cost as much as the
     // forward pass each.
     let passes = if args.mode == BenchMode::Train { 3.0 } else { 1.0 };

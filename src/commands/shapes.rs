@@ -3,6 +3,7 @@
 use crate::cli::ShapesArgs;
 use crate::config::resolve_network;
 use crate::error::{in_range, usage};
+use crate::model::layers::Cost;
 use crate::model::shape::{LayerShape, TopLevelShape, measure};
 use crate::ui::{Ui, grouped, table};
 use anyhow::Result;
@@ -19,7 +20,8 @@ pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
     in_range("--batch-size", batch_size, 1..=MAX_BATCH)?;
     let measured = measure(&spec, batch_size);
     let parameters: usize = measured.iter().map(|shape| shape.layer.parameters).sum();
-    let macs = measured.iter().fold(0, |sum, shape| shape.layer.macs.saturating_add(sum));
+    let cost = measured.iter().fold(Cost::default(), |sum, shape| sum.plus(shape.layer.cost));
+    let macs = cost.macs;
     if macs == u64::MAX {
         return Err(usage(format!(
             "--batch-size {batch_size}: so many images of this network need more multiply-adds than fit 64 bits; expected a smaller batch"
@@ -72,6 +74,6 @@ fn line(layer: &LayerShape, indent: &str) -> [String; 5] {
         format!("{indent}{}", layer.kind),
         layer.output.iter().map(i64::to_string).collect::<Vec<_>>().join("×"),
         grouped(layer.parameters),
-        grouped(layer.macs as usize),
+        grouped(layer.cost.macs as usize),
     ]
 }

@@ -3,25 +3,38 @@
 
 use super::parameters::{Fill, Scope};
 use super::spec::Init;
+use serde::Serialize;
 use std::cell::Cell;
 use tch::Tensor;
 use tch::nn::ModuleT;
 
 /// What layers take, for the whole batch; `u64::MAX` stands for all that is more.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
     /// Multiply-adds of convolutions and linear layers. Batch norm, pooling and additions are left
     /// out, as is usual.
-    pub multiply_adds: u64,
+    pub macs: u64,
     /// Numbers that training keeps from the forward pass for the backward pass.
+    #[serde(skip)]
     pub activations: u64,
     /// The most of them that one layer keeps.
+    #[serde(skip)]
     pub largest: u64,
 }
 
+impl Cost {
+    /// Of these layers and others.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            macs: self.macs.saturating_add(other.macs),
+            activations: self.activations.saturating_add(other.activations),
+            largest: self.largest.max(other.largest),
+        }
+    }
+}
+
 thread_local! {
-    static COST: Cell<Cost> =
-        const { Cell::new(Cost { multiply_adds: 0, activations: 0, largest: 0 }) };
+    static COST: Cell<Cost> = const { Cell::new(Cost { macs: 0, activations: 0, largest: 0 }) };
 }
 
 /// Runs `forward` and counts the cost of the layers in it.
@@ -46,14 +59,9 @@ pub fn without_updating_statistics<T>(forward: impl FnOnce() -> T) -> T {
 
 /// A layer keeps `outputs` numbers, each of which is the sum of `terms` products.
 fn count(outputs: usize, terms: i64) {
-    let Cost { multiply_adds, activations, largest } = COST.get();
     let outputs = outputs as u64;
-    let products = outputs.saturating_mul(terms as u64);
-    COST.set(Cost {
-        multiply_adds: multiply_adds.saturating_add(products),
-        activations: activations.saturating_add(outputs),
-        largest: largest.max(outputs),
-    });
+    let macs = outputs.saturating_mul(terms as u64);
+    COST.set(COST.get().plus(Cost { macs, activations: outputs, largest: outputs }));
 }
 
 /// 2-d convolution, [N, I, H, W] → [N, O, H', W'].

@@ -1,12 +1,11 @@
 //! The output shape of every layer, measured by passing a tensor through the network.
 
 use super::layers::{Cost, counting_cost};
-use super::network::{TopLevelLayer, top_level_layers};
+use super::network::top_level_layers;
 use super::parameters::{Creation, Layout, Parameters};
 use super::spec::Spec;
 use crate::native;
 use serde::Serialize;
-use tch::Tensor;
 use tch::nn::ModuleT;
 
 /// What came out of a layer.
@@ -20,8 +19,9 @@ pub struct LayerShape {
     pub output: Vec<i64>,
     /// Numbers that are learned.
     pub parameters: usize,
-    /// Multiply-adds of the whole batch; `u64::MAX` stands for all that is more.
-    pub macs: u64,
+    /// What it takes for the whole batch.
+    #[serde(flatten)]
+    pub cost: Cost,
 }
 
 /// A layer of the top level and the blocks or plain layers in it.
@@ -37,7 +37,10 @@ pub struct TopLevelShape {
 /// device: every operator runs, and none allocates or computes.
 pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
     tch::no_grad(|| {
-        let (layers, mut activation) = on_meta_device(spec, batch_size);
+        let parameters = Parameters::new(Creation::Meta, Layout::of(spec));
+        let layers = top_level_layers(spec, &parameters.root());
+        let size = spec.size as i64;
+        let mut activation = native::meta(&[batch_size as i64, spec.channels as i64, size, size]);
         let mut shapes = Vec::with_capacity(layers.len());
         for layer in layers {
             let mut units = Vec::with_capacity(layer.units.len());
@@ -48,7 +51,7 @@ pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
                     kind: unit.kind.clone(),
                     output: output.size(),
                     parameters: unit.parameters,
-                    macs: cost.multiply_adds,
+                    cost,
                 });
                 activation = output;
             }
@@ -58,47 +61,13 @@ pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
                     kind: layer.kind,
                     output: activation.size(),
                     parameters: units.iter().map(|unit| unit.parameters).sum(),
-                    macs: units.iter().fold(0, |sum, unit| sum.saturating_add(unit.macs)),
+                    cost: units.iter().fold(Cost::default(), |sum, unit| sum.plus(unit.cost)),
                 },
                 units,
             });
         }
         shapes
     })
-}
-
-/// What each unit of a network, a block or a plain layer, takes to train on a batch.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct UnitCost {
-    /// Numbers that are learned.
-    pub parameters: u64,
-    /// Numbers that come out of it.
-    pub outputs: u64,
-    /// What its layers take.
-    pub cost: Cost,
-}
-
-/// The cost of each unit for a batch of `batch_size` images, measured in the same way.
-pub fn unit_costs(spec: &Spec, batch_size: usize) -> Vec<UnitCost> {
-    tch::no_grad(|| {
-        let (layers, mut activation) = on_meta_device(spec, batch_size);
-        let units = layers.iter().flat_map(|layer| &layer.units);
-        let costs = units.map(|unit| {
-            let (output, cost) = counting_cost(|| unit.forward_t(&activation, false));
-            activation = output;
-            let (parameters, outputs) = (unit.parameters as u64, activation.numel() as u64);
-            UnitCost { parameters, outputs, cost }
-        });
-        costs.collect()
-    })
-}
-
-fn on_meta_device(spec: &Spec, batch_size: usize) -> (Vec<TopLevelLayer>, Tensor) {
-    let parameters = Parameters::new(Creation::Meta, Layout::of(spec));
-    let layers = top_level_layers(spec, &parameters.root());
-    let size = spec.size as i64;
-    let images = native::meta(&[batch_size as i64, spec.channels as i64, size, size]);
-    (layers, images)
 }
 
 #[cfg(test)]
@@ -110,7 +79,7 @@ mod tests {
         let choices = Choices { depth: Some(depth), size, channels, classes, ..Choices::default() };
         let shapes = measure(&Spec::resolve(&choices).unwrap(), 1);
         let sum = |f: fn(&LayerShape) -> u64| shapes.iter().map(|s| f(&s.layer)).sum::<u64>();
-        (sum(|layer| layer.parameters as u64) as usize, sum(|layer| layer.macs))
+        (sum(|layer| layer.parameters as u64) as usize, sum(|layer| layer.cost.macs))
     }
 
     // Parameters: torchvision 0.26 (`sum(p.numel() for p in resnetN().parameters())`), and the same

@@ -3,7 +3,8 @@
 
 use super::recipe::Recipe;
 use crate::model::Spec;
-use crate::model::shape::unit_costs;
+use crate::model::layers::Cost;
+use crate::model::shape::measure;
 use crate::precision::Precision;
 
 /// Bytes of a 32-bit float.
@@ -29,21 +30,22 @@ pub struct StepMemory {
 impl StepMemory {
     /// Of a network whose activations are all kept, or computed again block by block.
     pub fn of(spec: &Spec, precision: Precision, recompute: bool) -> Self {
-        let units = unit_costs(spec, 1);
-        let parameters: u64 = units.iter().map(|unit| unit.parameters).sum();
+        let layers = measure(spec, 1);
+        let units = || layers.iter().flat_map(|layer| &layer.units);
+        let parameters: usize = units().map(|unit| unit.parameters).sum();
         let weights = (WEIGHT_COPIES * parameters as f64) as u64;
-        let activations = units.iter().map(|unit| unit.cost.activations);
-        let kept: u64 = if recompute {
-            let outputs: u64 = units.iter().map(|unit| unit.outputs).sum();
-            outputs + activations.max().unwrap_or_default()
+        let cost = units().fold(Cost::default(), |sum, unit| sum.plus(unit.cost));
+        let kept = if recompute {
+            let outputs: i64 = units().map(|unit| unit.output.iter().product::<i64>()).sum();
+            let block = units().map(|unit| unit.cost.activations).max().unwrap_or_default();
+            outputs as u64 + block
         } else {
-            activations.sum()
+            cost.activations
         };
-        let largest = units.iter().map(|unit| unit.cost.largest).max().unwrap_or_default();
         let image = (spec.channels * spec.size * spec.size) as u64;
         Self {
             fixed: BASE + FLOAT * weights,
-            per_image: precision.bytes() * (kept + LARGEST_COPIES * largest) + FLOAT * image,
+            per_image: precision.bytes() * (kept + LARGEST_COPIES * cost.largest) + FLOAT * image,
         }
     }
 
