@@ -163,7 +163,7 @@ fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
     let mut starts = (0..BATCHES).map(|batch| batch * args.batch_size).cycle();
     let _no_grad = tch::no_grad_guard();
-    let frozen = Frozen::new(&network, args.batch_size, preprocess.kind());
+    let frozen = Frozen::new(&network, preprocess.kind());
     measure_steps(args, device, &mut |step, in_phases| {
         let start = starts.next().unwrap_or_default();
         let inputs = preprocess.apply(&images.range(&(start..start + args.batch_size)));

@@ -19,11 +19,10 @@ pub struct Frozen<'a> {
 }
 
 impl<'a> Frozen<'a> {
-    /// Freezes a network for batches of about `batch_size` images of `kind`; any other size works too.
-    pub fn new(network: &'a Network, batch_size: usize, kind: Kind) -> Self {
+    /// Freezes a network for images of `kind`.
+    pub fn new(network: &'a Network, kind: Kind) -> Self {
         let can = network.device() == Device::Cpu && network.layout() == Layout::ChannelsLast;
-        let fused =
-            can.then(|| tch::no_grad(|| Fused::new(network, batch_size as i64, kind))).flatten();
+        let fused = can.then(|| tch::no_grad(|| Fused::new(network, kind))).flatten();
         Self { network, fused }
     }
 
@@ -63,27 +62,22 @@ enum FusedShortcut {
 }
 
 impl Fused {
-    fn new(network: &Network, batch_size: i64, kind: Kind) -> Option<Self> {
+    fn new(network: &Network, kind: Kind) -> Option<Self> {
         let spec = network.spec();
         let parameters = network.parameters().iter();
         let tensors = parameters.map(|parameter| (parameter.name.as_str(), &parameter.tensor));
-        let fuse = Fuse { tensors: tensors.collect(), batch_size, kind };
+        let fuse = Fuse { tensors: tensors.collect(), kind };
         let (stride, pool) = match spec.stem {
             Stem::Imagenet => (2, Some(MaxPool)),
             Stem::Cifar => (1, None),
         };
-        let (stem, mut size) = fuse.convolution("conv1", "bn1", stride, spec.size as i64)?;
-        if pool.is_some() {
-            size = halved(size);
-        }
+        let stem = fuse.convolution("conv1", "bn1", stride)?;
         let mut blocks = Vec::new();
         for (stage, &count) in spec.blocks.iter().enumerate() {
             for block in 0..count {
                 let stride = if stage > 0 && block == 0 { 2 } else { 1 };
                 let name = format!("layer{}.{block}", stage + 1);
-                let (block, after) = fuse.block(&name, spec.block, stride, size)?;
-                blocks.push(block);
-                size = after;
+                blocks.push(fuse.block(&name, spec.block, stride)?);
             }
         }
         let detached = |name| Some(fuse.tensors.get(name)?.detach());
@@ -128,24 +122,20 @@ impl FusedBlock {
 /// The tensors of a network, on their way into fused convolutions.
 struct Fuse<'a> {
     tensors: HashMap<&'a str, &'a Tensor>,
-    batch_size: i64,
     kind: Kind,
 }
 
 impl Fuse<'_> {
-    /// The block of that name for images of `size`, and the size of what it puts out.
-    fn block(&self, name: &str, kind: Block, stride: i64, size: i64) -> Option<(FusedBlock, i64)> {
+    /// The block of that name.
+    fn block(&self, name: &str, kind: Block, stride: i64) -> Option<FusedBlock> {
         let strides: &[i64] = match kind {
             Block::Basic => &[stride, 1],
             Block::Bottleneck => &[1, stride, 1],
         };
         let mut main = Vec::new();
-        let mut after = size;
         for (index, &stride) in (1..).zip(strides) {
             let (conv, bn) = (format!("{name}.conv{index}"), format!("{name}.bn{index}"));
-            let (convolution, smaller) = self.convolution(&conv, &bn, stride, after)?;
-            main.push(convolution);
-            after = smaller;
+            main.push(self.convolution(&conv, &bn, stride)?);
         }
         let last = main.pop()?;
         let channels = |conv: usize, dimension: usize| {
@@ -155,28 +145,21 @@ impl Fuse<'_> {
         let new_channels = channels(strides.len(), 0)? - channels(1, 1)?;
         let (conv, bn) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
         let shortcut = if self.tensors.contains_key(format!("{conv}.weight").as_str()) {
-            FusedShortcut::Convolution(self.convolution(&conv, &bn, stride, size)?.0)
+            FusedShortcut::Convolution(self.convolution(&conv, &bn, stride)?)
         } else if stride == 1 && new_channels == 0 {
             FusedShortcut::Identity
         } else {
             let (stride, new_channels) = (stride as usize, new_channels as usize);
             FusedShortcut::ZeroPad(ZeroPad { stride, new_channels })
         };
-        Some((FusedBlock { main, last, shortcut }, after))
+        Some(FusedBlock { main, last, shortcut })
     }
 
-    /// The convolution of that name for images of `size`, with the batch norm behind it if there is one
-    /// of that name, and the size of what it puts out.
-    fn convolution(
-        &self,
-        conv: &str,
-        norm: &str,
-        stride: i64,
-        size: i64,
-    ) -> Option<(FusedConvolution, i64)> {
+    /// The convolution of that name, with the batch norm behind it if there is one of that name.
+    fn convolution(&self, conv: &str, norm: &str, stride: i64) -> Option<FusedConvolution> {
         let tensor = |of: &str, name: &str| self.tensors.get(format!("{of}.{name}").as_str());
         let weight = tensor(conv, "weight")?;
-        let [outputs, inputs, kernel, _] = weight.size()[..] else { return None };
+        let [outputs, _, kernel, _] = weight.size()[..] else { return None };
         let bias = match tensor(conv, "bias") {
             Some(bias) => bias.detach(),
             None => Tensor::zeros([outputs], (weight.kind(), weight.device())),
@@ -190,17 +173,9 @@ impl Fuse<'_> {
                 (*weight * scale.view([-1, 1, 1, 1]), bias)
             }
         };
-        let padding = kernel / 2;
-        let input_size = [self.batch_size, inputs, size, size];
         let (weight, bias) = (weight.to_kind(self.kind), bias.to_kind(self.kind));
-        let fused = FusedConvolution::new(&weight, bias, padding, stride, input_size)?;
-        Some((fused, if stride == 2 { halved(size) } else { size }))
+        Some(FusedConvolution::new(weight, bias, kernel / 2, stride))
     }
-}
-
-/// Pixels that a layer of stride 2 leaves of so many; its padding rounds up.
-fn halved(size: i64) -> i64 {
-    (size + 1) / 2
 }
 
 #[cfg(test)]
@@ -255,18 +230,19 @@ mod tests {
         ] {
             let network = network(choices);
             for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 0.05)] {
-                let frozen = Frozen::new(&network, 4, kind);
-                // oneDNN takes brain floats on some processors only.
-                if kind == Kind::Float {
-                    let possible = fused && tch::utils::has_mkldnn();
-                    assert_eq!(frozen.fused.is_some(), possible);
-                }
+                let frozen = Frozen::new(&network, kind);
+                assert_eq!(frozen.fused.is_some(), fused);
                 for count in [4, 3, 1] {
                     let size = network.spec().size as i64;
                     let images = Tensor::randn([count, 3, size, size], (Kind::Float, Device::Cpu));
                     let expected = tch::no_grad(|| network.forward(&images, false));
                     let images = images.to_kind(kind);
                     let plain = tch::no_grad(|| network.forward(&images, false));
+                    // oneDNN takes brain floats on some processors only.
+                    if fused && kind == Kind::Float && tch::utils::has_mkldnn() {
+                        let fused = frozen.fused.as_ref().unwrap();
+                        assert!(tch::no_grad(|| fused.forward(&images)).is_some());
+                    }
                     for answer in [plain, frozen.forward(&images)] {
                         assert_eq!(answer.kind(), Kind::Float);
                         let error = (answer - &expected).abs().max() / expected.abs().max();

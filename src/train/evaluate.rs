@@ -59,7 +59,7 @@ pub fn evaluate(
     let mut confusion = Tensor::zeros([classes * classes], (Kind::Int64, device));
     let mut done = 0;
     let _no_grad = tch::no_grad_guard();
-    let frozen = Frozen::new(network, batch_size, preprocess.kind());
+    let frozen = Frozen::new(network, preprocess.kind());
     for range in
         batch_ranges(images.len(), batch_size).into_iter().take(limit.unwrap_or(usize::MAX))
     {
