@@ -64,7 +64,11 @@ pub fn evaluate(
         batch_ranges(images.len(), batch_size).into_iter().take(limit.unwrap_or(usize::MAX))
     {
         let batch = images.range(&range);
-        let logits = frozen.forward(&preprocess.apply(&batch));
+        let inputs = preprocess.apply(&batch);
+        // The first batch goes through the network itself: oneDNN's ReLU makes 0 of a NaN, and so would
+        // hide that a network has diverged.
+        let logits =
+            if done == 0 { network.forward(&inputs, false) } else { frozen.forward(&inputs) };
         let labels = batch.labels();
         losses.push(logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0));
         let (_, likely) = logits.topk((TOP_K as i64).min(classes), 1, true, true);
