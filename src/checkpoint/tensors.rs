@@ -23,7 +23,9 @@ pub fn to_bytes<'a>(
             Ok((*name, view))
         })
         .collect::<Result<Vec<_>>>()?;
-    safetensors::serialize(views, Some(metadata)).map_err(|error| anyhow!("safetensors: {error:?}"))
+    // With no tensors and an empty metadata, safetensors 0.8 writes a header that is no JSON.
+    let metadata = (!metadata.is_empty()).then_some(metadata);
+    safetensors::serialize(views, metadata).map_err(|error| anyhow!("safetensors: {error:?}"))
 }
 
 fn data(tensor: &Tensor) -> Result<Vec<u8>> {
@@ -109,6 +111,13 @@ mod tests {
         let target = Tensor::zeros([1, 2, 3, 4], (Kind::Float, Device::Cpu));
         file.copy_into("w", &target).unwrap();
         assert_eq!(target, plain);
+    }
+
+    #[test]
+    fn a_file_without_tensors_is_a_whole_one() {
+        // Such as the momentum of plain SGD.
+        let bytes = to_bytes([], HashMap::new()).unwrap();
+        TensorFile::parse(&bytes).unwrap().check(std::iter::empty()).unwrap();
     }
 
     #[test]
