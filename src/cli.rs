@@ -229,6 +229,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub recompute: Option<bool>,
 
+    /// Compute on CUDA with algorithms that give the same bits each time, which are slower; a CPU always
+    /// does [default: false]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub deterministic: Option<bool>,
+
     /// How often to save a checkpoint, such as 500steps, 2epochs or 10m; the end of the run always
     /// leaves one [default: 1epochs]
     #[arg(long, value_name = "CADENCE")]

@@ -18,7 +18,7 @@ use tch::Device;
 use toml::{Table, Value};
 
 /// A run, decided in full.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Config {
     /// The network.
     pub spec: Spec,
@@ -40,6 +40,8 @@ pub struct Config {
     pub device: String,
     /// CPU threads, where the user chose.
     pub threads: Option<usize>,
+    /// Whether a CUDA device has to give the same bits each time.
+    pub deterministic: bool,
     /// How often a checkpoint is saved.
     pub checkpoint_every: Cadence,
     /// Checkpoints to keep besides the best.
@@ -56,12 +58,13 @@ const MAX_EPOCHS: u64 = 1_000_000;
 
 /// Keys that a resumed run may change: they decide where, how long and how fast it goes on, not what the
 /// steps that are done have computed.
-const CHANGEABLE: [&str; 8] = [
+const CHANGEABLE: [&str; 9] = [
     "train.epochs",
     "train.lr",
     "train.eval-every",
     "run.device",
     "run.threads",
+    "run.deterministic",
     "run.checkpoint-every",
     "run.keep",
     "run.recompute",
@@ -168,6 +171,7 @@ impl Config {
         device::check_name(&device)?;
         let threads = run.threads;
         device::check_threads(threads)?;
+        let deterministic = *run.deterministic.get_or_insert(false);
         let checkpoint_every = *run.checkpoint_every.get_or_insert(Cadence::Epochs(1));
         let keep = at_least_one("--keep", *run.keep.get_or_insert(3))?;
         Ok(Self {
@@ -181,6 +185,7 @@ impl Config {
             precision,
             device,
             threads,
+            deterministic,
             checkpoint_every,
             keep,
             options,
@@ -196,6 +201,13 @@ impl Config {
         self.precision = precision.into();
         self.options.train.precision = Some(self.precision);
         Ok(precision)
+    }
+
+    /// Settles on more micro-batches in a step, where the device has too little memory for those asked
+    /// for: a run that goes on later takes as many from the start.
+    pub fn settle_accumulate(&mut self, accumulate: usize) {
+        self.recipe.accumulate = accumulate;
+        self.options.train.accumulate = Some(accumulate);
     }
 
     /// The resolved configuration as a table, which [`Config::resume`] takes again.

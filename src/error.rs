@@ -1,6 +1,7 @@
 //! Errors that decide the exit code; all others are plain [`anyhow::Error`]s and exit with 1.
 
 use anyhow::Result;
+use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::panic::PanicHookInfo;
@@ -88,8 +89,23 @@ pub fn one_line(error: &anyhow::Error) -> String {
     causes.join(": ")
 }
 
+thread_local! {
+    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+}
+
+/// Keeps what a person is to read of a panic: whether it ends the program is for the one who catches it
+/// to say.
+pub fn keep_panic(info: &PanicHookInfo) {
+    LAST_PANIC.set(panic_message(info));
+}
+
+/// What a person is to read of this thread's last panic.
+pub fn last_panic() -> String {
+    LAST_PANIC.take()
+}
+
 /// What a person reads of a panic: the message of libtorch where one of its operators failed.
-pub fn panic_message(info: &PanicHookInfo) -> String {
+fn panic_message(info: &PanicHookInfo) -> String {
     let payload = info.payload();
     let message = payload
         .downcast_ref::<String>()

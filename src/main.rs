@@ -9,7 +9,7 @@ fn main() -> ExitCode {
     native::keep_freed_memory();
     let cli = Cli::parse();
     // tch panics where an operator of libtorch fails, such as for want of memory.
-    panic::set_hook(Box::new(|info| ui::error(&error::panic_message(info))));
+    panic::set_hook(Box::new(error::keep_panic));
     match panic::catch_unwind(|| commands::run(&cli)) {
         Ok(Ok(())) => match ui::lost_output() {
             None => ExitCode::SUCCESS,
@@ -24,6 +24,9 @@ fn main() -> ExitCode {
             }
             ExitCode::from(error::exit_code(&failure))
         }
-        Err(_) => ExitCode::FAILURE,
+        Err(_) => {
+            ui::error(&error::last_panic());
+            ExitCode::FAILURE
+        }
     }
 }

@@ -57,6 +57,9 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     device::set_threads(args.threads);
     let precision = args.precision.resolve(device)?;
     precision.apply();
+    if device.is_cuda() {
+        native::set_deterministic(false);
+    }
     precision.warn_if_slow(device, ui);
     ui.say(format!(
         "{spec}, {mode}, batch {}, {}×{size}×{size}, {precision}, on {}",
@@ -154,7 +157,15 @@ fn train(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
         wait(device);
         Ok(())
     };
-    measure_steps(args, device, &mut next)
+    let throughput = measure_steps(args, device, &mut next)?;
+    match trainer.accumulate() {
+        1 => Ok(throughput),
+        _ => Err(usage(format!(
+            "--batch-size {}: the device has too little memory; {} fit",
+            args.batch_size,
+            trainer.micro_batch_size()
+        ))),
+    }
 }
 
 fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throughput> {

@@ -15,6 +15,7 @@ use crate::error::{Interrupted, usage};
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::model::spec::value_name;
+use crate::native;
 use crate::precision::{Precision, PrecisionChoice};
 use crate::report::metrics::has_end;
 use crate::train::run::{EndRecord, EvalSets, Outcome, Position};
@@ -56,6 +57,9 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     }
     let precision = plan.config.settle_precision(device)?;
     precision.apply();
+    if device.is_cuda() {
+        native::set_deterministic(plan.config.deterministic);
+    }
     let Plan { config, folder, resumed } = &plan;
     let run_dir = folder.path();
     device::set_threads(config.threads);

@@ -51,10 +51,16 @@ thread_local! {
 /// Runs `forward` in training mode a second time: batch norm uses the batch's statistics as before, and
 /// does not update its running ones again.
 pub fn without_updating_statistics<T>(forward: impl FnOnce() -> T) -> T {
+    /// Whatever becomes of `forward`.
+    struct Reset;
+    impl Drop for Reset {
+        fn drop(&mut self) {
+            STATISTICS_STAY.set(false);
+        }
+    }
+    let _reset = Reset;
     STATISTICS_STAY.set(true);
-    let result = forward();
-    STATISTICS_STAY.set(false);
-    result
+    forward()
 }
 
 /// A layer keeps `outputs` numbers, each of which is the sum of `terms` products.

@@ -18,6 +18,7 @@ unsafe extern "C" {
     fn resnet_libtorch_file() -> *const c_char;
     fn resnet_cpu_capability() -> *const c_char;
     fn resnet_allow_tf32(allow: bool);
+    fn resnet_set_deterministic(deterministic: bool);
     fn resnet_meta(dims: *const i64, count: usize) -> *mut c_void;
 }
 
@@ -50,6 +51,15 @@ pub fn cpu_capability() -> String {
 pub fn allow_tf32(allow: bool) {
     // SAFETY: native.cpp sets two flags, and lets no exception out.
     unsafe { resnet_allow_tf32(allow) }
+}
+
+/// Whether CUDA devices compute with algorithms that give the same bits each time, or with those that
+/// are found to be the fastest for each shape. Call it before the first product there. On a CPU all give
+/// the same bits each time.
+pub fn set_deterministic(deterministic: bool) {
+    // SAFETY: native.cpp sets flags and, before any thread reads the environment, a variable of it; it
+    // lets no exception out.
+    unsafe { resnet_set_deterministic(deterministic) }
 }
 
 /// An uninitialised float tensor of shape `dims` on libtorch's meta device: it has a shape and no

@@ -14,6 +14,7 @@
 
 #include <dlfcn.h>
 
+#include <cstdlib>
 #include <optional>
 #include <string>
 #include <vector>
@@ -120,6 +121,25 @@ void resnet_allow_tf32(bool allow) noexcept {
   try {
     at::globalContext().setAllowTF32CuDNN(allow);
     at::globalContext().setAllowTF32CuBLAS(allow);
+  } catch (...) {
+  }
+}
+
+// Whether CUDA devices compute with algorithms that give the same bits each time, or with those that are
+// the fastest at the first use of a shape.
+void resnet_set_deterministic(bool deterministic) noexcept {
+  try {
+    if (deterministic) {
+      // cuBLAS must be told before its first product; what the user chose stays.
+      setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
+    }
+    auto& context = at::globalContext();
+    // An operation that has no such algorithm fails rather than differ.
+    context.setDeterministicAlgorithms(deterministic, false);
+    // No operation here reads what it has not written.
+    context.setDeterministicFillUninitializedMemory(false);
+    context.setDeterministicCuDNN(deterministic);
+    context.setBenchmarkCuDNN(!deterministic);
   } catch (...) {
   }
 }

@@ -33,7 +33,9 @@ impl MetricsFile {
             .into_iter()
             .filter(|(event, _)| match event["event"].as_str() {
                 Some("epoch") => event["epoch"].as_u64().is_some_and(|of| of <= epoch),
-                Some("resume") => event["step"].as_u64().is_some_and(|of| of <= step),
+                Some("resume" | "out-of-memory") => {
+                    event["step"].as_u64().is_some_and(|of| of <= step)
+                }
                 _ => false,
             })
             .map(|(_, line)| line)

@@ -75,13 +75,14 @@ impl Backward {
     ) -> Result<Pass> {
         let segments = network.segments();
         let mut inputs = vec![network.layout().apply(images)];
-        tch::no_grad(|| {
+        {
+            let _no_grad = tch::no_grad_guard();
             for segment in segments.iter().take(segments.len() - 1) {
                 if let Some(ys) = inputs.last().map(|xs| segment.forward(xs, true)) {
                     inputs.push(ys);
                 }
             }
-        });
+        }
         let mut gradients: Vec<Option<Tensor>> = self.learned.iter().map(|_| None).collect();
         let mut outcome = None;
         // Of the loss for what the segment under way puts out; none at the end of the network.

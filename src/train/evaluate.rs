@@ -1,5 +1,6 @@
 //! A network against labelled images.
 
+use super::out_of_memory::{Attempt, attempt};
 use crate::data::batches::{DeviceImages, Preprocess, batch_ranges};
 use crate::model::{Frozen, Network};
 use anyhow::{Result, anyhow};
@@ -39,17 +40,39 @@ impl Evaluation {
 }
 
 /// Runs the network, in evaluation mode, over `images` or their first `limit` batches. `goes_on` is
-/// told how many images are done, and may break it off: then there is no result. Results stay on the
-/// device until the end.
+/// told how many images are done, and may break it off: then there is no result. Where the device has
+/// too little memory for a batch, it begins again with batches of half the size.
 ///
 /// # Errors
-/// What libtorch could not do, such as to find memory.
+/// What libtorch could not do, such as to find memory for one image.
 pub fn evaluate(
     network: &Network,
     images: &DeviceImages,
     preprocess: &Preprocess,
-    batch_size: usize,
+    mut batch_size: usize,
     limit: Option<usize>,
+    goes_on: &mut dyn FnMut(usize) -> bool,
+) -> Result<Option<Evaluation>> {
+    let count =
+        limit.map_or(images.len(), |limit| images.len().min(limit.saturating_mul(batch_size)));
+    loop {
+        let work = || evaluate_in(batch_size, count, network, images, preprocess, goes_on);
+        match attempt(work)? {
+            Attempt::Done(evaluation) => return Ok(evaluation),
+            Attempt::OutOfMemory(error) if batch_size == 1 => return Err(error),
+            Attempt::OutOfMemory(_) => batch_size /= 2,
+        }
+    }
+}
+
+/// Evaluates the first `count` images in batches of `batch_size`. Results stay on the device until the
+/// end.
+fn evaluate_in(
+    batch_size: usize,
+    count: usize,
+    network: &Network,
+    images: &DeviceImages,
+    preprocess: &Preprocess,
     goes_on: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Evaluation>> {
     let classes = network.spec().classes as i64;
@@ -60,9 +83,7 @@ pub fn evaluate(
     let mut done = 0;
     let _no_grad = tch::no_grad_guard();
     let frozen = Frozen::new(network, preprocess.kind());
-    for range in
-        batch_ranges(images.len(), batch_size).into_iter().take(limit.unwrap_or(usize::MAX))
-    {
+    for range in batch_ranges(count, batch_size) {
         let batch = images.range(&range);
         let inputs = preprocess.apply(&batch);
         // The first batch goes through the network itself: oneDNN's ReLU makes 0 of a NaN, and so would

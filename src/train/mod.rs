@@ -3,6 +3,7 @@
 mod backward;
 pub mod evaluate;
 pub mod memory;
+mod out_of_memory;
 pub mod recipe;
 pub mod run;
 pub mod schedule;

@@ -101,6 +101,9 @@ pub trait Observer {
     /// Whether to give up an evaluation under way, and with it the run. A limit of time is no reason:
     /// a run whose parts are shorter than an evaluation would never get past it.
     fn breaks_off_evaluation(&self) -> bool;
+    /// The device ran out of memory, and `step`, which is done now, was taken in so many micro-batches,
+    /// as all later ones are.
+    fn accumulates(&mut self, accumulate: usize, step: u64);
     /// What the epoch's steps so far came to.
     fn trained(&mut self, sums: &EpochSums);
     /// Some of the images are evaluated.
@@ -169,7 +172,11 @@ fn train_epoch(
     observer: &mut dyn Observer,
 ) -> Result<bool> {
     while !epoch.is_over() {
+        let accumulate = trainer.accumulate();
         trainer.step(epoch)?;
+        if trainer.accumulate() != accumulate {
+            observer.accumulates(trainer.accumulate(), epoch.step());
+        }
         let wish = observer.wish(epoch.step());
         if wish != Wish::GoOn || trainer.look_is_due(epoch) {
             trainer.look(epoch)?;
@@ -209,7 +216,7 @@ fn measure(
                 images,
                 trainer.preprocess(),
                 // What fits in training fits here.
-                recipe.micro_batch_size(),
+                trainer.micro_batch_size(),
                 recipe.limit_batches,
                 &mut goes_on,
             )?;

@@ -1,11 +1,13 @@
 //! Steps of training, and where a run stands between them.
 
 use super::backward::{Backward, Pass};
+use super::out_of_memory::{Attempt, attempt};
 use super::recipe::Recipe;
 use super::schedule::Schedule;
 use super::sgd::{Sgd, clip_gradient_norm};
 use crate::data::batches::{DeviceImages, Preprocess, batch_ranges, epoch_order};
 use crate::model::Network;
+use crate::model::parameters::Role;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -22,6 +24,8 @@ pub struct Trainer<'a> {
     sgd: Sgd,
     backward: Backward,
     schedule: Schedule,
+    /// Micro-batches of a step: the recipe's, or more where the device has too little memory for those.
+    accumulate: usize,
 }
 
 /// What the steps of an epoch that are done came to. With the weights and the optimizer, it is all
@@ -117,6 +121,17 @@ pub enum Phase {
     Optimizer,
 }
 
+/// A batch that went through the network and back.
+#[derive(Debug)]
+struct BatchPass {
+    /// Of the mean loss, for each learned tensor.
+    gradients: Vec<Tensor>,
+    /// The mean loss.
+    loss: Tensor,
+    /// Images that were classified right.
+    correct: Tensor,
+}
+
 /// Losses and right answers of the steps that the host has not looked at yet.
 #[derive(Debug)]
 struct Pending {
@@ -149,7 +164,8 @@ impl<'a> Trainer<'a> {
         let sgd = Sgd::new(network.parameters(), recipe.sgd);
         let backward = Backward::new(network, sgd.parameters(), recipe.recompute);
         let schedule = recipe.schedule(batches(images, recipe).len());
-        Self { network, images, preprocess, recipe, sgd, backward, schedule }
+        let accumulate = recipe.accumulate;
+        Self { network, images, preprocess, recipe, sgd, backward, schedule, accumulate }
     }
 
     /// The network in training.
@@ -177,6 +193,17 @@ impl<'a> Trainer<'a> {
         batches(self.images, self.recipe).len()
     }
 
+    /// Micro-batches of an optimizer step: as many as the recipe says until the device runs out of
+    /// memory, then more.
+    pub fn accumulate(&self) -> usize {
+        self.accumulate
+    }
+
+    /// Images that go through the network at once.
+    pub fn micro_batch_size(&self) -> usize {
+        self.recipe.batch_size.div_ceil(self.accumulate)
+    }
+
     /// Learning rate of the epoch's last step.
     pub fn lr(&self, epoch: &Epoch) -> f64 {
         self.schedule.rate(epoch.step().saturating_sub(1))
@@ -200,7 +227,8 @@ impl<'a> Trainer<'a> {
     }
 
     /// Takes the epoch's next optimizer step: the gradient of the mean loss over the batch, computed
-    /// in as many micro-batches as the recipe says, and the update.
+    /// in as many micro-batches as the recipe says, and the update. Where the device has too little
+    /// memory for one, it is halved, and the step begins again from the same state.
     ///
     /// # Errors
     /// What libtorch could not do.
@@ -217,15 +245,48 @@ impl<'a> Trainer<'a> {
         epoch: &mut Epoch,
         phase_ends: &mut dyn FnMut(Phase),
     ) -> Result<()> {
-        let Some(range) = epoch.batches.get(epoch.steps) else { return Ok(()) };
+        let Some(range) = epoch.batches.get(epoch.steps).cloned() else { return Ok(()) };
         let step = epoch.step();
         let indices = epoch.order.narrow(0, range.start as i64, range.len() as i64);
+        let mut batch = loop {
+            let statistics = self.statistics();
+            match attempt(|| self.pass(&indices, step, phase_ends))? {
+                Attempt::Done(batch) => break batch,
+                Attempt::OutOfMemory(error) => {
+                    self.set_statistics(&statistics);
+                    self.halve_micro_batches(error)?;
+                }
+            }
+        };
+        if let Some(max_norm) = self.recipe.clip_grad_norm {
+            tch::no_grad(|| clip_gradient_norm(&mut batch.gradients, max_norm));
+        }
+        self.sgd.step(&batch.gradients, self.schedule.rate(step));
+        phase_ends(Phase::Optimizer);
+        epoch.pending.correct += batch.correct;
+        epoch.pending.losses.push((batch.loss, range.len()));
+        epoch.steps += 1;
+        Ok(())
+    }
+
+    /// The images at `indices` through the network and back, a micro-batch at a time. It changes batch
+    /// norm's running statistics and nothing else.
+    fn pass(
+        &self,
+        indices: &Tensor,
+        step: u64,
+        phase_ends: &mut dyn FnMut(Phase),
+    ) -> Result<BatchPass> {
         // Before the split, so that the draws don't depend on how a batch is split.
-        let (recipe, images) = (self.recipe, self.images.select(&indices));
+        let (recipe, images) = (self.recipe, self.images.select(indices));
         let batch = images.augmented(recipe.augment, recipe.seed, step);
-        let mut gradients: Vec<Tensor> = Vec::new();
-        let mut batch_loss = Tensor::zeros([], (Kind::Float, self.network.device()));
-        for range in &batch_ranges(batch.len(), recipe.micro_batch_size()) {
+        let device = self.network.device();
+        let mut whole = BatchPass {
+            gradients: Vec::new(),
+            loss: Tensor::zeros([], (Kind::Float, device)),
+            correct: Tensor::zeros([], (Kind::Int64, device)),
+        };
+        for range in &batch_ranges(batch.len(), self.micro_batch_size()) {
             let micro = batch.range(range);
             let share = range.len() as f64 / batch.len() as f64;
             let inputs = self.preprocess.apply(&micro);
@@ -241,29 +302,59 @@ impl<'a> Trainer<'a> {
                         smoothing,
                     )
             };
-            let Pass { logits, loss, gradients: new } =
+            let Pass { logits, loss, gradients } =
                 self.backward.pass(self.network, &inputs, &loss_of, &mut || {
                     phase_ends(Phase::Forward);
                 })?;
-            if gradients.is_empty() {
-                gradients = new;
+            if whole.gradients.is_empty() {
+                whole.gradients = gradients;
             } else {
-                for (sum, gradient) in gradients.iter_mut().zip(new) {
+                for (sum, gradient) in whole.gradients.iter_mut().zip(gradients) {
                     let _ = sum.g_add_(&gradient);
                 }
             }
             phase_ends(Phase::Backward);
-            batch_loss += loss;
-            let right = logits.argmax(1, false).eq_tensor(micro.labels());
-            epoch.pending.correct += right.sum(Kind::Int64);
+            whole.loss += loss;
+            whole.correct += logits.argmax(1, false).eq_tensor(micro.labels()).sum(Kind::Int64);
         }
-        if let Some(max_norm) = recipe.clip_grad_norm {
-            tch::no_grad(|| clip_gradient_norm(&mut gradients, max_norm));
+        Ok(whole)
+    }
+
+    /// Batch norm's running statistics, one after the other.
+    fn statistics(&self) -> Tensor {
+        let flat: Vec<Tensor> = self.buffers().map(|buffer| buffer.view([-1])).collect();
+        Tensor::cat(&flat, 0)
+    }
+
+    fn set_statistics(&self, flat: &Tensor) {
+        let sizes: Vec<i64> = self.buffers().map(|buffer| buffer.numel() as i64).collect();
+        for (buffer, values) in self.buffers().zip(flat.split_with_sizes(sizes, 0)) {
+            buffer.shallow_clone().copy_(&values.view_as(buffer));
         }
-        self.sgd.step(&gradients, self.schedule.rate(step));
-        phase_ends(Phase::Optimizer);
-        epoch.pending.losses.push((batch_loss, batch.len()));
-        epoch.steps += 1;
+    }
+
+    fn buffers(&self) -> impl Iterator<Item = &Tensor> {
+        let parameters = self.network.parameters().iter();
+        parameters.filter(|p| p.role == Role::Buffer).map(|parameter| &parameter.tensor)
+    }
+
+    /// Goes on with micro-batches of half the size, if there is a smaller one.
+    fn halve_micro_batches(&mut self, reason: anyhow::Error) -> Result<()> {
+        // Batch norm needs more than one value of a channel.
+        let least = if self.network.spec().last_size() == 1 { 2 } else { 1 };
+        let accumulate = 2 * self.accumulate;
+        if self.recipe.batch_size.div_ceil(accumulate) < least || self.micro_batch_size() == 1 {
+            let size = self.micro_batch_size();
+            return Err(reason.context(format!(
+                "the device has too little memory for a micro-batch of {size}, and a smaller one is not possible; {} take less",
+                if self.recipe.recompute {
+                    "a smaller --size or a narrower or less deep network"
+                } else {
+                    "--recompute, a smaller --size, or a narrower or less deep network"
+                }
+            )));
+        }
+        self.accumulate = accumulate;
         Ok(())
     }
 
@@ -348,4 +439,100 @@ fn batches(images: &DeviceImages, recipe: &Recipe) -> Vec<Range<usize>> {
     let mut batches = batch_ranges(images.len(), recipe.batch_size);
     batches.truncate(recipe.limit_batches.unwrap_or(usize::MAX));
     batches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::Options;
+    use crate::config::Config;
+    use crate::data::Images;
+    use crate::model::parameters::Creation;
+    use crate::model::spec::{Choices, Init, Spec};
+
+    const COUNT: usize = 24;
+
+    fn images() -> DeviceImages {
+        let images = Images {
+            pixels: (0..COUNT * 64).map(|i| (i * i % 251) as u8).collect(),
+            labels: (0..COUNT).map(|i| (i % 10) as u8).collect(),
+            count: COUNT,
+            channels: 1,
+            height: 8,
+            width: 8,
+        };
+        DeviceImages::new(&images, Device::Cpu)
+    }
+
+    fn network(size: usize) -> Network {
+        let choices = Choices {
+            depth: Some(20),
+            width: Some(4),
+            channels: 1,
+            classes: 10,
+            size,
+            ..Choices::default()
+        };
+        let device = Device::Cpu;
+        let draw = Creation::Draw { init: Init::He, zero_init_residual: false, seed: 0, device };
+        Network::new(&Spec::resolve(&choices).unwrap(), draw)
+    }
+
+    /// Trains an epoch of three steps, in the second of which the device runs out of memory `failures`
+    /// times, and `before` that step.
+    fn train(
+        size: usize,
+        recompute: bool,
+        failures: usize,
+        before: impl FnOnce(&mut Trainer),
+    ) -> Result<(Vec<Tensor>, EpochSums, usize)> {
+        tch::set_num_threads(1);
+        let mut recipe = Config::load(None, &Options::default())?.recipe;
+        recipe.batch_size = 8;
+        recipe.recompute = recompute;
+        let (network, images) = (network(size), images());
+        let preprocess = Preprocess::new(&[0.5], &[0.5], size, (Kind::Float, Device::Cpu));
+        let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
+        let mut epoch = trainer.epoch(1, EpochSums::default());
+        trainer.step(&mut epoch)?;
+        before(&mut trainer);
+        let mut failures_left = failures;
+        trainer.step_in_phases(&mut epoch, &mut |phase| {
+            // Batch norm's statistics are already another batch's then.
+            if phase == Phase::Forward && failures_left > 0 {
+                failures_left -= 1;
+                panic!("{}", "Torch(\"CUDA out of memory. Tried to allocate 1 GiB\")");
+            }
+        })?;
+        trainer.step(&mut epoch)?;
+        trainer.look(&mut epoch)?;
+        assert!(epoch.is_over());
+        let state = network.parameters().iter().map(|p| p.tensor.detach().copy());
+        let state = state.chain(trainer.sgd().state().into_iter().map(|(_, tensor)| tensor));
+        Ok((state.collect(), *epoch.sums(), trainer.accumulate()))
+    }
+
+    #[test]
+    fn a_step_without_enough_memory_is_taken_in_smaller_parts_from_the_same_state() {
+        for recompute in [false, true] {
+            let (state, sums, accumulate) = train(8, recompute, 2, |_| {}).unwrap();
+            assert_eq!(accumulate, 4);
+            let asked = |trainer: &mut Trainer| trainer.accumulate = 4;
+            let (expected, expected_sums, _) = train(8, recompute, 0, asked).unwrap();
+            assert_eq!(state, expected);
+            assert_eq!(
+                (sums.steps, sums.images, sums.loss, sums.correct),
+                (expected_sums.steps, COUNT, expected_sums.loss, expected_sums.correct)
+            );
+        }
+    }
+
+    #[test]
+    fn too_little_memory_for_the_smallest_part_is_an_error_that_says_what_takes_less() {
+        for (size, smallest) in [(8, "micro-batch of 1"), (4, "micro-batch of 2")] {
+            let error = format!("{:#}", train(size, false, 99, |_| {}).unwrap_err());
+            assert!(error.contains(smallest) && error.contains("--recompute"), "{error}");
+            assert!(error.contains("CUDA out of memory"), "{error}");
+        }
+    }
 }

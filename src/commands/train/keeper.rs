@@ -21,7 +21,7 @@ use std::time::Instant;
 #[derive(Debug)]
 pub struct Keeper<'a> {
     folder: &'a RunFolder,
-    config: &'a Config,
+    config: Config,
     card: ModelCard,
     store: Store,
     metrics: MetricsFile,
@@ -73,7 +73,7 @@ impl<'a> Keeper<'a> {
         let metrics = MetricsFile::open(run_dir, position.epoch, position.step)?;
         Ok(Self {
             folder,
-            config,
+            config: config.clone(),
             card,
             store,
             last: metrics.last_epoch(),
@@ -212,7 +212,7 @@ impl<'a> Keeper<'a> {
         let gone = |best: &Best| best.step != self.position.step && !self.store.has(best.step);
         self.best_if_saved = self.best_if_saved.filter(|best| !gone(best));
         if !self.folder.path().join(CONFIG_FILE).exists() {
-            write_config(self.config, self.folder.path())?;
+            write_config(&self.config, self.folder.path())?;
         }
         // The lines first, as in `epoch_ends`.
         let lines = self.metrics.complete();
@@ -222,7 +222,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn save_to(&self, folder: &Path, trainer: &Trainer) -> Result<()> {
-        write_config(self.config, folder)?;
+        write_config(&self.config, folder)?;
         let state = State { best: None, ..self.state()? };
         let store = Store::open(folder, self.config.keep)?;
         store.save(trainer.network(), trainer.sgd(), &self.card, &state)?;
@@ -259,6 +259,23 @@ impl Observer for Keeper<'_> {
 
     fn breaks_off_evaluation(&self) -> bool {
         self.stop.is_signalled()
+    }
+
+    fn accumulates(&mut self, accumulate: usize, step: u64) {
+        self.config.settle_accumulate(accumulate);
+        let size = self.config.recipe.micro_batch_size();
+        self.display.warn(&format!(
+            "out of memory at step {step}: from here on a batch goes through the network in {accumulate} parts of {size} images, as with --accumulate {accumulate}; batch norm sees a part at a time"
+        ));
+        if let Err(error) = write_config(&self.config, self.folder.path()) {
+            self.display.warn(&one_line(&error));
+        }
+        self.record(&serde_json::json!({
+            "event": "out-of-memory",
+            "epoch": self.position.epoch,
+            "step": step,
+            "accumulate": accumulate,
+        }));
     }
 
     fn trained(&mut self, sums: &EpochSums) {
