@@ -90,10 +90,12 @@ impl Config {
     /// # Errors
     /// As for [`Config::load`].
     pub fn parse(text: &str, path: &Path, flags: &Options) -> Result<Self> {
-        // Keys and types are checked here, where the line is known.
-        let options: Options = toml::from_str(text).map_err(|error| {
+        let wrong = |error: toml::de::Error| {
             usage(format!("--config {}: {}", path.display(), error.to_string().trim_end()))
-        })?;
+        };
+        // Keys, types and numbers of more than 63 bits are refused here, where the line is known.
+        let _: Table = toml::from_str(text).map_err(wrong)?;
+        let options: Options = toml::from_str(text).map_err(wrong)?;
         let mut base = to_table(&options)?;
         // One flag that names a network beats all the keys of the file that do so together.
         let names_a_network = flags.network.depth.is_some() || flags.network.blocks.is_some();

@@ -68,7 +68,7 @@ fn choose_cuda(name: &str, index: usize) -> Result<Device> {
             count - 1
         ))
     } else {
-        Err(anyhow!("--device {name}: {cuda}"))
+        Err(anyhow!("--device {name}: {cuda}; --device auto takes what is usable"))
     }
 }
 

@@ -313,6 +313,7 @@ fn a_config_files_mistakes_are_shown_with_their_line() {
         ("[train\n", ["line 1", "mine.toml"]),
         ("[network]\ndepth = 19\n", ["mine.toml: depth 19", "18, 34"]),
         ("[train]\nlr = -1.0\n", ["mine.toml: lr -1", "above 0"]),
+        ("[train]\nbatch-size = 9223372036854775808\n", ["mine.toml", "line 2"]),
         ("[run]\ndevice = \"gpu\"\n", ["mine.toml: device gpu", "cuda:N"]),
         ("[data]\ndataset = \"imagenet\"\n", ["mine.toml: dataset imagenet", "cifar10"]),
     ] {

@@ -38,9 +38,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     in_range("--batch-size", args.batch_size, 1..=MAX_BATCH)?;
     at_least_one("--steps", args.steps)?;
     if args.recompute && args.mode == BenchMode::Inference {
-        return Err(usage(
-            "--recompute: inference has no backward pass; drop the flag, or --mode inference",
-        ));
+        return Err(usage("--recompute: inference has no backward pass; drop one of the two"));
     }
     device::check_threads(args.threads)?;
     let mode = value_name(args.mode);

@@ -96,16 +96,17 @@ pub fn fetch_command(dataset: &Dataset, source: &Source) -> String {
 pub fn missing(dataset: &Dataset, parts: &[Part], source: &Source) -> anyhow::Error {
     let looked: Vec<String> = folders(dataset, source)
         .iter()
-        .map(|folder| {
+        .filter_map(|folder| {
             let lacks: Vec<&str> = parts
                 .iter()
                 .filter(|part| find_part(folder, part).is_none())
                 .map(|part| part.file.name)
                 .collect();
-            if lacks.len() == parts.len() {
-                folder.display().to_string()
-            } else {
-                format!("{} (lacks {})", folder.display(), lacks.join(", "))
+            match lacks.len() {
+                // It is to be fetched to another.
+                0 => None,
+                all if all == parts.len() => Some(folder.display().to_string()),
+                _ => Some(format!("{} (lacks {})", folder.display(), lacks.join(", "))),
             }
         })
         .collect();
@@ -175,6 +176,9 @@ mod tests {
         let error = missing(mnist, &parts, &source).to_string();
         assert!(error.contains("mnist (lacks t10k-labels-idx1-ubyte.gz) and "), "{error}");
         assert!(error.contains("--offline"), "{error}");
+        touch(&folder.path().join("mnist/t10k-labels-idx1-ubyte"));
+        let error = missing(mnist, &parts, &source).to_string();
+        assert!(!error.contains(&folder.path().join("mnist").display().to_string()), "{error}");
         source.offline = false;
         let error = missing(mnist, &parts, &source).to_string();
         assert!(error.contains("`resnet data fetch mnist --data-dir "), "{error}");
