@@ -234,8 +234,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub deterministic: Option<bool>,
 
-    /// How often to save a checkpoint, such as 500steps, 2epochs or 10m; the end of the run always
-    /// leaves one [default: 1epochs]
+    /// How often to save a checkpoint: 500steps, 2epochs, 10m, or auto, which is each epoch, or less often
+    /// where that would take over 2 % of the time; the end of the run always leaves one [default: auto]
     #[arg(long, value_name = "CADENCE")]
     pub checkpoint_every: Option<Cadence>,
 

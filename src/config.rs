@@ -174,7 +174,7 @@ impl Config {
         let threads = run.threads;
         device::check_threads(threads)?;
         let deterministic = *run.deterministic.get_or_insert(false);
-        let checkpoint_every = *run.checkpoint_every.get_or_insert(Cadence::Epochs(1));
+        let checkpoint_every = *run.checkpoint_every.get_or_insert(Cadence::Auto);
         let keep = at_least_one("--keep", *run.keep.get_or_insert(3))?;
         Ok(Self {
             spec,

@@ -112,7 +112,7 @@ fn a_seed_means_one_run_and_the_saved_configuration_is_that_run() {
 fn a_resumed_run_is_the_run_that_was_never_stopped() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
-    let lines = train("--epochs 4 --limit-batches 5 --keep 9", &run);
+    let lines = train("--epochs 4 --limit-batches 5 --keep 9 --checkpoint-every 1epochs", &run);
     let whole = weights(&run);
     let optimizer = |run: &Path| fs::read(run.join("checkpoints/last/optimizer.safetensors"));
     let whole_optimizer = optimizer(&run).unwrap();

@@ -5,10 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// From one checkpoint to the next: `500steps`, `2epochs` (or `2`), `10m`.
+/// From one checkpoint to the next: `auto`, `500steps`, `2epochs` (or `2`), `10m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "String")]
 pub enum Cadence {
+    /// An epoch, or as many as it takes for saving to cost no more than [`LARGEST_COST`].
+    Auto,
     /// So many optimizer steps.
     Steps(u64),
     /// So many epochs.
@@ -22,27 +24,42 @@ impl Cadence {
     pub fn is_due_after_step(self, step: u64, since: Duration) -> bool {
         match self {
             Self::Steps(steps) => step.is_multiple_of(steps),
-            Self::Epochs(_) => false,
+            Self::Auto | Self::Epochs(_) => false,
             Self::Time(time) => since >= time,
         }
     }
 
-    /// Whether a checkpoint is due after an epoch, which ended with `step`.
-    pub fn is_due_after_epoch(self, epoch: u64, step: u64, since: Duration) -> bool {
+    /// Whether a checkpoint is due after an epoch, which ended with `step`, `since` the last one, which
+    /// took `cost`.
+    pub fn is_due_after_epoch(
+        self,
+        epoch: u64,
+        step: u64,
+        since: Duration,
+        cost: Duration,
+    ) -> bool {
         match self {
+            Self::Auto => since.mul_f64(LARGEST_COST) >= cost,
             Self::Epochs(epochs) => epoch.is_multiple_of(epochs),
             Self::Steps(_) | Self::Time(_) => self.is_due_after_step(step, since),
         }
     }
 }
 
+/// The largest fraction of a run's time that saves of [`Cadence::Auto`] take.
+const LARGEST_COST: f64 = 0.02;
+
 impl FromStr for Cadence {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let expected =
-            || "expected steps, epochs or a time, such as 500steps, 2epochs or 10m".to_owned();
+        let expected = || {
+            "expected auto, steps, epochs or a time, such as 500steps, 2epochs or 10m".to_owned()
+        };
         let text = text.trim();
+        if text == "auto" {
+            return Ok(Self::Auto);
+        }
         let unit = text.trim_start_matches(|c: char| c.is_ascii_digit());
         let number = text.strip_suffix(unit).and_then(|number| number.parse::<u64>().ok());
         match (number, unit.trim_start()) {
@@ -57,6 +74,7 @@ impl FromStr for Cadence {
 impl fmt::Display for Cadence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Auto => f.write_str("auto"),
             Self::Steps(steps) => write!(f, "{steps}steps"),
             Self::Epochs(epochs) => write!(f, "{epochs}epochs"),
             Self::Time(time) => write!(f, "{}s", time.as_secs()),
@@ -81,7 +99,7 @@ pub fn time_span(text: &str) -> Result<Duration, String> {
 #[derive(Deserialize)]
 #[serde(
     untagged,
-    expecting = "expected steps, epochs or a time, such as \"500steps\", \"2epochs\" or \"10m\""
+    expecting = "expected \"auto\", steps, epochs or a time, such as \"500steps\", \"2epochs\" or \"10m\""
 )]
 enum Written {
     Epochs(u64),
@@ -113,6 +131,7 @@ mod tests {
     fn cadences_are_read_and_written() {
         let minutes = |minutes: u64| Cadence::Time(Duration::from_secs(60 * minutes));
         for (text, cadence) in [
+            ("auto", Cadence::Auto),
             ("500steps", Cadence::Steps(500)),
             ("1 step", Cadence::Steps(1)),
             ("2epochs", Cadence::Epochs(2)),
@@ -131,16 +150,20 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_due_by_steps_epochs_or_time() {
-        let (soon, late) = (Duration::from_secs(1), Duration::from_secs(700));
+        let [none, soon, late] = [0, 1, 700].map(Duration::from_secs);
         let steps = Cadence::Steps(100);
         assert!(steps.is_due_after_step(300, soon) && !steps.is_due_after_step(310, late));
-        assert!(steps.is_due_after_epoch(1, 200, soon) && !steps.is_due_after_epoch(1, 235, soon));
+        assert!(steps.is_due_after_epoch(1, 200, soon, none));
+        assert!(!steps.is_due_after_epoch(1, 235, soon, none));
         let epochs = Cadence::Epochs(2);
         assert!(!epochs.is_due_after_step(470, late));
-        assert!(
-            epochs.is_due_after_epoch(4, 940, soon) && !epochs.is_due_after_epoch(3, 705, late)
-        );
+        assert!(epochs.is_due_after_epoch(4, 940, soon, late));
+        assert!(!epochs.is_due_after_epoch(3, 705, late, none));
         let time = Cadence::Time(Duration::from_secs(600));
         assert!(time.is_due_after_step(1, late) && !time.is_due_after_step(1, soon));
+        let auto = Cadence::Auto;
+        assert!(!auto.is_due_after_step(235, late) && auto.is_due_after_epoch(1, 235, soon, none));
+        assert!(auto.is_due_after_epoch(1, 235, late, 14 * soon));
+        assert!(!auto.is_due_after_epoch(1, 235, late, 15 * soon));
     }
 }

@@ -10,12 +10,13 @@ use super::{
 use crate::files::{TEMPORARY, numbered, sync_folder, write_synced};
 use crate::model::Network;
 use crate::train::sgd::Sgd;
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
 
 /// Ends the name of a checkpoint that gives way to a new one of its step.
 const REPLACED: &str = ".replaced";
@@ -124,10 +125,15 @@ impl Store {
         let files: [(&str, &[u8]); 3] =
             [(MODEL_FILE, &model), (OPTIMIZER_FILE, &optimizer), (STATE_FILE, state.as_bytes())];
         fs::create_dir_all(folder)?;
-        for (name, bytes) in files {
-            write_synced(&folder.join(name), bytes)?;
-        }
-        write_synced(&folder.join(CHECKSUMS_FILE), checksums(&files).as_bytes())?;
+        // While the disk is waited for.
+        let checksums = thread::scope(|scope| -> Result<_> {
+            let checksums = scope.spawn(|| checksums(&files));
+            for (name, bytes) in files {
+                write_synced(&folder.join(name), bytes)?;
+            }
+            checksums.join().map_err(|_| anyhow!("the checksums could not be computed"))
+        })?;
+        write_synced(&folder.join(CHECKSUMS_FILE), checksums.as_bytes())?;
         sync_folder(folder)
     }
 

@@ -15,7 +15,7 @@ use crate::train::trainer::EpochSums;
 use crate::ui::{Ui, duration};
 use anyhow::Result;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// The observer of `resnet train`.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Keeper<'a> {
     last: Option<EpochRecord>,
     position: Position,
     last_save: Instant,
+    /// What it took.
+    save_cost: Duration,
     /// Why the last checkpoint that was due is not there.
     unsaved: Option<anyhow::Error>,
     stop: &'a Stop,
@@ -82,6 +84,7 @@ impl<'a> Keeper<'a> {
             best_if_saved: best,
             position,
             last_save: Instant::now(),
+            save_cost: Duration::ZERO,
             unsaved: None,
             stop,
             display: Display::new(config.recipe.epochs, ui),
@@ -195,6 +198,7 @@ impl<'a> Keeper<'a> {
     fn save_or_warn(&mut self, trainer: &Trainer) {
         self.last_save = Instant::now();
         self.unsaved = self.try_save(trainer).err();
+        self.save_cost = self.last_save.elapsed();
         if let Some(error) = &self.unsaved {
             let over = self.position.epoch == self.config.recipe.epochs;
             let next = if over || self.stop.reason().is_some() {
@@ -304,7 +308,7 @@ impl Observer for Keeper<'_> {
         self.record(record);
         let since = self.last_save.elapsed();
         let cadence = self.config.checkpoint_every;
-        let due = cadence.is_due_after_epoch(record.epoch, record.step, since)
+        let due = cadence.is_due_after_epoch(record.epoch, record.step, since, self.save_cost)
             || record.epoch == self.config.recipe.epochs
             || better.is_some();
         if due {
