@@ -185,6 +185,11 @@ pub struct TrainOptions {
     #[arg(long, value_name = "NORM", value_parser = number)]
     pub clip_grad_norm: Option<f64>,
 
+    /// Evaluate and save an exponential moving average of the weights that keeps this fraction of itself at
+    /// each step, such as 0.998 [default: no average]
+    #[arg(long, value_name = "FRACTION", value_parser = number)]
+    pub ema_decay: Option<f64>,
+
     /// Weight initialization [default: he]
     #[arg(long)]
     pub init: Option<Init>,

@@ -121,11 +121,12 @@ impl Config {
                 if old == Some(new) {
                     continue;
                 }
+                let found = old.map_or_else(|| "none".to_owned(), Value::to_string);
                 let old = old.cloned().unwrap_or_else(|| "unset".into());
                 let name = format!("{section}.{key}");
                 if !CHANGEABLE.contains(&name.as_str()) {
                     return Err(usage(format!(
-                        "--{key} {new}: the run to resume has {old}, and a change would make it another run; drop the flag, or start a new run"
+                        "--{key} {new}: the run to resume has {found}, and a change would make it another run; drop the flag, or start a new run"
                     )));
                 }
                 changes.insert(name, Value::Array(vec![old, new.clone()]));
@@ -314,6 +315,11 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
     if let Some(norm) = train.clip_grad_norm {
         above_zero("--clip-grad-norm", norm)?;
     }
+    if let Some(decay) = train.ema_decay
+        && !(decay > 0.0 && decay < 1.0)
+    {
+        return Err(usage(format!("--ema-decay {decay}: expected a number above 0 and below 1")));
+    }
     if let Some(limit) = train.limit_batches {
         at_least_one("--limit-batches", limit)?;
     }
@@ -336,6 +342,7 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
         },
         label_smoothing,
         clip_grad_norm: train.clip_grad_norm,
+        ema_decay: train.ema_decay,
         augment,
         seed,
         limit_batches: train.limit_batches,

@@ -425,6 +425,7 @@ fn the_training_loop_agrees_with_pytorch() {
         sgd: case.sgd.options(),
         label_smoothing: case.label_smoothing,
         clip_grad_norm: Some(case.clip_grad_norm),
+        ema_decay: None,
         augment: Augment::None,
         seed: case.seed,
         limit_batches: None,

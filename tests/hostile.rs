@@ -161,7 +161,7 @@ static CHECKPOINT: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
     };
     let folder = tempfile::tempdir().unwrap();
     let sgd = Sgd::new(network.parameters(), config.recipe.sgd);
-    Store::open(folder.path(), 1).unwrap().save(&network, &sgd, &card, &state).unwrap();
+    Store::open(folder.path(), 1).unwrap().save(&network, &sgd.state(), &card, &state).unwrap();
     let last = folder.path().join("checkpoints/last");
     let text = fs::read_to_string(last.join("state.json")).unwrap();
     (fs::read(last.join("model.safetensors")).unwrap(), text)
@@ -318,6 +318,7 @@ fn command_lines() {
         "--decay-all",
         "--label-smoothing",
         "--clip-grad-norm",
+        "--ema-decay",
         "--init",
         "--zero-init-residual",
         "--seed",

@@ -14,7 +14,7 @@ use tempfile::{TempDir, tempdir};
 
 /// Flags of a run of three epochs of 40 steps with something random in every place.
 const FLAGS: &str = "--epochs 3 --limit-batches 40 --accumulate 2 --validation 500 --lr 0.2 \
-     --schedule one-cycle --checkpoint-every 10steps --keep 20";
+     --schedule one-cycle --ema-decay 0.95 --checkpoint-every 10steps --keep 20";
 
 fn uninterrupted() -> (TempDir, PathBuf) {
     uninterrupted_with(FLAGS)

@@ -20,7 +20,7 @@ use tempfile::tempdir;
 /// Recipes that between them use every part of a run's state.
 const RECIPES: [&str; 5] = [
     "--epochs 3 --limit-batches 30 --checkpoint-every 7steps --keep 2",
-    "--epochs 3 --limit-batches 30 --checkpoint-every 12steps --accumulate 2 --validation 1000 \
+    "--epochs 3 --limit-batches 30 --checkpoint-every 12steps --accumulate 2 --validation 1000 --ema-decay 0.9 \
      --schedule one-cycle --lr 0.2",
     "--epochs 4 --limit-batches 20 --checkpoint-every 1epochs --schedule step --nesterov false \
      --augment flip --keep 1",

@@ -88,6 +88,26 @@ fn a_run_learns_and_leaves_what_the_contract_says() {
 }
 
 #[test]
+fn an_average_is_evaluated_and_saved_and_changes_no_step() {
+    let folder = tempdir().unwrap();
+    let flags = "--epochs 2 --limit-batches 20 --lr 0.3";
+    let runs = ["plain", "average"].map(|name| folder.path().join(name));
+    let plain = train(flags, &runs[0]);
+    let average = train(&format!("{flags} --ema-decay 0.9"), &runs[1]);
+    for (plain, average) in plain.iter().zip(&average).take(2) {
+        assert_eq!(plain["train_loss"], average["train_loss"]);
+        assert_ne!(plain["test_loss"], average["test_loss"]);
+    }
+    assert_ne!(weights(&runs[0]), weights(&runs[1]));
+    let eval = &resnet("eval --offline --json", &[&runs[1]]).json_lines()[0];
+    assert_eq!(eval["images"], 10_000);
+    resnet("train --offline --epochs 3 --ema-decay 0.5 --resume", &[&runs[1]])
+        .fails_with(2, &["--ema-decay 0.5", "has 0.9"]);
+    resnet("train --offline --epochs 3 --ema-decay 0.9 --resume", &[&runs[0]])
+        .fails_with(2, &["--ema-decay 0.9", "has none"]);
+}
+
+#[test]
 fn a_seed_means_one_run_and_the_saved_configuration_is_that_run() {
     let folder = tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
@@ -290,6 +310,7 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
         ("--device tpu", ["--device tpu", "cuda:N"]),
         ("--device cuda:x", ["--device cuda:x", "cuda:N"]),
         ("--threads 0", ["--threads 0", "from 1"]),
+        ("--ema-decay 1", ["--ema-decay 1", "below 1"]),
         ("--depth 152 --batch-size 60000 --device cpu", ["GiB are free", "--accumulate"]),
         ("--precision tf32 --device cpu", ["--precision tf32", "bf16"]),
         ("--warmup-epochs 11", ["--warmup-epochs 11", "0 to 10"]),

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! checkpoints/<step>/model.safetensors      weights and batch-norm statistics, and what they are of
-//! checkpoints/<step>/optimizer.safetensors  momentum by parameter name
+//! checkpoints/<step>/optimizer.safetensors  momentum by parameter name; with an average, the weights in training too
 //! checkpoints/<step>/state.json             where the run stood
 //! checkpoints/<step>/SHA256SUMS             the checksums of the three
 //! checkpoints/last, checkpoints/best        links to one of them

@@ -8,11 +8,10 @@ use super::{
 use crate::error::usage;
 use crate::model::Network;
 use crate::model::parameters::Creation;
-use crate::train::sgd::Sgd;
 use anyhow::{Context, Result};
 use std::fs;
 use std::path::{Path, PathBuf};
-use tch::Device;
+use tch::{Device, Tensor};
 
 /// A file of weights that was found and whose card was read.
 #[derive(Debug)]
@@ -150,16 +149,16 @@ impl State {
     }
 }
 
-/// Reads the optimizer's momentum from a checkpoint's folder into `sgd`.
+/// Reads what a run goes on with besides the network, such as momentum, from a checkpoint's folder into
+/// the tensors of `state`.
 ///
 /// # Errors
 /// A file that is missing, damaged or of another optimizer.
-pub fn read_optimizer(checkpoint: &Path, sgd: &Sgd) -> Result<()> {
+pub fn read_optimizer(checkpoint: &Path, state: &[(String, Tensor)]) -> Result<()> {
     let path = checkpoint.join(OPTIMIZER_FILE);
     let read = || -> Result<()> {
         let bytes = fs::read(&path)?;
         let file = TensorFile::parse(&bytes)?;
-        let state = sgd.state();
         file.check(state.iter().map(|(name, tensor)| (name.as_str(), tensor.size())))?;
         state.iter().try_for_each(|(name, tensor)| file.copy_into(name, tensor))
     };

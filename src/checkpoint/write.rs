@@ -9,7 +9,6 @@ use super::{
 };
 use crate::files::{TEMPORARY, numbered, sync_folder, write_synced};
 use crate::model::Network;
-use crate::train::sgd::Sgd;
 use anyhow::{Context, Result, anyhow};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -17,6 +16,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
+use tch::Tensor;
 
 /// Ends the name of a checkpoint that gives way to a new one of its step.
 const REPLACED: &str = ".replaced";
@@ -71,21 +71,22 @@ impl Store {
         Ok(aside)
     }
 
-    /// Writes the checkpoint of a step, points `last` and `best` at the right ones, and deletes
-    /// those that are superseded.
+    /// Writes the checkpoint of a step: the network that the training came to, and the tensors that it
+    /// goes on with besides. Points `last` and `best` at the right ones, and deletes those that are
+    /// superseded.
     ///
     /// # Errors
     /// The file that could not be written; earlier checkpoints are as they were.
     pub fn save(
         &self,
         network: &Network,
-        sgd: &Sgd,
+        training: &[(String, Tensor)],
         card: &ModelCard,
         state: &State,
     ) -> Result<()> {
         let path = self.folder.join(state.step.to_string());
         let temporary = self.folder.join(format!("{TEMPORARY}{}", state.step));
-        self.write(&temporary, network, sgd, card, state)
+        self.write(&temporary, network, training, card, state)
             .and_then(|()| replace_directory(&temporary, &path))
             .inspect_err(|_| {
                 // What a full disk took of it must not stand in the way of the next one.
@@ -112,15 +113,14 @@ impl Store {
         &self,
         folder: &Path,
         network: &Network,
-        sgd: &Sgd,
+        training: &[(String, Tensor)],
         card: &ModelCard,
         state: &State,
     ) -> Result<()> {
         let weights = network.parameters().iter().map(|p| (p.name.as_str(), &p.tensor));
         let model = tensors::to_bytes(weights, card.to_metadata()?)?;
-        let momentum = sgd.state();
-        let momentum = momentum.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        let optimizer = tensors::to_bytes(momentum, HashMap::new())?;
+        let training = training.iter().map(|(name, tensor)| (name.as_str(), tensor));
+        let optimizer = tensors::to_bytes(training, HashMap::new())?;
         let state = serde_json::to_string_pretty(state)? + "\n";
         let files: [(&str, &[u8]); 3] =
             [(MODEL_FILE, &model), (OPTIMIZER_FILE, &optimizer), (STATE_FILE, state.as_bytes())];

@@ -76,7 +76,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let preprocess = Preprocess::new(&mean, &std, config.spec.size, (precision.kind(), device));
     let mut trainer = Trainer::new(&network, &train_images, &preprocess, &config.recipe);
     if let Some(resumed) = resumed {
-        checkpoint::read_optimizer(&resumed.checkpoint, trainer.sgd())?;
+        checkpoint::read_optimizer(&resumed.checkpoint, &trainer.state())?;
         resumed.state.check_position(&resumed.checkpoint, trainer.steps_per_epoch())?;
     }
 
@@ -279,8 +279,9 @@ fn introduce(
         grouped(test.len()),
         config.spec.channels,
     ));
+    let average = recipe.ema_decay.map(|decay| format!(", average {decay}")).unwrap_or_default();
     ui.say(format!(
-        "{} epochs, batch {}, lr {} ({}), momentum {}, weight decay {}, seed {}",
+        "{} epochs, batch {}, lr {} ({}), momentum {}, weight decay {}{average}, seed {}",
         recipe.epochs,
         recipe.batch_size,
         recipe.lr,

@@ -1,5 +1,6 @@
 //! Training: the loop, the optimizer, the schedules, and evaluation. Nothing here parses or prints.
 
+mod average;
 mod backward;
 pub mod evaluate;
 pub mod memory;

@@ -31,6 +31,8 @@ pub struct Recipe {
     pub label_smoothing: f64,
     /// Largest norm of the gradient over all parameters together.
     pub clip_grad_norm: Option<f64>,
+    /// Fraction of itself that the average of the weights keeps at a step, where one is taken.
+    pub ema_decay: Option<f64>,
     /// Random changes to training images.
     pub augment: Augment,
     /// Seed of every draw.

@@ -212,7 +212,7 @@ fn measure(
                 !observer.breaks_off_evaluation()
             };
             *evaluation = evaluate(
-                trainer.network(),
+                trainer.result(),
                 images,
                 trainer.preprocess(),
                 // What fits in training fits here.

@@ -1,5 +1,6 @@
 //! Steps of training, and where a run stands between them.
 
+use super::average::Average;
 use super::backward::{Backward, Pass};
 use super::out_of_memory::{Attempt, attempt};
 use super::recipe::Recipe;
@@ -23,6 +24,7 @@ pub struct Trainer<'a> {
     recipe: &'a Recipe,
     sgd: Sgd,
     backward: Backward,
+    average: Option<Average>,
     schedule: Schedule,
     /// Micro-batches of a step: the recipe's, or more where the device has too little memory for those.
     accumulate: usize,
@@ -164,13 +166,15 @@ impl<'a> Trainer<'a> {
         let sgd = Sgd::new(network.parameters(), recipe.sgd);
         let backward = Backward::new(network, sgd.parameters(), recipe.recompute);
         let schedule = recipe.schedule(batches(images, recipe).len());
+        let average = recipe.ema_decay.map(|decay| Average::new(network, decay));
         let accumulate = recipe.accumulate;
-        Self { network, images, preprocess, recipe, sgd, backward, schedule, accumulate }
+        Self { network, images, preprocess, recipe, sgd, backward, average, schedule, accumulate }
     }
 
-    /// The network in training.
-    pub fn network(&self) -> &'a Network {
-        self.network
+    /// What the training has come to: the average of the network's weights where the recipe asks for
+    /// one, else the network as it is.
+    pub fn result(&self) -> &Network {
+        self.average.as_ref().map_or(self.network, Average::network)
     }
 
     /// What the images go through before the network.
@@ -183,9 +187,17 @@ impl<'a> Trainer<'a> {
         self.recipe
     }
 
-    /// The optimizer, whose state belongs into a checkpoint.
-    pub fn sgd(&self) -> &Sgd {
-        &self.sgd
+    /// What a run needs to go on besides [`Trainer::result`], by name: momentum and, where the result is
+    /// an average, the weights in training.
+    pub fn state(&self) -> Vec<(String, Tensor)> {
+        let mut state = self.sgd.state();
+        if self.average.is_some() {
+            let parameters = self.network.parameters().iter();
+            state.extend(
+                parameters.map(|p| (format!("training.{}", p.name), p.tensor.shallow_clone())),
+            );
+        }
+        state
     }
 
     /// Optimizer steps in an epoch.
@@ -262,6 +274,9 @@ impl<'a> Trainer<'a> {
             tch::no_grad(|| clip_gradient_norm(&mut batch.gradients, max_norm));
         }
         self.sgd.step(&batch.gradients, self.schedule.rate(step));
+        if let Some(average) = &self.average {
+            average.update(self.network, step + 1);
+        }
         phase_ends(Phase::Optimizer);
         epoch.pending.correct += batch.correct;
         epoch.pending.losses.push((batch.loss, range.len()));
@@ -508,7 +523,7 @@ mod tests {
         trainer.look(&mut epoch)?;
         assert!(epoch.is_over());
         let state = network.parameters().iter().map(|p| p.tensor.detach().copy());
-        let state = state.chain(trainer.sgd().state().into_iter().map(|(_, tensor)| tensor));
+        let state = state.chain(trainer.state().into_iter().map(|(_, tensor)| tensor));
         Ok((state.collect(), *epoch.sums(), trainer.accumulate()))
     }
 

@@ -220,7 +220,7 @@ impl<'a> Keeper<'a> {
         }
         // The lines first, as in `epoch_ends`.
         let lines = self.metrics.complete();
-        self.store.save(trainer.network(), trainer.sgd(), &self.card, &self.state()?)?;
+        self.store.save(trainer.result(), &trainer.state(), &self.card, &self.state()?)?;
         self.best = self.best_if_saved;
         lines
     }
@@ -229,7 +229,7 @@ impl<'a> Keeper<'a> {
         write_config(&self.config, folder)?;
         let state = State { best: None, ..self.state()? };
         let store = Store::open(folder, self.config.keep)?;
-        store.save(trainer.network(), trainer.sgd(), &self.card, &state)?;
+        store.save(trainer.result(), &trainer.state(), &self.card, &state)?;
         self.metrics.copy_to(folder)
     }
 
