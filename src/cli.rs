@@ -394,6 +394,10 @@ pub struct BenchArgs {
     #[arg(long)]
     pub recompute: bool,
 
+    /// Measure the step's convolutions alone too: the least that a step can take here
+    #[arg(long)]
+    pub floor: bool,
+
     /// Earlier output of --json to compare with
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,

@@ -25,6 +25,11 @@ fn the_json_has_the_keys_of_the_contract() {
         for key in ["images_per_second", "step_seconds", "gflops", "peak_memory_bytes"] {
             assert!(result[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {result}");
         }
+        assert_eq!(result["floor_seconds"], serde_json::Value::Null);
+        let floor = &resnet(&format!("{TINY} --mode {mode} --json --floor"), &[]).json_lines()[0];
+        for key in ["floor_seconds", "fraction_of_floor"] {
+            assert!(floor[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {floor}");
+        }
         let fraction = |phase: &&str| result["phases"][phase].as_f64().unwrap();
         let total: f64 = phases.iter().map(fraction).sum();
         assert!((total - 1.0).abs() < 1e-9, "{result}");

@@ -1,5 +1,7 @@
 //! `resnet bench`: how fast a network trains or answers here, on images that are made up.
 
+mod floor;
+
 use crate::cli::{BenchArgs, BenchMode, Options};
 use crate::config::{Config, resolve_network};
 use crate::data::Images;
@@ -82,6 +84,11 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let images_per_second = args.batch_size as f64 / step;
     let gflops = 2.0 * macs * passes / step / 1e9;
     let matrix_gflops = matrix_gflops((precision.kind(), device));
+    let trains = args.mode == BenchMode::Train;
+    let floor = args
+        .floor
+        .then(|| floor::floor(&spec, args.batch_size, trains, (precision.kind(), device)))
+        .transpose()?;
 
     let parts = throughput.fractions();
     let ratio = earlier.as_ref().map(|earlier| images_per_second / earlier.images_per_second);
@@ -99,6 +106,8 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         "fraction_of_matrix_rate": gflops / matrix_gflops,
         "phases": parts.iter().map(|(name, part)| (*name, *part)).collect::<HashMap<_, _>>(),
         "peak_memory_bytes": peak_memory,
+        "floor_seconds": floor,
+        "fraction_of_floor": floor.map(|floor| floor / step),
         "ratio": ratio,
     });
     if let (Value::Object(result), Value::Object(figures)) = (&mut result, figures) {
@@ -120,6 +129,13 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         "{gflops:.0} GFLOP/s, {:.2} of the {matrix_gflops:.0} that matrix products reach here",
         gflops / matrix_gflops
     ));
+    if let Some(floor) = floor {
+        ui.out(format!(
+            "convolutions alone {:.1} ms, {:.2} of the step",
+            1e3 * floor,
+            floor / step
+        ));
+    }
     let parts: Vec<String> =
         parts.iter().map(|(name, part)| format!("{name} {:.1} %", 100.0 * part)).collect();
     ui.out(parts.join(", "));

@@ -4,7 +4,7 @@
 use super::parameters::{Fill, Scope};
 use super::spec::Init;
 use serde::Serialize;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use tch::Tensor;
 use tch::nn::ModuleT;
 
@@ -42,6 +42,30 @@ pub fn counting_cost<T>(forward: impl FnOnce() -> T) -> (T, Cost) {
     COST.set(Cost::default());
     let result = forward();
     (result, COST.get())
+}
+
+/// A convolution as it was computed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Convolution {
+    /// [N, I, H, W].
+    pub input: Vec<i64>,
+    /// [O, I, k, k].
+    pub weight: Vec<i64>,
+    /// Pixels from one output to the next.
+    pub stride: i64,
+    /// Pixels of zeros at each edge.
+    pub padding: i64,
+}
+
+thread_local! {
+    static CONVOLUTIONS: RefCell<Option<Vec<Convolution>>> = const { RefCell::new(None) };
+}
+
+/// Runs `forward` and lists the convolutions in it, in their order.
+pub fn listing_convolutions(forward: impl FnOnce()) -> Vec<Convolution> {
+    CONVOLUTIONS.set(Some(Vec::new()));
+    forward();
+    CONVOLUTIONS.take().unwrap_or_default()
 }
 
 thread_local! {
@@ -113,6 +137,16 @@ impl ModuleT for Conv2d {
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(xs.kind()));
         let ys = xs.conv2d(&weight, bias.as_ref(), stride, padding, [1, 1], 1);
         count(ys.numel(), self.weight.size().iter().skip(1).product());
+        CONVOLUTIONS.with_borrow_mut(|list| {
+            list.iter_mut().for_each(|list| {
+                list.push(Convolution {
+                    input: xs.size(),
+                    weight: weight.size(),
+                    stride: self.stride,
+                    padding: self.padding,
+                });
+            });
+        });
         ys
     }
 }

@@ -1,6 +1,6 @@
 //! The output shape of every layer, measured by passing a tensor through the network.
 
-use super::layers::{Cost, counting_cost};
+use super::layers::{Convolution, Cost, counting_cost, listing_convolutions};
 use super::network::top_level_layers;
 use super::parameters::{Creation, Layout, Parameters};
 use super::spec::Spec;
@@ -70,10 +70,38 @@ pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
     })
 }
 
+/// The convolutions of a network on a batch, in their order.
+pub fn convolutions(spec: &Spec, batch_size: usize) -> Vec<Convolution> {
+    listing_convolutions(|| drop(measure(spec, batch_size)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::spec::Choices;
     use super::*;
+
+    #[test]
+    fn convolutions_have_all_multiply_adds_but_the_linear_layers() {
+        let choices =
+            Choices { depth: Some(50), channels: 1, classes: 10, size: 64, ..Choices::default() };
+        let spec = Spec::resolve(&choices).unwrap();
+        let all = convolutions(&spec, 2);
+        assert_eq!(all.len(), 53);
+        let first = Convolution {
+            input: vec![2, 1, 64, 64],
+            weight: vec![64, 1, 7, 7],
+            stride: 2,
+            padding: 3,
+        };
+        assert_eq!(all[0], first);
+        let macs = |c: &Convolution| {
+            let side = c.input[2] / c.stride;
+            c.input[0] * side * side * c.weight.iter().product::<i64>()
+        };
+        let total: u64 = measure(&spec, 2).iter().map(|layer| layer.layer.cost.macs).sum();
+        let linear = 2 * 2048 * 10;
+        assert_eq!(all.iter().map(macs).sum::<i64>() as u64 + linear, total);
+    }
 
     fn totals(depth: usize, size: usize, channels: usize, classes: usize) -> (usize, u64) {
         let choices = Choices { depth: Some(depth), size, channels, classes, ..Choices::default() };

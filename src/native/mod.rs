@@ -1,12 +1,12 @@
 //! The few libtorch calls that tch does not bind, behind a safe face.
 
+mod convolution;
 mod cuda;
 mod driver;
-mod fused;
 mod memory;
 
+pub use convolution::{FusedConvolution, convolution_gradients};
 pub use cuda::{Cuda, Gpu, open_cuda};
-pub use fused::FusedConvolution;
 pub use memory::{keep_freed_memory, peak_memory_bytes};
 
 use std::ffi::{CStr, OsStr, c_char, c_void};

@@ -1,4 +1,5 @@
-//! oneDNN's convolution with bias, sum and ReLU in one pass, which libtorch has and tch does not bind.
+//! Convolutions that libtorch has and tch does not bind: oneDNN's with bias, sum and ReLU in one pass, and
+//! the gradients alone.
 
 use std::cell::OnceCell;
 use std::ffi::c_void;
@@ -13,6 +14,14 @@ unsafe extern "C" {
         input_size: *const i64,
         dimensions: usize,
     ) -> *mut c_void;
+    fn resnet_convolution_gradients(
+        gradient: *const c_void,
+        input: *const c_void,
+        weight: *const c_void,
+        padding: i64,
+        stride: i64,
+        input_gradient: bool,
+    ) -> bool;
     fn resnet_fused_convolution(
         input: *const c_void,
         weight: *const c_void,
@@ -68,6 +77,32 @@ impl FusedConvolution {
             )
         };
         owned(output)
+    }
+}
+
+/// Computes what a backward pass does for a convolution, and drops it: the gradient of `weight`
+/// [O, I, k, k] and, if asked for, that of `input` [N, I, H, W], from the `gradient` of what comes out
+/// [N, O, H', W']. False where libtorch cannot, such as for want of memory.
+#[must_use]
+pub fn convolution_gradients(
+    gradient: &Tensor,
+    input: &Tensor,
+    weight: &Tensor,
+    padding: i64,
+    stride: i64,
+    input_gradient: bool,
+) -> bool {
+    // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s; native.cpp lets no
+    // exception out.
+    unsafe {
+        resnet_convolution_gradients(
+            gradient.as_ptr().cast(),
+            input.as_ptr().cast(),
+            weight.as_ptr().cast(),
+            padding,
+            stride,
+            input_gradient,
+        )
     }
 }
 

@@ -1,0 +1,76 @@
+//! The least that a step can take: its convolutions alone, each by itself at the rate that libtorch reaches
+//! for its shape. What a step takes beyond that is all else: batch norm, ReLU, sums, the update, the data.
+
+use super::wait;
+use crate::model::Spec;
+use crate::model::layers::Convolution;
+use crate::model::parameters::Layout;
+use crate::model::shape::convolutions;
+use crate::native;
+use crate::report::throughput::{Step, Throughput};
+use anyhow::{Result, ensure};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use tch::{Device, Kind, Tensor};
+
+/// Times that each convolution is measured, after one that is not.
+const REPEATS: usize = 3;
+
+/// Seconds of all convolutions of a step on a batch: forward, and in training their two gradients, but
+/// for the gradient of the images, which nobody needs.
+///
+/// # Errors
+/// What libtorch could not compute.
+pub fn floor(spec: &Spec, batch_size: usize, train: bool, options: (Kind, Device)) -> Result<f64> {
+    let _no_grad = tch::no_grad_guard();
+    let all = convolutions(spec, batch_size);
+    let mut seconds: HashMap<(&Convolution, bool), f64> = HashMap::new();
+    let mut sum = 0.0;
+    for (index, convolution) in all.iter().enumerate() {
+        let is_first = index == 0;
+        sum += match seconds.entry((convolution, is_first)) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(unknown) => {
+                let layout = Layout::of(spec);
+                *unknown.insert(measure(convolution, layout, train, !is_first, options)?)
+            }
+        };
+    }
+    Ok(sum)
+}
+
+fn measure(
+    convolution: &Convolution,
+    layout: Layout,
+    train: bool,
+    input_gradient: bool,
+    (kind, device): (Kind, Device),
+) -> Result<f64> {
+    let random = |dims: &[i64]| layout.apply(&Tensor::rand(dims, (kind, device)));
+    let (xs, weight) = (random(&convolution.input), random(&convolution.weight));
+    let (stride, padding) = (convolution.stride, convolution.padding);
+    let forward = || xs.conv2d(&weight, None::<Tensor>, [stride; 2], [padding; 2], [1, 1], 1);
+    let gradient = train.then(|| random(&forward().size()));
+    let mut throughput = Throughput::default();
+    for repeat in 0..=REPEATS {
+        wait(device);
+        let step = Step::begin();
+        let _ = forward();
+        if let Some(gradient) = &gradient {
+            let done = native::convolution_gradients(
+                gradient,
+                &xs,
+                &weight,
+                padding,
+                stride,
+                input_gradient,
+            );
+            ensure!(done, "--floor: libtorch cannot compute the gradients of {convolution:?}");
+        }
+        wait(device);
+        if repeat > 0 {
+            throughput.add_whole(&step);
+        }
+    }
+    Ok(throughput.median())
+}
