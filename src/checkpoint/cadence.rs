@@ -9,7 +9,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "String")]
 pub enum Cadence {
-    /// An epoch, or as many as it takes for saving to cost no more than [`LARGEST_COST`].
+    /// An epoch, or as many as it takes for saving to cost no more than 2 % of the time.
     Auto,
     /// So many optimizer steps.
     Steps(u64),
