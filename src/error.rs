@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::fmt::{self, Display};
 use std::ops::RangeInclusive;
 use std::panic::PanicHookInfo;
+use std::thread;
 
 /// The command line or the configuration is wrong: nothing was begun, exit code 2.
 #[derive(Debug)]
@@ -90,17 +91,23 @@ pub fn one_line(error: &anyhow::Error) -> String {
 }
 
 thread_local! {
-    static LAST_PANIC: RefCell<String> = const { RefCell::new(String::new()) };
+    static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps what a person is to read of a panic: whether it ends the program is for the one who catches it
-/// to say.
-pub fn keep_panic(info: &PanicHookInfo) {
-    LAST_PANIC.set(panic_message(info));
+/// Keeps what a person is to read of a panic in the main thread: whether it ends the program is for the
+/// one who catches it to say. Gives it back where nobody would: in another thread, and while an earlier
+/// panic is still kept.
+pub fn keep_panic(info: &PanicHookInfo) -> Option<String> {
+    let message = panic_message(info);
+    if thread::current().name() != Some("main") || LAST_PANIC.with_borrow(Option::is_some) {
+        return Some(message);
+    }
+    LAST_PANIC.set(Some(message));
+    None
 }
 
-/// What a person is to read of this thread's last panic.
-pub fn last_panic() -> String {
+/// What a person is to read of the panic that is kept, which then no longer is.
+pub fn last_panic() -> Option<String> {
     LAST_PANIC.take()
 }
 

@@ -9,7 +9,11 @@ fn main() -> ExitCode {
     native::keep_freed_memory();
     let cli = Cli::parse();
     // tch panics where an operator of libtorch fails, such as for want of memory.
-    panic::set_hook(Box::new(error::keep_panic));
+    panic::set_hook(Box::new(|info| {
+        if let Some(message) = error::keep_panic(info) {
+            ui::error(&message);
+        }
+    }));
     match panic::catch_unwind(|| commands::run(&cli)) {
         Ok(Ok(())) => match ui::lost_output() {
             None => ExitCode::SUCCESS,
@@ -25,7 +29,9 @@ fn main() -> ExitCode {
             ExitCode::from(error::exit_code(&failure))
         }
         Err(_) => {
-            ui::error(&error::last_panic());
+            if let Some(message) = error::last_panic() {
+                ui::error(&message);
+            }
             ExitCode::FAILURE
         }
     }

@@ -26,16 +26,22 @@ fn the_json_has_the_keys_of_the_contract() {
             assert!(result[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {result}");
         }
         assert_eq!(result["floor_seconds"], serde_json::Value::Null);
-        let floor = &resnet(&format!("{TINY} --mode {mode} --json --floor"), &[]).json_lines()[0];
-        for key in ["floor_seconds", "fraction_of_floor"] {
-            assert!(floor[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {floor}");
-        }
         let fraction = |phase: &&str| result["phases"][phase].as_f64().unwrap();
         let total: f64 = phases.iter().map(fraction).sum();
         assert!((total - 1.0).abs() < 1e-9, "{result}");
         let rate = result["images_per_second"].as_f64().unwrap();
         assert!((rate * result["step_seconds"].as_f64().unwrap() - 8.0).abs() < 1e-6);
     }
+}
+
+#[test]
+fn the_convolutions_alone_are_measured_in_training() {
+    let result = &resnet(&format!("{TINY} --json --floor"), &[]).json_lines()[0];
+    for key in ["floor_seconds", "fraction_of_floor"] {
+        assert!(result[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {result}");
+    }
+    resnet(&format!("{TINY} --mode inference --floor"), &[])
+        .fails_with(2, &["--floor", "--mode train"]);
 }
 
 #[test]

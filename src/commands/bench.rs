@@ -42,6 +42,11 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     if args.recompute && args.mode == BenchMode::Inference {
         return Err(usage("--recompute: inference has no backward pass; drop one of the two"));
     }
+    if args.floor && args.mode == BenchMode::Inference {
+        return Err(usage(
+            "--floor: inference folds batch norm into its convolutions, and has no part of convolutions alone; expected --mode train",
+        ));
+    }
     device::check_threads(args.threads)?;
     let mode = value_name(args.mode);
     let work = json!({
@@ -84,10 +89,9 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let images_per_second = args.batch_size as f64 / step;
     let gflops = 2.0 * macs * passes / step / 1e9;
     let matrix_gflops = matrix_gflops((precision.kind(), device));
-    let trains = args.mode == BenchMode::Train;
     let floor = args
         .floor
-        .then(|| floor::floor(&spec, args.batch_size, trains, (precision.kind(), device)))
+        .then(|| floor::floor(&spec, args.batch_size, (precision.kind(), device)))
         .transpose()?;
 
     let parts = throughput.fractions();

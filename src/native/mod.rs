@@ -57,8 +57,8 @@ pub fn allow_tf32(allow: bool) {
 /// are found to be the fastest for each shape. Call it before the first product there. On a CPU all give
 /// the same bits each time.
 pub fn set_deterministic(deterministic: bool) {
-    // SAFETY: native.cpp sets flags and, before any thread reads the environment, a variable of it; it
-    // lets no exception out.
+    // SAFETY: native.cpp sets flags, and a variable of the environment that only libtorch reads, at its
+    // first product; it lets no exception out.
     unsafe { resnet_set_deterministic(deterministic) }
 }
 

@@ -39,7 +39,7 @@ impl Evaluation {
     }
 }
 
-/// Runs the network, in evaluation mode, over `images` or their first `limit` batches. `goes_on` is
+/// Runs the network, in evaluation mode, over `images` or the first `limit` of them. `goes_on` is
 /// told how many images are done, and may break it off: then there is no result. Where the device has
 /// too little memory for a batch, it begins again with batches of half the size.
 ///
@@ -53,8 +53,7 @@ pub fn evaluate(
     limit: Option<usize>,
     goes_on: &mut dyn FnMut(usize) -> bool,
 ) -> Result<Option<Evaluation>> {
-    let count =
-        limit.map_or(images.len(), |limit| images.len().min(limit.saturating_mul(batch_size)));
+    let count = images.len().min(limit.unwrap_or(usize::MAX));
     loop {
         let work = || evaluate_in(batch_size, count, network, images, preprocess, goes_on);
         match attempt(work)? {

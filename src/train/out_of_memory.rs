@@ -1,20 +1,26 @@
 //! Work that a device has too little memory for, caught so that it can be tried in smaller parts.
 
+use crate::error::last_panic;
 use anyhow::{Result, anyhow};
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
 /// How libtorch says that memory is used up: its allocators, and the libraries that it calls.
-const MESSAGES: [&str; 7] = [
+const MESSAGES: [&str; 8] = [
     "CUDA out of memory",
     "CUDA error: out of memory",
-    "CUBLAS_STATUS_ALLOC_FAILED",
-    "CUDNN_STATUS_ALLOC_FAILED",
+    // cuBLAS and cuDNN, of older and newer versions.
+    "_ALLOC_FAILED",
+    "_ALLOCATION_FAILED",
+    // What is left where each of cuDNN's algorithms wanted more memory than there is.
+    "unable to find an engine to execute this computation",
     "MPS backend out of memory",
     "can't allocate memory: you tried to allocate",
-    // oneDNN's only words for it; what it has no primitive for fails in smaller parts too.
-    "could not create a primitive",
+    ONEDNN,
 ];
+
+/// oneDNN's only words for it. For what it cannot compute at all they go on with "descriptor".
+const ONEDNN: &str = "could not create a primitive";
 
 /// What came of an attempt.
 #[derive(Debug)]
@@ -36,14 +42,17 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<Attempt<T>> {
         Ok(Err(error)) if tells_of_it(&format!("{error:#}")) => Ok(Attempt::OutOfMemory(error)),
         Ok(Err(error)) => Err(error),
         Err(payload) => match message(&*payload) {
-            Some(message) if tells_of_it(message) => Ok(Attempt::OutOfMemory(anyhow!("{message}"))),
+            Some(message) if tells_of_it(message) => Ok(Attempt::OutOfMemory(anyhow!(
+                last_panic().unwrap_or_else(|| message.to_owned())
+            ))),
             _ => panic::resume_unwind(payload),
         },
     }
 }
 
 fn tells_of_it(message: &str) -> bool {
-    MESSAGES.iter().any(|words| message.contains(words))
+    let impossible = message.contains(&format!("{ONEDNN} descriptor"));
+    !impossible && MESSAGES.iter().any(|words| message.contains(words))
 }
 
 fn message(payload: &(dyn Any + Send)) -> Option<&str> {
@@ -62,6 +71,8 @@ mod tests {
         };
         assert!(caught(&|| panic!("called `Result::unwrap()` on an `Err` value: {words}")));
         assert!(caught(&|| Err(anyhow!("{words}").context("backward"))));
+        assert!(caught(&|| panic!("{}", "Torch(\"could not create a primitive\")")));
+        assert!(!tells_of_it("could not create a primitive descriptor for a matmul"));
         assert!(!caught(&|| Ok(())));
         assert!(attempt(|| Err::<(), _>(anyhow!("CUDA error: illegal address"))).is_err());
         let other = panic::catch_unwind(|| attempt(|| -> Result<()> { panic!("{}", "a fault") }));

@@ -217,7 +217,7 @@ fn measure(
                 trainer.preprocess(),
                 // What fits in training fits here.
                 trainer.micro_batch_size(),
-                recipe.limit_batches,
+                recipe.limit_batches.map(|limit| limit.saturating_mul(recipe.micro_batch_size())),
                 &mut goes_on,
             )?;
             if evaluation.is_none() {

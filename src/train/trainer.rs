@@ -357,7 +357,7 @@ impl<'a> Trainer<'a> {
     fn halve_micro_batches(&mut self, reason: anyhow::Error) -> Result<()> {
         // Batch norm needs more than one value of a channel.
         let least = if self.network.spec().last_size() == 1 { 2 } else { 1 };
-        let accumulate = 2 * self.accumulate;
+        let accumulate = (2 * self.accumulate).min(self.recipe.batch_size);
         if self.recipe.batch_size.div_ceil(accumulate) < least || self.micro_batch_size() == 1 {
             let size = self.micro_batch_size();
             return Err(reason.context(format!(
@@ -412,7 +412,8 @@ impl<'a> Trainer<'a> {
             return Err(self.diverged(what, epoch.number, last));
         }
         let momentum = self.sgd.state().into_iter().map(|(_, tensor)| tensor);
-        let kept = self.network.parameters().iter().map(|p| p.tensor.shallow_clone());
+        let kept = self.network.parameters().iter().chain(self.result().parameters());
+        let kept = kept.map(|parameter| parameter.tensor.shallow_clone());
         let finite: Vec<Tensor> = kept.chain(momentum).map(|t| t.isfinite().all()).collect();
         if Tensor::stack(&finite, 0).all().int64_value(&[]) == 1 {
             return Ok(());
@@ -465,7 +466,7 @@ mod tests {
     use crate::model::parameters::Creation;
     use crate::model::spec::{Choices, Init, Spec};
 
-    const COUNT: usize = 24;
+    const COUNT: usize = 18;
 
     fn images() -> DeviceImages {
         let images = Images {
@@ -503,7 +504,7 @@ mod tests {
     ) -> Result<(Vec<Tensor>, EpochSums, usize)> {
         tch::set_num_threads(1);
         let mut recipe = Config::load(None, &Options::default())?.recipe;
-        recipe.batch_size = 8;
+        recipe.batch_size = 6;
         recipe.recompute = recompute;
         let (network, images) = (network(size), images());
         let preprocess = Preprocess::new(&[0.5], &[0.5], size, (Kind::Float, Device::Cpu));
@@ -529,10 +530,11 @@ mod tests {
 
     #[test]
     fn a_step_without_enough_memory_is_taken_in_smaller_parts_from_the_same_state() {
-        for recompute in [false, true] {
-            let (state, sums, accumulate) = train(8, recompute, 2, |_| {}).unwrap();
-            assert_eq!(accumulate, 4);
-            let asked = |trainer: &mut Trainer| trainer.accumulate = 4;
+        // No more parts than images: a run to resume is refused otherwise.
+        for (recompute, failures, parts) in [(false, 2, 4), (true, 2, 4), (false, 3, 6)] {
+            let (state, sums, accumulate) = train(8, recompute, failures, |_| {}).unwrap();
+            assert_eq!(accumulate, parts);
+            let asked = |trainer: &mut Trainer| trainer.accumulate = parts;
             let (expected, expected_sums, _) = train(8, recompute, 0, asked).unwrap();
             assert_eq!(state, expected);
             assert_eq!(

@@ -16,12 +16,12 @@ use tch::{Device, Kind, Tensor};
 /// Times that each convolution is measured, after one that is not.
 const REPEATS: usize = 3;
 
-/// Seconds of all convolutions of a step on a batch: forward, and in training their two gradients, but
-/// for the gradient of the images, which nobody needs.
+/// Seconds of all convolutions of a step of training on a batch: forward and their two gradients, but for
+/// the gradient of the images, which nobody needs.
 ///
 /// # Errors
 /// What libtorch could not compute.
-pub fn floor(spec: &Spec, batch_size: usize, train: bool, options: (Kind, Device)) -> Result<f64> {
+pub fn floor(spec: &Spec, batch_size: usize, options: (Kind, Device)) -> Result<f64> {
     let _no_grad = tch::no_grad_guard();
     let all = convolutions(spec, batch_size);
     let mut seconds: HashMap<(&Convolution, bool), f64> = HashMap::new();
@@ -32,7 +32,7 @@ pub fn floor(spec: &Spec, batch_size: usize, train: bool, options: (Kind, Device
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(unknown) => {
                 let layout = Layout::of(spec);
-                *unknown.insert(measure(convolution, layout, train, !is_first, options)?)
+                *unknown.insert(measure(convolution, layout, !is_first, options)?)
             }
         };
     }
@@ -42,7 +42,6 @@ pub fn floor(spec: &Spec, batch_size: usize, train: bool, options: (Kind, Device
 fn measure(
     convolution: &Convolution,
     layout: Layout,
-    train: bool,
     input_gradient: bool,
     (kind, device): (Kind, Device),
 ) -> Result<f64> {
@@ -50,23 +49,15 @@ fn measure(
     let (xs, weight) = (random(&convolution.input), random(&convolution.weight));
     let (stride, padding) = (convolution.stride, convolution.padding);
     let forward = || xs.conv2d(&weight, None::<Tensor>, [stride; 2], [padding; 2], [1, 1], 1);
-    let gradient = train.then(|| random(&forward().size()));
+    let gradient = random(&forward().size());
     let mut throughput = Throughput::default();
     for repeat in 0..=REPEATS {
         wait(device);
         let step = Step::begin();
         let _ = forward();
-        if let Some(gradient) = &gradient {
-            let done = native::convolution_gradients(
-                gradient,
-                &xs,
-                &weight,
-                padding,
-                stride,
-                input_gradient,
-            );
-            ensure!(done, "--floor: libtorch cannot compute the gradients of {convolution:?}");
-        }
+        let done =
+            native::convolution_gradients(&gradient, &xs, &weight, padding, stride, input_gradient);
+        ensure!(done, "--floor: libtorch cannot compute the gradients of {convolution:?}");
         wait(device);
         if repeat > 0 {
             throughput.add_whole(&step);

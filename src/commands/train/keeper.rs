@@ -268,9 +268,10 @@ impl Observer for Keeper<'_> {
     fn accumulates(&mut self, accumulate: usize, step: u64) {
         self.config.settle_accumulate(accumulate);
         let size = self.config.recipe.micro_batch_size();
+        let parts = self.config.recipe.batch_size.div_ceil(size);
         self.card.batch_size = size;
         self.display.warn(&format!(
-            "out of memory at step {step}: from here on a batch goes through the network in {accumulate} parts of {size} images, as with --accumulate {accumulate}; batch norm sees a part at a time"
+            "out of memory at step {step}: from here on a batch goes through the network in {parts} parts of {size} images, as with --accumulate {accumulate}; batch norm sees a part at a time"
         ));
         if let Err(error) = write_config(&self.config, self.folder.path()) {
             self.display.warn(&one_line(&error));
