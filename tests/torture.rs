@@ -27,7 +27,7 @@ const RECIPES: [&str; 5] = [
     "--epochs 3 --limit-batches 30 --checkpoint-every 1s --momentum 0 --clip-grad-norm 1 \
      --validation 600 --eval-every 2",
     // Emulated on many machines: fewer steps.
-    "--epochs 2 --limit-batches 6 --checkpoint-every 2steps --precision bf16",
+    "--epochs 2 --limit-batches 6 --checkpoint-every 2steps --precision bf16 --schedule constant",
 ];
 
 /// How long a process lives at most, in seconds, before its signal comes.
@@ -64,8 +64,8 @@ fn live(arguments: &str, path: &Path, signal: Signal, random: &mut ChaCha8Rng) -
     }
 }
 
-/// Trains whole runs, beginning with one recipe, with signals at random moments until `signals` were sent, and compares each run's
-/// end with that of one that was left alone.
+/// Trains whole runs, beginning with one recipe, with signals at random moments until `signals` were sent,
+/// and compares each run's end with that of one that was left alone.
 fn torture(signal: Signal, signals: u64, seed: u64, first_recipe: usize) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut sent, mut runs, mut starts) = (0, 0, 0);
@@ -141,7 +141,7 @@ fn a_run_that_is_terminated_at_random_moments_ends_as_the_run_that_was_not() {
 
 /// Needs a folder on a disk of a megabyte or two, in `RESNET_TORTURE_DISK`.
 #[test]
-#[ignore = "scripts/torture --disk runs it on a small disk of its own"]
+#[ignore = "scripts/torture --disks runs it on a small disk of its own"]
 fn a_disk_that_fills_again_and_again_loses_nothing() {
     let disk = std::env::var_os("RESNET_TORTURE_DISK").expect("RESNET_TORTURE_DISK names a folder");
     let (run, filler) = (Path::new(&disk).join("run"), Path::new(&disk).join("filler"));
