@@ -159,7 +159,7 @@ impl Config {
             )));
         }
         let recipe = resolve_recipe(&mut options, augment, dataset.train_images - validation)?;
-        if recipe.micro_batch_size() == 1 && spec.last_size() == 1 {
+        if recipe.micro_batch_size() < spec.smallest_batch() {
             return Err(usage(format!(
                 "--batch-size {}: batch norm needs more than one value of a channel, and a micro-batch of one image has one in the last stage, which is 1×1 at --size {}; expected micro-batches of at least 2 images, or a larger --size",
                 recipe.batch_size, spec.size

@@ -172,18 +172,17 @@ fn train(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
                 step.phase_ends(phase);
             }
         })?;
+        if trainer.accumulate() > 1 {
+            return Err(usage(format!(
+                "--batch-size {}: the device has too little memory; {} fit",
+                args.batch_size,
+                trainer.micro_batch_size()
+            )));
+        }
         wait(device);
         Ok(())
     };
-    let throughput = measure_steps(args, device, &mut next)?;
-    match trainer.accumulate() {
-        1 => Ok(throughput),
-        _ => Err(usage(format!(
-            "--batch-size {}: the device has too little memory; {} fit",
-            args.batch_size,
-            trainer.micro_batch_size()
-        ))),
-    }
+    measure_steps(args, device, &mut next)
 }
 
 fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throughput> {

@@ -250,6 +250,12 @@ impl Spec {
         self.size.div_ceil(1 << self.halvings())
     }
 
+    /// The fewest images that it can be trained on at once: batch norm needs more than one value of a
+    /// channel.
+    pub fn smallest_batch(&self) -> usize {
+        if self.last_size() == 1 { 2 } else { 1 }
+    }
+
     /// Channels that the last stage puts out.
     pub fn features(&self) -> usize {
         (self.width << (self.blocks.len() - 1)) * self.block.expansion()

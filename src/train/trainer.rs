@@ -260,8 +260,8 @@ impl<'a> Trainer<'a> {
         let Some(range) = epoch.batches.get(epoch.steps).cloned() else { return Ok(()) };
         let step = epoch.step();
         let indices = epoch.order.narrow(0, range.start as i64, range.len() as i64);
+        let statistics = self.statistics();
         let mut batch = loop {
-            let statistics = self.statistics();
             match attempt(|| self.pass(&indices, step, phase_ends))? {
                 Attempt::Done(batch) => break batch,
                 Attempt::OutOfMemory(error) => {
@@ -355,11 +355,8 @@ impl<'a> Trainer<'a> {
 
     /// Goes on with micro-batches of half the size, if there is a smaller one.
     fn halve_micro_batches(&mut self, reason: anyhow::Error) -> Result<()> {
-        // Batch norm needs more than one value of a channel.
-        let least = if self.network.spec().last_size() == 1 { 2 } else { 1 };
-        let accumulate = (2 * self.accumulate).min(self.recipe.batch_size);
-        if self.recipe.batch_size.div_ceil(accumulate) < least || self.micro_batch_size() == 1 {
-            let size = self.micro_batch_size();
+        let size = self.micro_batch_size();
+        if size <= self.network.spec().smallest_batch() {
             return Err(reason.context(format!(
                 "the device has too little memory for a micro-batch of {size}, and a smaller one is not possible; {} take less",
                 if self.recipe.recompute {
@@ -369,7 +366,7 @@ impl<'a> Trainer<'a> {
                 }
             )));
         }
-        self.accumulate = accumulate;
+        self.accumulate = (2 * self.accumulate).min(self.recipe.batch_size);
         Ok(())
     }
 
@@ -411,10 +408,9 @@ impl<'a> Trainer<'a> {
             let what = format!("the evaluation's loss became {loss}");
             return Err(self.diverged(what, epoch.number, last));
         }
-        let momentum = self.sgd.state().into_iter().map(|(_, tensor)| tensor);
-        let kept = self.network.parameters().iter().chain(self.result().parameters());
-        let kept = kept.map(|parameter| parameter.tensor.shallow_clone());
-        let finite: Vec<Tensor> = kept.chain(momentum).map(|t| t.isfinite().all()).collect();
+        let state = self.state().into_iter().map(|(_, tensor)| tensor);
+        let result = self.result().parameters().iter().map(|p| p.tensor.shallow_clone());
+        let finite: Vec<Tensor> = result.chain(state).map(|t| t.isfinite().all()).collect();
         if Tensor::stack(&finite, 0).all().int64_value(&[]) == 1 {
             return Ok(());
         }
