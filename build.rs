@@ -38,17 +38,49 @@ fn libtorch() -> PathBuf {
 }
 
 fn compile_native(libtorch: &Path) {
-    println!("cargo::rerun-if-changed=src/native/native.cpp");
+    println!("cargo::rerun-if-changed=src/native");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
+    let mut native = cpp();
+    native
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         // As system headers, libtorch's own warnings stay quiet and ours are seen.
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag(format!("-isystem{}", libtorch.join("include/torch/csrc/api/include").display()))
-        .file("src/native/native.cpp")
-        .compile("resnet_native");
+        .file("src/native/native.cpp");
+    println!("cargo::rustc-check-cfg=cfg(winograd)");
+    let winograd = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|target| target == "x86_64");
+    if winograd {
+        println!("cargo::rustc-cfg=winograd");
+        native.file("src/native/winograd/convolution.cpp");
+    }
+    native.compile("resnet_native");
+    // A linker takes from a library only what those before it lack, so that the kernels come last.
+    if winograd {
+        compile_kernels("avx2", "8", &["-mavx2", "-mfma"]);
+        compile_kernels("avx512", "16", &["-mavx512f", "-mfma"]);
+    }
+}
+
+/// The kernels for one instruction set, which the program uses where the processor has it.
+fn compile_kernels(name: &str, lanes: &str, flags: &[&str]) {
+    let mut kernels = cpp();
+    for flag in flags {
+        kernels.flag(flag);
+    }
+    kernels
+        .define("RESNET_KERNELS", name)
+        .define("RESNET_LANES", lanes)
+        // Products and sums in one instruction, whatever standard the compiler is held to.
+        .flag("-ffp-contract=fast")
+        .opt_level(3)
+        .file("src/native/winograd/kernels.cpp")
+        .compile(&format!("resnet_{name}"));
+}
+
+fn cpp() -> cc::Build {
+    let mut build = cc::Build::new();
+    build.cpp(true).std("c++17");
+    build
 }
 
 /// The version of a package in Cargo.lock: a crate can't ask for that of another.

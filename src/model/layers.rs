@@ -3,6 +3,7 @@
 
 use super::parameters::{Fill, Scope};
 use super::spec::Init;
+use crate::native;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use tch::Tensor;
@@ -131,11 +132,10 @@ impl Conv2d {
 
 impl ModuleT for Conv2d {
     fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
-        let (stride, padding) = ([self.stride; 2], [self.padding; 2]);
         // In the kind of the activations; the same tensors where that is theirs.
         let weight = self.weight.to_kind(xs.kind());
         let bias = self.bias.as_ref().map(|bias| bias.to_kind(xs.kind()));
-        let ys = xs.conv2d(&weight, bias.as_ref(), stride, padding, [1, 1], 1);
+        let ys = native::convolution(xs, &weight, bias.as_ref(), self.stride, self.padding);
         count(ys.numel(), self.weight.size().iter().skip(1).product());
         CONVOLUTIONS.with_borrow_mut(|list| {
             if let Some(list) = list {

@@ -1,9 +1,12 @@
-//! Convolutions that libtorch has and tch does not bind: oneDNN's with bias, sum and ReLU in one pass, and
-//! the gradients alone.
+//! Convolutions: with gradients for training, and with bias, sum and ReLU in one pass for inference. Each is
+//! computed by Winograd's minimal filtering (`src/native/winograd`, docs/decisions/0015) where that takes
+//! less than the direct way, and by libtorch or its oneDNN elsewhere.
 
 use std::cell::OnceCell;
 use std::ffi::c_void;
 use std::ptr;
+#[cfg(winograd)]
+use tch::Kind;
 use tch::Tensor;
 
 unsafe extern "C" {
@@ -14,14 +17,6 @@ unsafe extern "C" {
         input_size: *const i64,
         dimensions: usize,
     ) -> *mut c_void;
-    fn resnet_convolution_gradients(
-        gradient: *const c_void,
-        input: *const c_void,
-        weight: *const c_void,
-        padding: i64,
-        stride: i64,
-        input_gradient: bool,
-    ) -> bool;
     fn resnet_fused_convolution(
         input: *const c_void,
         weight: *const c_void,
@@ -33,16 +28,84 @@ unsafe extern "C" {
     ) -> *mut c_void;
 }
 
+#[cfg(winograd)]
+unsafe extern "C" {
+    fn resnet_winograd_convolution(
+        input: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        stride: i64,
+        padding: i64,
+    ) -> *mut c_void;
+    fn resnet_winograd_pack(
+        weight: *const c_void,
+        stride: i64,
+        padding: i64,
+        input_size: *const i64,
+        dimensions: usize,
+    ) -> *mut c_void;
+    fn resnet_winograd_inference(
+        input: *const c_void,
+        weights: *const c_void,
+        bias: *const c_void,
+        other: *const c_void,
+        relu: bool,
+    ) -> *mut c_void;
+}
+
+/// The convolution of `input` [N, I, H, W] with `weight` [O, I, k, k] and, if given, `bias` [O], all of
+/// one kind, → [N, O, H', W']. Gradients flow through it.
+///
+/// # Panics
+///
+/// Like tch's own, where libtorch cannot.
+pub fn convolution(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: i64,
+    padding: i64,
+) -> Tensor {
+    let fast = winograd(input, weight, bias, stride, padding);
+    fast.unwrap_or_else(|| input.conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], 1))
+}
+
+/// The same by Winograd's minimal filtering; none where that does not pay.
+#[cfg(winograd)]
+fn winograd(
+    input: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: i64,
+    padding: i64,
+) -> Option<Tensor> {
+    let (input, weight, bias) = (address(Some(input)), address(Some(weight)), address(bias));
+    // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s.
+    owned(unsafe { resnet_winograd_convolution(input, weight, bias, stride, padding) })
+}
+
+#[cfg(not(winograd))]
+fn winograd(_: &Tensor, _: &Tensor, _: Option<&Tensor>, _: i64, _: i64) -> Option<Tensor> {
+    None
+}
+
 /// A convolution for inference on a CPU.
 #[derive(Debug)]
 pub struct FusedConvolution {
     weight: Tensor,
-    /// The weight in the order in which oneDNN wants it for inputs of the first one's size; none where
-    /// this libtorch has no oneDNN.
-    packed: OnceCell<Option<Tensor>>,
+    /// Made for inputs of the first one's size; none where this libtorch has no oneDNN.
+    packed: OnceCell<Option<Packed>>,
     bias: Tensor,
     padding: i64,
     stride: i64,
+}
+
+/// The weight in the order in which it is used.
+#[derive(Debug)]
+enum Packed {
+    #[cfg(winograd)]
+    Winograd(Tensor),
+    OneDnn(Tensor),
 }
 
 impl FusedConvolution {
@@ -51,59 +114,54 @@ impl FusedConvolution {
         Self { weight, packed: OnceCell::new(), bias, padding, stride }
     }
 
-    fn pack(&self, input: &Tensor) -> Option<Tensor> {
-        let (weight, size) = (self.weight.as_ptr().cast(), input.size());
-        // SAFETY: the tensor and the sizes are alive, and tch's pointers are those of `at::Tensor`s.
-        owned(unsafe {
-            resnet_pack_weight(weight, self.padding, self.stride, size.as_ptr(), size.len())
-        })
+    fn pack(&self, input: &Tensor) -> Option<Packed> {
+        let (weight, size) = (address(Some(&self.weight)), input.size());
+        let (padding, stride, dimensions) = (self.padding, self.stride, size.len());
+        let size = size.as_ptr();
+        #[cfg(winograd)]
+        if input.kind() == Kind::Float {
+            // SAFETY: the tensor and the sizes are alive, and tch's pointers are those of `at::Tensor`s.
+            let packed =
+                owned(unsafe { resnet_winograd_pack(weight, stride, padding, size, dimensions) });
+            if let Some(packed) = packed {
+                return Some(Packed::Winograd(packed));
+            }
+        }
+        // SAFETY: as above.
+        owned(unsafe { resnet_pack_weight(weight, padding, stride, size, dimensions) })
+            .map(Packed::OneDnn)
     }
 
     /// The convolution of `input` `[N, I, H, W]`, plus `other` `[N, O, H', W']` if given, then ReLU if
-    /// asked for; none where oneDNN cannot, such as for want of memory.
+    /// asked for; none where that cannot be computed, such as for want of memory.
     pub fn forward(&self, input: &Tensor, other: Option<&Tensor>, relu: bool) -> Option<Tensor> {
-        let weight = self.packed.get_or_init(|| self.pack(input)).as_ref()?;
-        let other = other.map_or(ptr::null(), |other| other.as_ptr().cast());
-        // SAFETY: as above; `other` is null or a tensor that is alive.
-        let output = unsafe {
-            resnet_fused_convolution(
-                input.as_ptr().cast(),
-                weight.as_ptr().cast(),
-                self.bias.as_ptr().cast(),
-                other,
-                self.padding,
-                self.stride,
-                relu,
-            )
-        };
-        owned(output)
+        let packed = self.packed.get_or_init(|| self.pack(input)).as_ref()?;
+        let (xs, bias, other) = (address(Some(input)), address(Some(&self.bias)), address(other));
+        let (padding, stride) = (self.padding, self.stride);
+        // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s; `other` may be null.
+        owned(unsafe {
+            match packed {
+                #[cfg(winograd)]
+                Packed::Winograd(weight) => {
+                    resnet_winograd_inference(xs, address(Some(weight)), bias, other, relu)
+                }
+                Packed::OneDnn(weight) => resnet_fused_convolution(
+                    xs,
+                    address(Some(weight)),
+                    bias,
+                    other,
+                    padding,
+                    stride,
+                    relu,
+                ),
+            }
+        })
     }
 }
 
-/// Computes what a backward pass does for a convolution, and drops it: the gradient of `weight`
-/// [O, I, k, k] and, if asked for, that of `input` [N, I, H, W], from the `gradient` of what comes out
-/// [N, O, H', W']. False where libtorch cannot, such as for want of memory.
-#[must_use]
-pub fn convolution_gradients(
-    gradient: &Tensor,
-    input: &Tensor,
-    weight: &Tensor,
-    padding: i64,
-    stride: i64,
-    input_gradient: bool,
-) -> bool {
-    // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s; native.cpp lets no
-    // exception out.
-    unsafe {
-        resnet_convolution_gradients(
-            gradient.as_ptr().cast(),
-            input.as_ptr().cast(),
-            weight.as_ptr().cast(),
-            padding,
-            stride,
-            input_gradient,
-        )
-    }
+/// The `at::Tensor` that a tensor is; null for none.
+fn address(tensor: Option<&Tensor>) -> *const c_void {
+    tensor.map_or(ptr::null(), |tensor| tensor.as_ptr().cast())
 }
 
 fn owned(tensor: *mut c_void) -> Option<Tensor> {

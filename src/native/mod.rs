@@ -5,7 +5,7 @@ mod cuda;
 mod driver;
 mod memory;
 
-pub use convolution::{FusedConvolution, convolution_gradients};
+pub use convolution::{FusedConvolution, convolution};
 pub use cuda::{Cuda, Gpu, open_cuda};
 pub use memory::{keep_freed_memory, peak_memory_bytes};
 

@@ -9,7 +9,6 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
 #include <ATen/native/ConvUtils.h>
-#include <ATen/ops/convolution_backward.h>
 #include <torch/headeronly/version.h>
 #include <torch/library.h>
 
@@ -189,25 +188,6 @@ void* resnet_fused_convolution(
               "add", c10::IValue(), unary, scalars, c10::IValue()}));
   } catch (...) {
     return nullptr;
-  }
-}
-
-// Computes the gradients of a convolution's weight and, if asked for, of its input, and drops them;
-// false where libtorch cannot.
-bool resnet_convolution_gradients(
-    const at::Tensor* gradient,
-    const at::Tensor* input,
-    const at::Tensor* weight,
-    int64_t padding,
-    int64_t stride,
-    bool input_gradient) noexcept {
-  try {
-    at::convolution_backward(
-        *gradient, *input, *weight, at::OptionalIntArrayRef(), twice(stride), twice(padding),
-        twice(1), false, twice(0), 1, {input_gradient, true, false});
-    return true;
-  } catch (...) {
-    return false;
   }
 }
 

@@ -1,0 +1,73 @@
+// Sharing work among libtorch's threads.
+//
+// at::parallel_for is a template over OpenMP's directives, so a program that calls it is compiled and
+// linked against a runtime of OpenMP; but libtorch brings one of its own, whose file has another name in
+// each package, and threads of a second one would fight those of the first. So the runtime that is already
+// loaded is asked by name.
+
+#pragma once
+
+#include <ATen/Parallel.h>
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <cstdint>
+
+namespace resnet::winograd {
+
+struct OpenMp {
+  // As GCC's libgomp has it, and LLVM's and Intel's libraries after it.
+  void (*parallel)(void (*part)(void*), void* data, unsigned threads, unsigned flags);
+  int (*thread)();
+  int (*threads)();
+  int (*is_parallel)();
+
+  static const OpenMp& loaded() {
+    static const OpenMp runtime = {
+        find<decltype(parallel)>("GOMP_parallel"), find<decltype(thread)>("omp_get_thread_num"),
+        find<decltype(threads)>("omp_get_num_threads"),
+        find<decltype(is_parallel)>("omp_in_parallel")};
+    return runtime;
+  }
+
+  bool is_there() const {
+    return parallel != nullptr && thread != nullptr && threads != nullptr && is_parallel != nullptr;
+  }
+
+ private:
+  template <class Function>
+  static Function find(const char* name) {
+    return reinterpret_cast<Function>(dlsym(RTLD_DEFAULT, name));
+  }
+};
+
+// Calls part(thread, first, last) on ranges that make up [0, count), each on a thread of its own; on this
+// one alone where there are no others.
+template <class Part>
+void in_parallel(int64_t count, const Part& part) {
+  const OpenMp& runtime = OpenMp::loaded();
+  const int64_t threads = std::min<int64_t>(count, at::get_num_threads());
+  if (threads <= 1 || !runtime.is_there() || runtime.is_parallel() != 0) {
+    part(0, 0, count);
+    return;
+  }
+  struct Work {
+    int64_t count;
+    const Part* part;
+  } work = {count, &part};
+  runtime.parallel(
+      [](void* data) {
+        const auto& work = *static_cast<const Work*>(data);
+        const OpenMp& runtime = OpenMp::loaded();
+        const int64_t thread = runtime.thread(), threads = runtime.threads();
+        const int64_t first = work.count * thread / threads;
+        const int64_t last = work.count * (thread + 1) / threads;
+        if (first < last) {
+          (*work.part)(thread, first, last);
+        }
+      },
+      &work, static_cast<unsigned>(threads), 0);
+}
+
+}  // namespace resnet::winograd

@@ -1,0 +1,136 @@
+//! Convolutions by Winograd's minimal filtering against libtorch's own in 64 bits.
+
+use resnet::native::{FusedConvolution, convolution};
+use tch::{Device, Kind, Tensor};
+
+/// The largest difference, as a part of the largest value.
+fn error(found: &Tensor, expected: &Tensor) -> f64 {
+    let expected = expected.to_kind(Kind::Double);
+    let difference = (found.to_kind(Kind::Double) - &expected).abs().max();
+    (difference / expected.abs().max()).double_value(&[])
+}
+
+fn random(dims: &[i64]) -> Tensor {
+    let values = Tensor::randn(dims, (Kind::Float, Device::Cpu));
+    match dims {
+        // As Layout::ChannelsLast has it: in the order N, H, W, C.
+        [_, _, _, _] => values.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
+        _ => values,
+    }
+}
+
+/// What comes out of a convolution with a bias, and the gradients of input, weight and bias.
+fn results(tensors: &[&Tensor; 3], gradient: &Tensor, kind: Kind, direct: bool) -> [Tensor; 4] {
+    let [xs, weight, bias] = tensors.map(|tensor| tensor.to_kind(kind).set_requires_grad(true));
+    let ys = if direct {
+        xs.conv2d(&weight, Some(&bias), [1, 1], [1, 1], [1, 1], 1)
+    } else {
+        convolution(&xs, &weight, Some(&bias), 1, 1)
+    };
+    let loss = (&ys * gradient.to_kind(kind)).sum(kind);
+    let [of_xs, of_weight, of_bias] =
+        Tensor::run_backward(&[&loss], &[&xs, &weight, &bias], false, false).try_into().unwrap();
+    [ys.detach(), of_xs, of_weight, of_bias]
+}
+
+/// [N, I, H, W] and O: each kind of tile, images that it does not divide, channels that fill no panel,
+/// weights that fit the cache and weights that don't, more tiles than are worked on at a time.
+const SHAPES: [([i64; 4], i64); 9] = [
+    ([8, 16, 8, 8], 16),
+    ([3, 64, 24, 24], 64),
+    ([6, 24, 13, 9], 40),
+    ([16, 16, 6, 6], 72),
+    ([16, 40, 7, 7], 16),
+    ([4, 32, 33, 5], 32),
+    ([33, 136, 12, 12], 144),
+    ([96, 256, 3, 3], 256),
+    ([40, 64, 16, 16], 320),
+];
+
+#[test]
+fn convolutions_and_their_gradients_are_libtorchs_in_the_same_bits_on_any_number_of_threads() {
+    tch::manual_seed(1);
+    for (input, outputs) in SHAPES {
+        let [count, inputs, height, width] = input;
+        let weight = random(&[outputs, inputs, 3, 3]);
+        let (xs, bias) = (random(&input), random(&[outputs]));
+        let gradient = random(&[count, outputs, height, width]);
+        let tensors = [&xs, &weight, &bias];
+        let expected = results(&tensors, &gradient, Kind::Double, true);
+        let direct = results(&tensors, &gradient, Kind::Float, true);
+        tch::set_num_threads(3);
+        let found = results(&tensors, &gradient, Kind::Float, false);
+        let names = ["output", "input", "weight", "bias"];
+        for ((name, found), expected) in names.iter().zip(&found).zip(&expected) {
+            let error = error(found, expected);
+            assert!(error < 1e-5, "{name} of {input:?} to {outputs}: {error}");
+        }
+        if is_x86_feature_detected!("avx2") {
+            assert_ne!(found[0], direct[0], "{input:?} to {outputs}: computed the direct way");
+        }
+        for threads in [1, 2] {
+            tch::set_num_threads(threads);
+            let again = results(&tensors, &gradient, Kind::Float, false);
+            for (name, (again, found)) in names.iter().zip(again.iter().zip(&found)).take(3) {
+                assert_eq!(again, found, "{name} of {input:?} to {outputs}, {threads} threads");
+            }
+        }
+    }
+}
+
+#[test]
+fn fused_convolutions_add_the_bias_and_the_sum_and_apply_relu() {
+    tch::manual_seed(2);
+    let _no_grad = tch::no_grad_guard();
+    for (input, outputs) in SHAPES {
+        let [count, inputs, height, width] = input;
+        let (weight, bias) = (random(&[outputs, inputs, 3, 3]), random(&[outputs]));
+        let (xs, other) = (random(&input), random(&[count, outputs, height, width]));
+        let fused = FusedConvolution::new(weight.shallow_clone(), bias.shallow_clone(), 1, 1);
+        let [xs64, weight64, bias64, other64] =
+            [&xs, &weight, &bias, &other].map(|tensor| tensor.to_kind(Kind::Double));
+        let plain = xs64.conv2d(&weight64, Some(&bias64), [1, 1], [1, 1], [1, 1], 1);
+        let sum = &plain + other64;
+        for (other, relu, expected) in [
+            (None, false, plain.shallow_clone()),
+            (None, true, plain.relu()),
+            (Some(&other), false, sum.shallow_clone()),
+            (Some(&other), true, sum.relu()),
+        ] {
+            let error = error(&fused.forward(&xs, other, relu).unwrap(), &expected);
+            assert!(error < 1e-5, "{input:?} to {outputs}, relu {relu}: {error}");
+        }
+    }
+}
+
+#[test]
+fn other_convolutions_are_libtorchs_to_the_last_bit() {
+    tch::manual_seed(3);
+    for (input, weight, stride, kind) in [
+        ([8, 16, 8, 8], [16, 16, 3, 3], 2, Kind::Float),
+        ([8, 16, 8, 8], [16, 16, 1, 1], 1, Kind::Float),
+        ([8, 8, 8, 8], [8, 8, 3, 3], 1, Kind::Float),
+        ([8, 20, 8, 8], [20, 20, 3, 3], 1, Kind::Float),
+        ([1, 256, 3, 3], [256, 256, 3, 3], 1, Kind::Float),
+        ([8, 16, 8, 8], [16, 16, 3, 3], 1, Kind::Double),
+    ] {
+        let (xs, padding) = (random(&input).to_kind(kind), weight[2] / 2);
+        let weight = random(&weight).to_kind(kind);
+        let direct = xs.conv2d(&weight, None::<Tensor>, [stride; 2], [padding; 2], [1, 1], 1);
+        assert_eq!(convolution(&xs, &weight, None, stride, padding), direct);
+    }
+}
+
+#[test]
+fn a_number_that_is_none_stays_visible() {
+    let _no_grad = tch::no_grad_guard();
+    let xs = random(&[4, 16, 8, 8]);
+    let _ = xs.get(0).fill_(f64::NAN);
+    let bias = Tensor::zeros([16], (Kind::Float, Device::Cpu));
+    let fused = FusedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
+    let ys = fused.forward(&xs, None, true).unwrap();
+    if is_x86_feature_detected!("avx2") {
+        assert!(ys.get(0).isnan().all().int64_value(&[]) == 1);
+    }
+    assert!(ys.get(1).isnan().any().int64_value(&[]) == 0);
+}
