@@ -37,6 +37,12 @@ fn libtorch() -> PathBuf {
     libtorch
 }
 
+/// What computes on tensors, and the kernels that it calls, which are compiled for each instruction set.
+const KERNELS: [(&str, &str); 2] = [
+    ("src/native/batch_norm/batch_norm.cpp", "src/native/batch_norm/kernels.cpp"),
+    ("src/native/winograd/convolution.cpp", "src/native/winograd/kernels.cpp"),
+];
+
 fn compile_native(libtorch: &Path) {
     println!("cargo::rerun-if-changed=src/native");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
@@ -47,15 +53,15 @@ fn compile_native(libtorch: &Path) {
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag(format!("-isystem{}", libtorch.join("include/torch/csrc/api/include").display()))
         .file("src/native/native.cpp");
-    println!("cargo::rustc-check-cfg=cfg(winograd)");
-    let winograd = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|target| target == "x86_64");
-    if winograd {
-        println!("cargo::rustc-cfg=winograd");
-        native.file("src/native/winograd/convolution.cpp");
+    println!("cargo::rustc-check-cfg=cfg(kernels)");
+    let has_kernels = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|target| target == "x86_64");
+    if has_kernels {
+        println!("cargo::rustc-cfg=kernels");
+        native.files(KERNELS.map(|(tensors, _)| tensors));
     }
     native.compile("resnet_native");
     // A linker takes from a library only what those before it lack, so that the kernels come last.
-    if winograd {
+    if has_kernels {
         compile_kernels("avx2", "8", &["-mavx2", "-mfma"]);
         compile_kernels("avx512", "16", &["-mavx512f", "-mfma"]);
     }
@@ -73,7 +79,7 @@ fn compile_kernels(name: &str, lanes: &str, flags: &[&str]) {
         // Products and sums in one instruction, whatever standard the compiler is held to.
         .flag("-ffp-contract=fast")
         .opt_level(3)
-        .file("src/native/winograd/kernels.cpp")
+        .files(KERNELS.map(|(_, kernels)| kernels))
         .compile(&format!("resnet_{name}"));
 }
 

@@ -3,7 +3,7 @@
 
 use super::parameters::{Fill, Scope};
 use super::spec::Init;
-use crate::native;
+use crate::native::{self, Normalization};
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
 use tch::Tensor;
@@ -159,6 +159,7 @@ pub struct BatchNorm2d {
     bias: Tensor,
     running_mean: Tensor,
     running_var: Tensor,
+    relu: bool,
 }
 
 impl BatchNorm2d {
@@ -174,26 +175,50 @@ impl BatchNorm2d {
             bias: scope.bias_or_norm("bias", &dims, Fill::Constant(0.0)),
             running_mean: scope.buffer("running_mean", &dims, Fill::Constant(0.0)),
             running_var: scope.buffer("running_var", &dims, Fill::Constant(1.0)),
+            relu: false,
         }
+    }
+
+    /// The same with a ReLU behind it, for less than the two would take.
+    #[must_use]
+    pub fn then_relu(self) -> Self {
+        Self { relu: true, ..self }
+    }
+
+    /// What it makes of `xs`, plus `other` if given, and then the ReLU, if it has one.
+    pub fn forward_sum(&self, xs: &Tensor, other: Option<&Tensor>, train: bool) -> Tensor {
+        count(xs.numel(), 0);
+        if train {
+            let statistics = (&self.running_mean, &self.running_var);
+            let normalization = Normalization {
+                weight: &self.weight,
+                bias: &self.bias,
+                running: (!STATISTICS_STAY.get()).then_some(statistics),
+                momentum: Self::MOMENTUM,
+                epsilon: Self::EPSILON,
+            };
+            return native::batch_norm(xs, &normalization, other, self.relu);
+        }
+        let mut ys = xs.batch_norm(
+            Some(&self.weight),
+            Some(&self.bias),
+            Some(&self.running_mean),
+            Some(&self.running_var),
+            false,
+            Self::MOMENTUM,
+            Self::EPSILON,
+            true,
+        );
+        if let Some(other) = other {
+            let _ = ys.g_add_(other);
+        }
+        if self.relu { ys.relu_() } else { ys }
     }
 }
 
 impl ModuleT for BatchNorm2d {
     fn forward_t(&self, xs: &Tensor, train: bool) -> Tensor {
-        let statistics = !(train && STATISTICS_STAY.get());
-        let ys = xs.batch_norm(
-            Some(&self.weight),
-            Some(&self.bias),
-            statistics.then_some(&self.running_mean),
-            statistics.then_some(&self.running_var),
-            train,
-            Self::MOMENTUM,
-            Self::EPSILON,
-            true,
-        );
-        // Whatever comes behind it, ReLU and sum, works in place.
-        count(ys.numel(), 0);
-        ys
+        self.forward_sum(xs, None, train)
     }
 }
 
@@ -224,16 +249,6 @@ impl ModuleT for Linear {
         let ys = xs.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias));
         count(ys.numel(), self.weight.size().iter().skip(1).product());
         ys
-    }
-}
-
-/// Rectified linear unit, in place on what comes in.
-#[derive(Debug)]
-pub struct Relu;
-
-impl ModuleT for Relu {
-    fn forward_t(&self, xs: &Tensor, _train: bool) -> Tensor {
-        xs.shallow_clone().relu_()
     }
 }
 

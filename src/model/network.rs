@@ -1,7 +1,7 @@
 //! A whole network: stem, stages and head in sequence.
 
 use super::block::residual;
-use super::layers::{BatchNorm2d, Conv2d, Flatten, GlobalAvgPool, Linear, MaxPool, Relu};
+use super::layers::{BatchNorm2d, Conv2d, Flatten, GlobalAvgPool, Linear, MaxPool};
 use super::parameters::{Creation, Layout, Parameter, Parameters, Scope, learned};
 use super::spec::{Spec, Stem, value_name};
 use tch::nn::{self, ModuleT, SequentialT};
@@ -202,8 +202,9 @@ fn stem(spec: &Spec, scope: &Scope) -> TopLevelLayer {
         unit(scope, "conv1", &format!("conv {kernel}×{kernel}/{stride}"), |scope| {
             Conv2d::new(scope, spec.channels, spec.width, kernel, stride, bias)
         }),
-        unit(scope, "bn1", "batch norm", |scope| BatchNorm2d::new(scope, spec.width, 1.0)),
-        unit(scope, "relu", "relu", |_| Relu),
+        unit(scope, "bn1", "batch norm, relu", |scope| {
+            BatchNorm2d::new(scope, spec.width, 1.0).then_relu()
+        }),
     ];
     let mut kind = format!("conv {kernel}×{kernel}/{stride}, batch norm, relu");
     if spec.stem == Stem::Imagenet {

@@ -2,10 +2,10 @@
 //! computed by Winograd's minimal filtering (`src/native/winograd`, docs/decisions/0015) where that takes
 //! less than the direct way, and by libtorch or its oneDNN elsewhere.
 
+use super::{address, owned};
 use std::cell::OnceCell;
 use std::ffi::c_void;
-use std::ptr;
-#[cfg(winograd)]
+#[cfg(kernels)]
 use tch::Kind;
 use tch::Tensor;
 
@@ -28,7 +28,7 @@ unsafe extern "C" {
     ) -> *mut c_void;
 }
 
-#[cfg(winograd)]
+#[cfg(kernels)]
 unsafe extern "C" {
     fn resnet_winograd_convolution(
         input: *const c_void,
@@ -71,7 +71,7 @@ pub fn convolution(
 }
 
 /// The same by Winograd's minimal filtering; none where that does not pay.
-#[cfg(winograd)]
+#[cfg(kernels)]
 fn winograd(
     input: &Tensor,
     weight: &Tensor,
@@ -84,7 +84,7 @@ fn winograd(
     owned(unsafe { resnet_winograd_convolution(input, weight, bias, stride, padding) })
 }
 
-#[cfg(not(winograd))]
+#[cfg(not(kernels))]
 fn winograd(_: &Tensor, _: &Tensor, _: Option<&Tensor>, _: i64, _: i64) -> Option<Tensor> {
     None
 }
@@ -103,7 +103,7 @@ pub struct FusedConvolution {
 /// The weight in the order in which it is used.
 #[derive(Debug)]
 enum Packed {
-    #[cfg(winograd)]
+    #[cfg(kernels)]
     Winograd(Tensor),
     OneDnn(Tensor),
 }
@@ -118,7 +118,7 @@ impl FusedConvolution {
         let (weight, size) = (address(Some(&self.weight)), input.size());
         let (padding, stride, dimensions) = (self.padding, self.stride, size.len());
         let size = size.as_ptr();
-        #[cfg(winograd)]
+        #[cfg(kernels)]
         if input.kind() == Kind::Float {
             // SAFETY: the tensor and the sizes are alive, and tch's pointers are those of `at::Tensor`s.
             let packed =
@@ -141,7 +141,7 @@ impl FusedConvolution {
         // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s; `other` may be null.
         owned(unsafe {
             match packed {
-                #[cfg(winograd)]
+                #[cfg(kernels)]
                 Packed::Winograd(weight) => {
                     resnet_winograd_inference(xs, address(Some(weight)), bias, other, relu)
                 }
@@ -157,14 +157,4 @@ impl FusedConvolution {
             }
         })
     }
-}
-
-/// The `at::Tensor` that a tensor is; null for none.
-fn address(tensor: Option<&Tensor>) -> *const c_void {
-    tensor.map_or(ptr::null(), |tensor| tensor.as_ptr().cast())
-}
-
-fn owned(tensor: *mut c_void) -> Option<Tensor> {
-    // SAFETY: native.cpp gives null or a new `at::Tensor`, which it leaves to the caller.
-    (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor.cast()) })
 }

@@ -1,10 +1,12 @@
 //! The few libtorch calls that tch does not bind, behind a safe face.
 
+mod batch_norm;
 mod convolution;
 mod cuda;
 mod driver;
 mod memory;
 
+pub use batch_norm::{Normalization, batch_norm};
 pub use convolution::{FusedConvolution, convolution};
 pub use cuda::{Cuda, Gpu, open_cuda};
 pub use memory::{keep_freed_memory, peak_memory_bytes};
@@ -12,6 +14,8 @@ pub use memory::{keep_freed_memory, peak_memory_bytes};
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::ptr;
+use tch::Tensor;
 
 unsafe extern "C" {
     fn resnet_libtorch_version() -> *const c_char;
@@ -71,13 +75,21 @@ pub fn set_deterministic(deterministic: bool) {
 ///
 /// Like tch's own constructors, where no tensor can have that shape: a dimension is negative or
 /// the number of elements overflows.
-pub fn meta(dims: &[i64]) -> tch::Tensor {
+pub fn meta(dims: &[i64]) -> Tensor {
     // SAFETY: the pointer and the count are those of a live slice.
-    let tensor = unsafe { resnet_meta(dims.as_ptr(), dims.len()) };
-    assert!(!tensor.is_null(), "no tensor has the shape {dims:?}");
-    // SAFETY: native.cpp gives a new `at::Tensor`, which is what tch's pointers point to, and
-    // leaves it to the caller.
-    unsafe { tch::Tensor::from_ptr(tensor.cast()) }
+    let tensor = owned(unsafe { resnet_meta(dims.as_ptr(), dims.len()) });
+    tensor.unwrap_or_else(|| panic!("no tensor has the shape {dims:?}"))
+}
+
+/// The `at::Tensor` that a tensor is; null for none.
+fn address(tensor: Option<&Tensor>) -> *const c_void {
+    tensor.map_or(ptr::null(), |tensor| tensor.as_ptr().cast())
+}
+
+fn owned(tensor: *mut c_void) -> Option<Tensor> {
+    // SAFETY: the native functions give null or a new `at::Tensor`, which is what tch's pointers point to,
+    // and leave it to the caller.
+    (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor.cast()) })
 }
 
 /// # Safety
@@ -91,7 +103,6 @@ unsafe fn static_str(text: *const c_char) -> Option<&'static CStr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tch::Tensor;
 
     #[test]
     fn libtorch_is_the_version_that_setup_installs() {

@@ -2,7 +2,8 @@
 // folder. What C exports answers an exception with a null pointer, as native.cpp does.
 
 #include "kernels.h"
-#include "threads.h"
+
+#include "../threads.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/zeros.h>

@@ -1,33 +1,21 @@
-// Compiled once for each instruction set, with the width of its vectors and the name of its table
-// (build.rs).
+// Compiled once for each instruction set (build.rs).
 
 #include "kernels.h"
 #include "transforms.h"
+
+#include "../simd.h"
 
 #include <algorithm>
 
 namespace resnet::winograd {
 namespace {
 
-constexpr int64_t lanes = RESNET_LANES;
 constexpr int64_t panel = 2 * lanes;
 // Two vectors of sums for each row, one vector of products each, and what is left of the 16 or 32
 // registers for the vectors that all rows share.
-constexpr int rows_at_a_time = RESNET_LANES == 16 ? 12 : 6;
+constexpr int rows_at_a_time = lanes == 16 ? 12 : 6;
 // Channels that are summed in one go: a panel of so many stays in the first cache.
 constexpr int64_t depth_at_a_time = 256;
-
-using Vec = float __attribute__((vector_size(lanes * sizeof(float))));
-// One in an array of floats.
-using Floats = float __attribute__((vector_size(lanes * sizeof(float)), aligned(4), may_alias));
-
-inline Vec load(const float* from) {
-  return *reinterpret_cast<const Floats*>(from);
-}
-
-inline void store(float* to, Vec vector) {
-  *reinterpret_cast<Floats*>(to) = vector;
-}
 
 // Where a tile lies in its image, in outputs.
 struct Place {
@@ -233,8 +221,7 @@ void outputs(
             result += load(after.other + at);
           }
           if (after.relu) {
-            // This way round a NaN stays one.
-            result = result < 0.f ? Vec{} : result;
+            result = relu(result);
           }
           store(images + at, result);
         }

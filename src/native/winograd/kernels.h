@@ -77,6 +77,10 @@ struct Kernels {
       float* gradient);
 };
 
+// These have no linkage: a copy that the linker takes from a file compiled for another processor would
+// not run on this one.
+namespace {
+
 // Numbers from one position to the next where each has `count`: not a power of two, in which all
 // positions would share the same sets of the cache.
 inline int64_t apart(int64_t count) {
@@ -86,6 +90,8 @@ inline int64_t apart(int64_t count) {
 inline int64_t ceil_div(int64_t count, int64_t part) {
   return (count + part - 1) / part;
 }
+
+}  // namespace
 
 // For tiles of `tile` outputs, 3 or 4; by instruction set.
 const Kernels& avx2(int64_t tile);

@@ -14,7 +14,7 @@
 #include <algorithm>
 #include <cstdint>
 
-namespace resnet::winograd {
+namespace resnet {
 
 struct OpenMp {
   // As GCC's libgomp has it, and LLVM's and Intel's libraries after it.
@@ -70,4 +70,4 @@ void in_parallel(int64_t count, const Part& part) {
       &work, static_cast<unsigned>(threads), 0);
 }
 
-}  // namespace resnet::winograd
+}  // namespace resnet

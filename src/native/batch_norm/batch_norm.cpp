@@ -1,0 +1,270 @@
+// Batch normalisation of a batch in training, with the sum and the ReLU behind it in the same passes over
+// memory, and its gradients. What C exports answers an exception with a null pointer, as native.cpp does.
+
+#include "kernels.h"
+
+#include "../threads.h"
+
+#include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
+#include <torch/csrc/autograd/custom_function.h>
+
+#include <algorithm>
+#include <cmath>
+#include <optional>
+#include <vector>
+
+namespace resnet::batch_norm {
+namespace {
+
+using at::Tensor;
+using torch::autograd::AutogradContext;
+using torch::autograd::variable_list;
+
+// Into so many parts rows are divided, each of which is summed by one thread: the sums don't depend on the
+// number of threads.
+constexpr int64_t parts = 128;
+
+const Kernels* kernels(int64_t channels) {
+  if (__builtin_cpu_supports("avx512f") && channels % avx512().multiple == 0) {
+    return &avx512();
+  }
+  const bool fits = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  return fits && channels % avx2().multiple == 0 ? &avx2() : nullptr;
+}
+
+// Rows and channels of an image, [N, C, H, W].
+struct Size {
+  int64_t rows, channels;
+
+  explicit Size(const Tensor& x) : rows(x.numel() / x.size(1)), channels(x.size(1)) {}
+
+  int64_t first_row(int64_t part) const {
+    return rows * part / parts;
+  }
+};
+
+// Calls sum(first row, rows, scratch, sums, other sums) for each part; the two sums go to a part's own
+// place of `channels` numbers each.
+template <class Sum>
+void sum_parts(const Size& size, std::vector<double>& sums, const Sum& sum) {
+  sums.resize(2 * parts * size.channels);
+  in_parallel(parts, [&](int64_t, int64_t first, int64_t last) {
+    std::vector<float> scratch(scratch_numbers * size.channels);
+    for (int64_t part = first; part < last; ++part) {
+      const int64_t start = size.first_row(part);
+      double* at = sums.data() + 2 * part * size.channels;
+      sum(start, size.first_row(part + 1) - start, scratch.data(), at, at + size.channels);
+    }
+  });
+}
+
+struct Moments {
+  std::vector<float> mean, deviation;  // one over the standard deviation
+  std::vector<double> variance;
+};
+
+Moments moments(const Kernels& kernels, const Tensor& x, double epsilon) {
+  const Size size(x);
+  const float* from = x.const_data_ptr<float>();
+  std::vector<double> sums;
+  sum_parts(size, sums, [&](int64_t row, int64_t rows, float* scratch, double* mean, double* squares) {
+    kernels.moments(from + row * size.channels, rows, size.channels, scratch, mean, squares);
+  });
+  Moments result;
+  for (int64_t c = 0; c < size.channels; ++c) {
+    double mean = 0, squares = 0, before = 0;
+    for (int64_t part = 0; part < parts; ++part) {
+      const double rows = double(size.first_row(part + 1) - size.first_row(part));
+      if (rows == 0) {
+        continue;
+      }
+      const double* at = sums.data() + 2 * part * size.channels + c;
+      const double difference = at[0] - mean;
+      mean += difference * rows / (before + rows);
+      squares += at[size.channels] + difference * difference * before * rows / (before + rows);
+      before += rows;
+    }
+    const double variance = squares / before;
+    result.mean.push_back(float(mean));
+    result.variance.push_back(variance);
+    result.deviation.push_back(float(1 / std::sqrt(variance + epsilon)));
+  }
+  return result;
+}
+
+// The affine map that batch norm is for these moments.
+struct Map {
+  std::vector<float> scale, shift;
+
+  Map(const float* weight, const float* bias, const float* mean, const float* deviation,
+      int64_t channels) {
+    for (int64_t c = 0; c < channels; ++c) {
+      scale.push_back(weight[c] * deviation[c]);
+      shift.push_back(bias[c] - mean[c] * scale.back());
+    }
+  }
+
+  Affine affine() const {
+    return {scale.data(), shift.data()};
+  }
+};
+
+Tensor channels_last(const Tensor& tensor) {
+  return tensor.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+Tensor of(const std::vector<float>& values) {
+  Tensor tensor = at::empty({int64_t(values.size())}, at::kFloat);
+  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<float>());
+  return tensor;
+}
+
+// Moves running statistics towards those of a batch; the variance is that of a sample.
+void update(const Moments& moments, int64_t rows, double momentum, const Tensor& mean, const Tensor& variance) {
+  float* means = mean.mutable_data_ptr<float>();
+  float* variances = variance.mutable_data_ptr<float>();
+  const double unbiased = double(rows) / double(rows - 1);
+  for (size_t c = 0; c < moments.mean.size(); ++c) {
+    means[c] += float(momentum * (double(moments.mean[c]) - means[c]));
+    variances[c] += float(momentum * (moments.variance[c] * unbiased - variances[c]));
+  }
+}
+
+class BatchNorm : public torch::autograd::Function<BatchNorm> {
+ public:
+  static Tensor forward(
+      AutogradContext* context, const Tensor& input, const Tensor& weight, const Tensor& bias,
+      const std::optional<Tensor>& other, const std::optional<Tensor>& running_mean,
+      const std::optional<Tensor>& running_variance, bool relu, double momentum, double epsilon) {
+    const Tensor x = channels_last(input);
+    const Size size(x);
+    const Kernels& kernels = *batch_norm::kernels(size.channels);
+    const Moments now = moments(kernels, x, epsilon);
+    if (running_mean.has_value()) {
+      update(now, size.rows, momentum, *running_mean, *running_variance);
+    }
+    const Map map(
+        weight.const_data_ptr<float>(), bias.const_data_ptr<float>(), now.mean.data(),
+        now.deviation.data(), size.channels);
+    Tensor y = at::empty_like(x);
+    const float* from = x.const_data_ptr<float>();
+    float* to = y.mutable_data_ptr<float>();
+    std::optional<Tensor> sum;
+    if (other.has_value()) {
+      sum = channels_last(*other);
+    }
+    const float* added = sum.has_value() ? sum->const_data_ptr<float>() : nullptr;
+    in_parallel(size.rows, [&](int64_t, int64_t first, int64_t last) {
+      const int64_t at = first * size.channels;
+      kernels.apply(
+          from + at, map.affine(), added == nullptr ? nullptr : added + at, relu, last - first,
+          size.channels, to + at);
+    });
+    // Without a sum, where ReLU was open follows from x.
+    const bool by_output = relu && other.has_value();
+    context->save_for_backward(
+        {x, weight, bias, of(now.mean), of(now.deviation), by_output ? y : Tensor()});
+    context->saved_data["relu"] = relu;
+    context->saved_data["other"] = other.has_value();
+    return y;
+  }
+
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
+    const auto saved = context->get_saved_variables();
+    const Tensor &x = saved[0], &weight = saved[1], &bias = saved[2], &y = saved[5];
+    const float* mean = saved[3].const_data_ptr<float>();
+    const float* deviation = saved[4].const_data_ptr<float>();
+    const bool relu = context->saved_data["relu"].toBool();
+    const bool has_other = context->saved_data["other"].toBool();
+    const Tensor gradient = channels_last(gradients[0]);
+    const Size size(x);
+    const int64_t channels = size.channels;
+    const Kernels& kernels = *batch_norm::kernels(channels);
+    const Map map(
+        weight.const_data_ptr<float>(), bias.const_data_ptr<float>(), mean, deviation, channels);
+    const float* from = x.const_data_ptr<float>();
+    const float* g = gradient.const_data_ptr<float>();
+    const float* output = y.defined() ? y.const_data_ptr<float>() : nullptr;
+    const auto mask = [&](int64_t at) {
+      return Mask{relu, output == nullptr ? nullptr : output + at, map.affine()};
+    };
+    // The gradient of the sum's other part is the masked one, which the second pass then starts from.
+    Tensor masked;
+    if (has_other) {
+      masked = relu ? at::empty_like(x) : gradient;
+    }
+    float* to_other = has_other && relu ? masked.mutable_data_ptr<float>() : nullptr;
+
+    std::vector<double> sums;
+    sum_parts(size, sums, [&](int64_t row, int64_t rows, float* scratch, double* sum, double* products) {
+      const int64_t at = row * channels;
+      kernels.gradient_sums(
+          g + at, from + at, mean, mask(at), rows, channels, scratch,
+          to_other == nullptr ? nullptr : to_other + at, sum, products);
+    });
+    std::vector<float> of_weight, of_bias, scale, shift;
+    for (int64_t c = 0; c < channels; ++c) {
+      double sum = 0, products = 0;
+      for (int64_t part = 0; part < parts; ++part) {
+        sum += sums[2 * part * channels + c];
+        products += sums[(2 * part + 1) * channels + c];
+      }
+      const double rows = double(size.rows), d = deviation[c];
+      of_bias.push_back(float(sum));
+      of_weight.push_back(float(products * d));
+      const double slope = -double(map.scale[c]) * d * d * products / rows;
+      scale.push_back(float(slope));
+      shift.push_back(float(-double(map.scale[c]) * sum / rows - slope * mean[c]));
+    }
+
+    const float* start = to_other == nullptr ? g : to_other;
+    Tensor of_input = at::empty_like(x);
+    float* result = of_input.mutable_data_ptr<float>();
+    in_parallel(size.rows, [&](int64_t, int64_t first, int64_t last) {
+      const int64_t at = first * channels;
+      const Mask rest = to_other == nullptr ? mask(at) : Mask{false, nullptr, {}};
+      kernels.input_gradient(
+          start + at, from + at, rest, map.scale.data(), {scale.data(), shift.data()},
+          last - first, channels, result + at);
+    });
+    return {of_input, of(of_weight), of(of_bias), masked, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+  }
+};
+
+bool is_float_on_cpu(const Tensor& tensor) {
+  return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat;
+}
+
+std::optional<Tensor> optional(const Tensor* tensor) {
+  return tensor == nullptr ? std::nullopt : std::optional(*tensor);
+}
+
+}  // namespace
+}  // namespace resnet::batch_norm
+
+extern "C" {
+
+// Batch norm of a batch by its own statistics, the sum with `other` unless that is null, then ReLU if asked
+// for; gradients flow through it, and running statistics are updated unless they are null. The caller
+// owns the result. Null where libtorch's own is the only way.
+void* resnet_batch_norm(
+    const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias,
+    const at::Tensor* other, const at::Tensor* running_mean, const at::Tensor* running_variance,
+    bool relu, double momentum, double epsilon) noexcept {
+  using namespace resnet::batch_norm;
+  try {
+    if (!is_float_on_cpu(*input) || !is_float_on_cpu(*weight) || input->dim() != 4 ||
+        !input->is_contiguous(at::MemoryFormat::ChannelsLast) ||
+        kernels(input->size(1)) == nullptr || Size(*input).rows < 2) {
+      return nullptr;
+    }
+    return new at::Tensor(BatchNorm::apply(
+        *input, *weight, *bias, optional(other), optional(running_mean),
+        optional(running_variance), relu, momentum, epsilon));
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+}  // extern "C"
