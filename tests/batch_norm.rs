@@ -77,7 +77,7 @@ fn batch_norm_is_libtorchs_in_the_same_bits_on_any_number_of_threads() {
             for ((name, found), (_, expected)) in found.iter().zip(results(&case, Kind::Double)) {
                 let error = error(found, &expected);
                 let at = format!("{name}, {dims:?}, sum {has_other}, relu {relu}");
-                assert!(error < 1e-5, "{at}: {error}");
+                assert!(error < 2e-5, "{at}: {error}");
             }
             for threads in [1, 2] {
                 tch::set_num_threads(threads);

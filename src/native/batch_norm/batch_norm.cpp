@@ -21,9 +21,10 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Into so many parts rows are divided, each of which is summed by one thread: the sums don't depend on the
-// number of threads.
-constexpr int64_t parts = 128;
+// Rows are divided into parts, each of which is summed by one thread; at most so many, and of at least so
+// many rows.
+constexpr int64_t most_parts = 64;
+constexpr int64_t rows_of_a_part = 256;
 
 const Kernels* kernels(int64_t channels) {
   if (__builtin_cpu_supports("avx512f") && channels % avx512().multiple == 0) {
@@ -33,11 +34,14 @@ const Kernels* kernels(int64_t channels) {
   return fits && channels % avx2().multiple == 0 ? &avx2() : nullptr;
 }
 
-// Rows and channels of an image, [N, C, H, W].
+// Rows and channels of an image, [N, C, H, W]. The parts, and with them the sums, depend on nothing else.
 struct Size {
-  int64_t rows, channels;
+  int64_t rows, channels, parts;
 
-  explicit Size(const Tensor& x) : rows(x.numel() / x.size(1)), channels(x.size(1)) {}
+  explicit Size(const Tensor& x)
+      : rows(x.numel() / x.size(1)),
+        channels(x.size(1)),
+        parts(std::clamp<int64_t>(rows / rows_of_a_part, 1, most_parts)) {}
 
   int64_t first_row(int64_t part) const {
     return rows * part / parts;
@@ -48,8 +52,8 @@ struct Size {
 // place of `channels` numbers each.
 template <class Sum>
 void sum_parts(const Size& size, std::vector<double>& sums, const Sum& sum) {
-  sums.resize(2 * parts * size.channels);
-  in_parallel(parts, [&](int64_t, int64_t first, int64_t last) {
+  sums.resize(2 * size.parts * size.channels);
+  in_parallel(size.parts, [&](int64_t, int64_t first, int64_t last) {
     std::vector<float> scratch(scratch_numbers * size.channels);
     for (int64_t part = first; part < last; ++part) {
       const int64_t start = size.first_row(part);
@@ -60,43 +64,40 @@ void sum_parts(const Size& size, std::vector<double>& sums, const Sum& sum) {
 }
 
 struct Moments {
-  std::vector<float> mean, deviation;  // one over the standard deviation
-  std::vector<double> variance;
+  std::vector<double> mean, variance;
 };
 
-Moments moments(const Kernels& kernels, const Tensor& x, double epsilon) {
+Moments moments(const Kernels& kernels, const Tensor& x) {
   const Size size(x);
   const float* from = x.const_data_ptr<float>();
   std::vector<double> sums;
   sum_parts(size, sums, [&](int64_t row, int64_t rows, float* scratch, double* mean, double* squares) {
     kernels.moments(from + row * size.channels, rows, size.channels, scratch, mean, squares);
   });
-  Moments result;
-  for (int64_t c = 0; c < size.channels; ++c) {
-    double mean = 0, squares = 0, before = 0;
-    for (int64_t part = 0; part < parts; ++part) {
-      const double rows = double(size.first_row(part + 1) - size.first_row(part));
-      if (rows == 0) {
-        continue;
-      }
-      const double* at = sums.data() + 2 * part * size.channels + c;
-      const double difference = at[0] - mean;
-      mean += difference * rows / (before + rows);
-      squares += at[size.channels] + difference * difference * before * rows / (before + rows);
-      before += rows;
+  Moments all{std::vector<double>(size.channels), std::vector<double>(size.channels)};
+  for (int64_t part = 0; part < size.parts; ++part) {
+    const double* mean = sums.data() + 2 * part * size.channels;
+    const double* squares = mean + size.channels;
+    const double before = double(size.first_row(part));
+    const double after = double(size.first_row(part + 1)), rows = after - before;
+    for (int64_t c = 0; c < size.channels; ++c) {
+      // Chan, Golub and LeVeque 1983.
+      const double difference = mean[c] - all.mean[c];
+      all.mean[c] += difference * rows / after;
+      all.variance[c] += squares[c] + difference * difference * before * rows / after;
     }
-    const double variance = squares / before;
-    result.mean.push_back(float(mean));
-    result.variance.push_back(variance);
-    result.deviation.push_back(float(1 / std::sqrt(variance + epsilon)));
   }
-  return result;
+  for (double& variance : all.variance) {
+    variance /= double(size.rows);
+  }
+  return all;
 }
 
 // The affine map that batch norm is for these moments.
 struct Map {
   std::vector<float> scale, shift;
 
+  // `deviation` is one over the standard deviation.
   Map(const float* weight, const float* bias, const float* mean, const float* deviation,
       int64_t channels) {
     for (int64_t c = 0; c < channels; ++c) {
@@ -114,9 +115,14 @@ Tensor channels_last(const Tensor& tensor) {
   return tensor.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-Tensor of(const std::vector<float>& values) {
-  Tensor tensor = at::empty({int64_t(values.size())}, at::kFloat);
-  std::copy(values.begin(), values.end(), tensor.mutable_data_ptr<float>());
+// A tensor of one number for each channel.
+template <class Value>
+Tensor by_channel(int64_t channels, const Value& value) {
+  Tensor tensor = at::empty({channels}, at::kFloat);
+  float* to = tensor.mutable_data_ptr<float>();
+  for (int64_t c = 0; c < channels; ++c) {
+    to[c] = float(value(c));
+  }
   return tensor;
 }
 
@@ -126,7 +132,7 @@ void update(const Moments& moments, int64_t rows, double momentum, const Tensor&
   float* variances = variance.mutable_data_ptr<float>();
   const double unbiased = double(rows) / double(rows - 1);
   for (size_t c = 0; c < moments.mean.size(); ++c) {
-    means[c] += float(momentum * (double(moments.mean[c]) - means[c]));
+    means[c] += float(momentum * (moments.mean[c] - means[c]));
     variances[c] += float(momentum * (moments.variance[c] * unbiased - variances[c]));
   }
 }
@@ -140,13 +146,16 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
     const Tensor x = channels_last(input);
     const Size size(x);
     const Kernels& kernels = *batch_norm::kernels(size.channels);
-    const Moments now = moments(kernels, x, epsilon);
+    const Moments now = moments(kernels, x);
     if (running_mean.has_value()) {
       update(now, size.rows, momentum, *running_mean, *running_variance);
     }
+    const Tensor mean = by_channel(size.channels, [&](int64_t c) { return now.mean[c]; });
+    const Tensor deviation = by_channel(
+        size.channels, [&](int64_t c) { return 1 / std::sqrt(now.variance[c] + epsilon); });
     const Map map(
-        weight.const_data_ptr<float>(), bias.const_data_ptr<float>(), now.mean.data(),
-        now.deviation.data(), size.channels);
+        weight.const_data_ptr<float>(), bias.const_data_ptr<float>(),
+        mean.const_data_ptr<float>(), deviation.const_data_ptr<float>(), size.channels);
     Tensor y = at::empty_like(x);
     const float* from = x.const_data_ptr<float>();
     float* to = y.mutable_data_ptr<float>();
@@ -164,7 +173,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
     // Without a sum, where ReLU was open follows from x.
     const bool by_output = relu && other.has_value();
     context->save_for_backward(
-        {x, weight, bias, of(now.mean), of(now.deviation), by_output ? y : Tensor()});
+        {x, weight, bias, mean, deviation, by_output ? y : Tensor()});
     context->saved_data["relu"] = relu;
     context->saved_data["other"] = other.has_value();
     return y;
@@ -197,25 +206,27 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
     float* to_other = has_other && relu ? masked.mutable_data_ptr<float>() : nullptr;
 
     std::vector<double> sums;
-    sum_parts(size, sums, [&](int64_t row, int64_t rows, float* scratch, double* sum, double* products) {
+    sum_parts(size, sums, [&](int64_t row, int64_t rows, float* scratch, double* to, double* more) {
       const int64_t at = row * channels;
       kernels.gradient_sums(
           g + at, from + at, mean, mask(at), rows, channels, scratch,
-          to_other == nullptr ? nullptr : to_other + at, sum, products);
+          to_other == nullptr ? nullptr : to_other + at, to, more);
     });
-    std::vector<float> of_weight, of_bias, scale, shift;
-    for (int64_t c = 0; c < channels; ++c) {
-      double sum = 0, products = 0;
-      for (int64_t part = 0; part < parts; ++part) {
-        sum += sums[2 * part * channels + c];
-        products += sums[(2 * part + 1) * channels + c];
+    std::vector<double> sum(channels), products(channels);
+    for (int64_t part = 0; part < size.parts; ++part) {
+      const double* some = sums.data() + 2 * part * channels;
+      for (int64_t c = 0; c < channels; ++c) {
+        sum[c] += some[c];
+        products[c] += some[channels + c];
       }
+    }
+    // ∂x = scale · (∂y - mean(∂y) - x̂ · mean(∂y · x̂)), with x̂ = (x - mean) · deviation.
+    std::vector<float> scale, shift;
+    for (int64_t c = 0; c < channels; ++c) {
       const double rows = double(size.rows), d = deviation[c];
-      of_bias.push_back(float(sum));
-      of_weight.push_back(float(products * d));
-      const double slope = -double(map.scale[c]) * d * d * products / rows;
+      const double slope = -double(map.scale[c]) * d * d * products[c] / rows;
       scale.push_back(float(slope));
-      shift.push_back(float(-double(map.scale[c]) * sum / rows - slope * mean[c]));
+      shift.push_back(float(-double(map.scale[c]) * sum[c] / rows - slope * mean[c]));
     }
 
     const float* start = to_other == nullptr ? g : to_other;
@@ -228,7 +239,11 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
           start + at, from + at, rest, map.scale.data(), {scale.data(), shift.data()},
           last - first, channels, result + at);
     });
-    return {of_input, of(of_weight), of(of_bias), masked, Tensor(), Tensor(), Tensor(), Tensor(), Tensor()};
+    const Tensor of_weight =
+        by_channel(channels, [&](int64_t c) { return products[c] * deviation[c]; });
+    const Tensor of_bias = by_channel(channels, [&](int64_t c) { return sum[c]; });
+    const Tensor none;
+    return {of_input, of_weight, of_bias, masked, none, none, none, none, none};
   }
 };
 
