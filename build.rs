@@ -52,7 +52,7 @@ fn compile_native(libtorch: &Path) {
         // As system headers, libtorch's own warnings stay quiet and ours are seen.
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag(format!("-isystem{}", libtorch.join("include/torch/csrc/api/include").display()))
-        .file("src/native/native.cpp");
+        .files(["src/native/native.cpp", "src/native/optimizer.cpp"]);
     println!("cargo::rustc-check-cfg=cfg(kernels)");
     let has_kernels = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|target| target == "x86_64");
     if has_kernels {

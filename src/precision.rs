@@ -21,6 +21,9 @@ pub enum Precision {
     Tf32,
     /// Brain floats: 16 bits with the range of 32 (Kalamkar et al. 2019).
     Bf16,
+    /// Half floats: 16 bits with three more of fraction and a smaller range, so that the loss is scaled
+    /// (Micikevicius et al. 2018).
+    Fp16,
 }
 
 impl Precision {
@@ -29,6 +32,7 @@ impl Precision {
         match self {
             Self::Fp32 | Self::Tf32 => Kind::Float,
             Self::Bf16 => Kind::BFloat16,
+            Self::Fp16 => Kind::Half,
         }
     }
 
@@ -50,6 +54,8 @@ pub enum PrecisionChoice {
     Tf32,
     /// See [`Precision::Bf16`].
     Bf16,
+    /// See [`Precision::Fp16`].
+    Fp16,
 }
 
 impl PrecisionChoice {
@@ -63,9 +69,10 @@ impl PrecisionChoice {
             (Self::Auto | Self::Fp32, _) => Ok(Precision::Fp32),
             (Self::Tf32, Device::Cuda(_)) => Ok(Precision::Tf32),
             (Self::Tf32, _) => Err(usage(
-                "--precision tf32: only CUDA devices have it; expected auto, fp32 or bf16 here",
+                "--precision tf32: only CUDA devices have it; expected auto, fp32, bf16 or fp16 here",
             )),
             (Self::Bf16, _) => Ok(Precision::Bf16),
+            (Self::Fp16, _) => Ok(Precision::Fp16),
         }
     }
 }
@@ -80,6 +87,17 @@ pub fn multiplies_bf16(device: Device) -> bool {
             major.parse::<u32>().is_ok_and(|major| major >= 8)
         }),
         _ => false,
+    }
+}
+
+/// The kind in which a device multiplies numbers of `kind`. A CPU without products of 16 bits takes those of
+/// the same numbers in 32, and the result is rounded back: a processor that has them keeps its sums in 32
+/// bits, too.
+pub fn multiplied_in(kind: Kind, device: Device) -> Kind {
+    match kind {
+        Kind::Half if device == Device::Cpu => Kind::Float,
+        Kind::BFloat16 if device == Device::Cpu && !multiplies_bf16(device) => Kind::Float,
+        kind => kind,
     }
 }
 
@@ -104,6 +122,7 @@ impl fmt::Display for Precision {
             Self::Fp32 => "fp32",
             Self::Tf32 => "tf32",
             Self::Bf16 => "bf16",
+            Self::Fp16 => "fp16",
         })
     }
 }
@@ -111,8 +130,12 @@ impl fmt::Display for Precision {
 impl Precision {
     /// Warns where a device only emulates it.
     pub fn warn_if_slow(self, device: Device, ui: &Ui) {
-        if self == Self::Bf16 && !multiplies_bf16(device) {
-            ui.warn("--precision bf16: this device emulates it, and is faster with fp32");
+        if self.kind() != multiplied_in(self.kind(), device)
+            || self == Self::Bf16 && !multiplies_bf16(device)
+        {
+            ui.warn(format!(
+                "--precision {self}: this device emulates it, and is faster with fp32"
+            ));
         }
     }
 
@@ -128,6 +151,7 @@ impl From<Precision> for PrecisionChoice {
             Precision::Fp32 => Self::Fp32,
             Precision::Tf32 => Self::Tf32,
             Precision::Bf16 => Self::Bf16,
+            Precision::Fp16 => Self::Fp16,
         }
     }
 }

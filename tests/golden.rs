@@ -335,7 +335,7 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
             errors.compare("gradients", named_gradients, &tensors["gradients"]);
             errors.compare("statistics", named(&network, &[Role::Buffer]), &tensors["statistics"]);
         }
-        sgd.step(&gradients, case.rate);
+        sgd.step(&gradients, case.rate, None).unwrap();
     }
     errors.compare("losses", [("losses", Tensor::stack(&losses, 0))], &tensors["losses"]);
     let trained = named(&network, &ALL).into_iter().map(|(name, tensor)| {

@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 /// Recipes that between them use every part of a run's state.
-const RECIPES: [&str; 5] = [
+const RECIPES: [&str; 6] = [
     "--epochs 3 --limit-batches 30 --checkpoint-every 7steps --keep 2",
     "--epochs 3 --limit-batches 30 --checkpoint-every 12steps --accumulate 2 --validation 1000 --ema-decay 0.9 \
      --schedule one-cycle --lr 0.2",
@@ -28,6 +28,7 @@ const RECIPES: [&str; 5] = [
      --validation 600 --eval-every 2",
     // Emulated on many machines: fewer steps.
     "--epochs 2 --limit-batches 6 --checkpoint-every 2steps --precision bf16 --schedule constant",
+    "--epochs 2 --limit-batches 4 --checkpoint-every 1steps --precision fp16",
 ];
 
 /// How long a process lives at most, in seconds, before its signal comes.

@@ -182,6 +182,12 @@ fn a_run_keeps_its_precision() {
     // Evaluation takes it from there.
     let model = String::from_utf8_lossy(&weights(&run)).into_owned();
     assert!(model.contains(r#"\"precision\":\"bf16\""#));
+    let half = folder.path().join("half");
+    let lines = train("--epochs 1 --limit-batches 10 --lr 0.2 --precision fp16", &half);
+    let again = &resnet("train --offline --json --epochs 2 --resume", &[&half]).json_lines()[0];
+    assert!(again["train_loss"].as_f64() < lines[0]["train_loss"].as_f64());
+    let state = fs::read(half.join("checkpoints/last/optimizer.safetensors")).unwrap();
+    assert!(String::from_utf8_lossy(&state).contains("loss_scale.scale"));
     // Without a choice the run takes what the machine computes fastest, and says which.
     let auto = folder.path().join("auto");
     train("--epochs 1 --limit-batches 1", &auto);

@@ -13,6 +13,7 @@ use crate::model::shape::measure;
 use crate::model::spec::{Init, value_name};
 use crate::model::{Frozen, Network, Spec};
 use crate::native;
+use crate::precision::multiplied_in;
 use crate::report::throughput::{Step, Throughput};
 use crate::train::Trainer;
 use crate::train::trainer::{EpochSums, Phase};
@@ -261,6 +262,7 @@ fn preprocess(spec: &Spec, (kind, device): (Kind, Device)) -> Preprocess {
 
 /// The rate of matrix products, the most that convolutions can hope for.
 fn matrix_gflops((kind, device): (Kind, Device)) -> f64 {
+    let kind = multiplied_in(kind, device);
     let side = if device == Device::Cpu { 2048 } else { 8192 };
     let [a, b] = [(); 2].map(|()| Tensor::rand([side, side], (kind, device)));
     let mut throughput = Throughput::default();

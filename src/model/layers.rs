@@ -4,11 +4,11 @@
 use super::parameters::{Fill, Scope};
 use super::spec::Init;
 use crate::native::{self, Normalization};
-use crate::precision::multiplies_bf16;
+use crate::precision::multiplied_in;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
+use tch::Tensor;
 use tch::nn::ModuleT;
-use tch::{Device, Kind, Tensor};
 
 /// What layers take, for the whole batch; `u64::MAX` stands for all that is more.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -137,15 +137,10 @@ impl ModuleT for Conv2d {
         let kind = xs.kind();
         let (weight, bias) =
             (self.weight.to_kind(kind), self.bias.as_ref().map(|bias| bias.to_kind(kind)));
-        let device = xs.device();
-        // Sums of products of brain floats are kept in 32 bits by a processor that has them, too.
-        let computed_in = match kind {
-            Kind::BFloat16 if device == Device::Cpu && !multiplies_bf16(device) => Kind::Float,
-            kind => kind,
-        };
-        let [xs_as, weight_as] = [xs, &weight].map(|tensor| tensor.to_kind(computed_in));
-        let bias = bias.map(|bias| bias.to_kind(computed_in));
-        let ys = native::convolution(&xs_as, &weight_as, bias.as_ref(), self.stride, self.padding);
+        let multiplied = multiplied_in(kind, xs.device());
+        let [xs, weight] = [xs, &weight].map(|tensor| tensor.to_kind(multiplied));
+        let bias = bias.map(|bias| bias.to_kind(multiplied));
+        let ys = native::convolution(&xs, &weight, bias.as_ref(), self.stride, self.padding);
         let ys = ys.to_kind(kind);
         count(ys.numel(), self.weight.size().iter().skip(1).product());
         CONVOLUTIONS.with_borrow_mut(|list| {

@@ -5,11 +5,13 @@ mod convolution;
 mod cuda;
 mod driver;
 mod memory;
+mod optimizer;
 
 pub use batch_norm::{Normalization, batch_norm};
 pub use convolution::{FusedConvolution, convolution};
 pub use cuda::{Cuda, Gpu, open_cuda};
 pub use memory::{keep_freed_memory, peak_memory_bytes};
+pub use optimizer::{SgdUpdate, sgd, unscale, update_scale};
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;

@@ -42,8 +42,8 @@ impl Backward {
         Self { learned, segments }
     }
 
-    /// The pass of a batch of images [N, channels, size, size]. `forward_is_over` is told so before the
-    /// backward pass begins.
+    /// The pass of a batch of images [N, channels, size, size]; gradients are those of the loss times
+    /// `scale`, if given. `forward_is_over` is told so before the backward pass begins.
     ///
     /// # Errors
     /// What libtorch could not do.
@@ -52,16 +52,18 @@ impl Backward {
         network: &Network,
         images: &Tensor,
         loss_of: &dyn Fn(&Tensor) -> Tensor,
+        scale: Option<&Tensor>,
         forward_is_over: &mut dyn FnMut(),
     ) -> Result<Pass> {
         if let Some(segments) = &self.segments {
-            return self.recomputed(network, segments, images, loss_of, forward_is_over);
+            return self.recomputed(network, segments, images, loss_of, scale, forward_is_over);
         }
         let logits = network.forward(images, true);
         let loss = loss_of(&logits);
         forward_is_over();
         // The gradients are new tensors, not sums into `grad` that need zeroing at each step.
-        let gradients = Tensor::f_run_backward(&[&loss], &self.learned, false, false)?;
+        let gradients =
+            Tensor::f_run_backward(&[&scaled(&loss, scale)], &self.learned, false, false)?;
         Ok(Pass { logits, loss: loss.detach(), gradients })
     }
 
@@ -71,6 +73,7 @@ impl Backward {
         own: &[Vec<usize>],
         images: &Tensor,
         loss_of: &dyn Fn(&Tensor) -> Tensor,
+        scale: Option<&Tensor>,
         forward_is_over: &mut dyn FnMut(),
     ) -> Result<Pass> {
         let segments = network.segments();
@@ -96,7 +99,7 @@ impl Backward {
                     let loss = loss_of(&logits);
                     forward_is_over();
                     outcome = Some((logits.detach(), loss.detach()));
-                    loss
+                    scaled(&loss, scale)
                 }
                 // Its gradient for `ys` is `gradient`, to the last bit.
                 Some(gradient) => {
@@ -122,6 +125,10 @@ impl Backward {
         let gradients = gradients.into_iter().collect::<Option<_>>().ok_or_else(missing)?;
         Ok(Pass { logits, loss, gradients })
     }
+}
+
+fn scaled(loss: &Tensor, scale: Option<&Tensor>) -> Tensor {
+    scale.map_or_else(|| loss.shallow_clone(), |scale| loss * scale)
 }
 
 #[cfg(test)]
@@ -170,11 +177,12 @@ mod tests {
                 };
                 let backward = Backward::new(&network, learned, recompute);
                 let mut told = 0;
-                let pass = backward.pass(&network, images, &loss_of, &mut || told += 1).unwrap();
+                let pass =
+                    backward.pass(&network, images, &loss_of, None, &mut || told += 1).unwrap();
                 assert_eq!(told, 1);
                 (network, pass)
             };
-            for kind in [Kind::Float, Kind::BFloat16] {
+            for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {
                 let images = images.to_kind(kind);
                 let (plain_network, plain) = pass(&images, false);
                 let (network, again) = pass(&images, true);

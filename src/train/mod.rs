@@ -3,6 +3,7 @@
 mod average;
 mod backward;
 pub mod evaluate;
+mod loss_scale;
 pub mod memory;
 mod out_of_memory;
 pub mod recipe;

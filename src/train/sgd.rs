@@ -3,6 +3,8 @@
 
 use super::recipe::SgdOptions;
 use crate::model::parameters::{Parameter, Role};
+use crate::native::{self, SgdUpdate};
+use anyhow::Result;
 use tch::Tensor;
 
 /// Parameters that share their options.
@@ -64,45 +66,38 @@ impl Sgd {
             .collect()
     }
 
-    /// Updates every parameter with its gradient.
-    pub fn step(&mut self, gradients: &[Tensor], rate: f64) {
-        let options = self.options;
-        tch::no_grad(|| {
-            let mut gradients = gradients.iter();
-            for group in &mut self.groups {
-                for (member, gradient) in group.members.iter_mut().zip(&mut gradients) {
-                    update(member, gradient, options, group.weight_decay, rate);
-                }
-            }
-        });
+    /// Updates every parameter with its gradient, which may be overwritten; none if `found_inf`, of one
+    /// element, holds 1.
+    ///
+    /// # Errors
+    /// What libtorch could not do.
+    pub fn step(
+        &mut self,
+        gradients: &[Tensor],
+        rate: f64,
+        found_inf: Option<&Tensor>,
+    ) -> Result<()> {
+        let _no_grad = tch::no_grad_guard();
+        let mut gradients = gradients.iter();
+        for group in &self.groups {
+            let members = &group.members;
+            let parameters: Vec<_> = members.iter().map(|member| &member.parameter).collect();
+            let momenta: Vec<_> = members.iter().filter_map(|m| m.momentum.as_ref()).collect();
+            let gradients: Vec<_> = gradients.by_ref().take(members.len()).collect();
+            let update = SgdUpdate {
+                rate,
+                momentum: self.options.momentum,
+                weight_decay: group.weight_decay,
+                nesterov: self.options.nesterov,
+            };
+            native::sgd(&parameters, &gradients, &momenta, update, found_inf)?;
+        }
+        Ok(())
     }
 
     fn members(&self) -> impl Iterator<Item = &Member> {
         self.groups.iter().flat_map(|group| &group.members)
     }
-}
-
-fn update(
-    member: &mut Member,
-    gradient: &Tensor,
-    options: SgdOptions,
-    weight_decay: f64,
-    rate: f64,
-) {
-    // Out of place: the caller's gradient stays as it is.
-    let mut gradient = match weight_decay {
-        0.0 => gradient.shallow_clone(),
-        _ => gradient + &member.parameter * weight_decay,
-    };
-    if let Some(momentum) = &mut member.momentum {
-        let _ = momentum.g_mul_scalar_(options.momentum).g_add_(&gradient);
-        gradient = if options.nesterov {
-            gradient + &*momentum * options.momentum
-        } else {
-            momentum.shallow_clone()
-        };
-    }
-    let _ = member.parameter.g_add_(&(gradient * -rate));
 }
 
 /// Scales gradients down where their norm over all parameters together exceeds `max_norm`
@@ -140,11 +135,11 @@ mod tests {
             SgdOptions { momentum: 0.5, nesterov: false, weight_decay: 0.1, decay_all: false };
         let mut sgd = Sgd::new(&parameters, options);
         let gradients = [Tensor::from_slice(&[1f32]), Tensor::from_slice(&[1f32])];
-        sgd.step(&gradients, 0.1);
+        sgd.step(&gradients, 0.1, None).unwrap();
         // v = 1 + 0.1·2 = 1.2; w = 2 − 0.12.
         assert!((values(&parameters[0].tensor)[0] - 1.88).abs() < 1e-6);
         assert!((values(&parameters[1].tensor)[0] - 1.90).abs() < 1e-6);
-        sgd.step(&gradients, 0.1);
+        sgd.step(&gradients, 0.1, None).unwrap();
         // v = 0.6 + 1 + 0.188 = 1.788; w = 1.88 − 0.1788.
         assert!((values(&parameters[0].tensor)[0] - 1.7012).abs() < 1e-6);
         assert!((values(&parameters[1].tensor)[0] - 1.75).abs() < 1e-6);

@@ -2,6 +2,7 @@
 
 use super::average::Average;
 use super::backward::{Backward, Pass};
+use super::loss_scale::LossScale;
 use super::out_of_memory::{Attempt, attempt};
 use super::recipe::Recipe;
 use super::schedule::Schedule;
@@ -23,6 +24,8 @@ pub struct Trainer<'a> {
     preprocess: &'a Preprocess,
     recipe: &'a Recipe,
     sgd: Sgd,
+    /// Where the network computes in half floats.
+    loss_scale: Option<LossScale>,
     backward: Backward,
     average: Option<Average>,
     schedule: Schedule,
@@ -167,8 +170,19 @@ impl<'a> Trainer<'a> {
         let backward = Backward::new(network, sgd.parameters(), recipe.recompute);
         let schedule = recipe.schedule(batches(images, recipe).len());
         let average = recipe.ema_decay.map(|decay| Average::new(network, decay));
-        let accumulate = recipe.accumulate;
-        Self { network, images, preprocess, recipe, sgd, backward, average, schedule, accumulate }
+        let half = preprocess.kind() == Kind::Half;
+        Self {
+            network,
+            images,
+            preprocess,
+            recipe,
+            sgd,
+            loss_scale: half.then(|| LossScale::new(network.device())),
+            backward,
+            average,
+            schedule,
+            accumulate: recipe.accumulate,
+        }
     }
 
     /// What the training has come to: the average of the network's weights where the recipe asks for
@@ -187,10 +201,11 @@ impl<'a> Trainer<'a> {
         self.recipe
     }
 
-    /// What a run needs to go on besides [`Trainer::result`], by name: momentum and, where the result is
-    /// an average, the weights in training.
+    /// What a run needs to go on besides [`Trainer::result`], by name: momentum; with half floats the loss
+    /// scale; where the result is an average, the weights in training.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = self.sgd.state();
+        state.extend(self.loss_scale.iter().flat_map(LossScale::state));
         if self.average.is_some() {
             let parameters = self.network.parameters().iter();
             state.extend(
@@ -270,10 +285,12 @@ impl<'a> Trainer<'a> {
                 }
             }
         };
+        let scale = self.loss_scale.as_mut();
+        let found_inf = scale.map(|scale| scale.unscale(&batch.gradients)).transpose()?;
         if let Some(max_norm) = self.recipe.clip_grad_norm {
             tch::no_grad(|| clip_gradient_norm(&mut batch.gradients, max_norm));
         }
-        self.sgd.step(&batch.gradients, self.schedule.rate(step));
+        self.sgd.step(&batch.gradients, self.schedule.rate(step), found_inf.as_ref())?;
         if let Some(average) = &self.average {
             average.update(self.network, step + 1);
         }
@@ -317,8 +334,9 @@ impl<'a> Trainer<'a> {
                         smoothing,
                     )
             };
+            let scale = self.loss_scale.as_ref().map(LossScale::scale);
             let Pass { logits, loss, gradients } =
-                self.backward.pass(self.network, &inputs, &loss_of, &mut || {
+                self.backward.pass(self.network, &inputs, &loss_of, scale, &mut || {
                     phase_ends(Phase::Forward);
                 })?;
             if whole.gradients.is_empty() {
