@@ -17,11 +17,8 @@ struct Project {
 impl Project {
     fn new() -> Self {
         let project = Self { root: tempfile::tempdir().unwrap() };
-        let real = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts");
         for file in ["resnet", "setup", "lib/common.sh", "lib/libtorch.sh", "lib/data.sh"] {
-            let copy = project.path("scripts").join(file);
-            fs::create_dir_all(copy.parent().unwrap()).unwrap();
-            fs::copy(real.join(file), copy).unwrap();
+            project.copy(&format!("scripts/{file}"));
         }
         project.write("src/lib.rs", "");
         for file in ["build.rs", "Cargo.toml", "Cargo.lock", ".cargo/config.toml"] {
@@ -42,6 +39,13 @@ impl Project {
 
     fn path(&self, file: &str) -> PathBuf {
         self.root.path().canonicalize().unwrap().join(file)
+    }
+
+    /// Takes a file of the real project.
+    fn copy(&self, file: &str) {
+        let copy = self.path(file);
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(file), copy).unwrap();
     }
 
     fn write(&self, file: &str, text: &str) {
@@ -183,4 +187,49 @@ fn an_unknown_argument_of_set_up_is_a_mistake_of_usage() {
     let output = Project::new().script("setup", &["--gpu"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("usage: scripts/setup"));
+}
+
+/// A project with a `resnet bench` of two images a second.
+fn with_peers() -> Project {
+    let project = Project::new();
+    project.copy("scripts/peers/run");
+    project.program("target/release/resnet", "echo '{\"step_seconds\": 0.5}'");
+    project
+}
+
+#[test]
+fn rivals_that_are_not_installed_are_told_and_the_others_measured() {
+    let project = with_peers();
+    let burn = "scripts/peers/burn/target/release/burn-peer";
+    project.program(burn, "echo ready; while read -r count; do echo \"[$count.0]\"; done");
+    let args = ["--depth", "18", "50", "--batch-size", "1", "--rounds", "2"];
+    let output = project.script("peers/run", &args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    for row in [
+        "| ResNet-18 | resnet | 2.0 | 500.0 | 1.00 |",
+        "| ResNet-18 | burn | 1.0 | 1000.0 | 2.00 |",
+        "| ResNet-50 | burn | 1.0 | 1000.0 | 2.00 |",
+    ] {
+        assert!(stdout.contains(row), "{stdout}");
+    }
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let remedies =
+        ["PyTorch, plain is left out: not installed; give --python", "candle && cargo build"];
+    assert!(remedies.iter().all(|remedy| stderr.contains(remedy)), "{stderr}");
+}
+
+#[test]
+fn a_rival_that_fails_is_left_out_with_what_it_said() {
+    let project = with_peers();
+    let candle = "scripts/peers/candle/target/release/candle-peer";
+    project.program(candle, "echo ready; read -r; echo 'out of memory' >&2; exit 3");
+    let args = ["--rivals", "candle", "--json"];
+    let output = project.script("peers/run", &args).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let warning = "warning: candle is left out: it ended with status 3\n    out of memory\n";
+    assert_eq!(stderr, warning);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains(r#""step_seconds": {"18": {"resnet": 0.5}}"#), "{stdout}");
 }

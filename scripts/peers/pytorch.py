@@ -6,34 +6,25 @@ seconds as a JSON list. scripts/peers/run starts it.
 
 import argparse
 import contextlib
-import json
-import sys
-import time
 
 import torch
 import torchvision
 
-LAYOUTS = {"plain": torch.contiguous_format}
+import protocol
 
 
 def parse() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--mode", choices=["train", "inference"], default="train")
+    parser = protocol.parser(__doc__)
     parser.add_argument("--variant", choices=["plain", "tuned", "compiled"], default="plain")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    parser.add_argument("--depth", type=int, default=18)
-    parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--size", type=int, default=96)
-    parser.add_argument("--threads", type=int)
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()
 
 
-def network(options: argparse.Namespace) -> torch.nn.Module:
-    net = torchvision.models.get_model(f"resnet{options.depth}", num_classes=10)
+def network(depth: int) -> torch.nn.Module:
+    net = torchvision.models.get_model(f"resnet{depth}", num_classes=10)
     net.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
-    layout = LAYOUTS.get(options.variant, torch.channels_last)
-    return net.to(options.device, memory_format=layout)
+    return net
 
 
 def main() -> None:
@@ -45,8 +36,8 @@ def main() -> None:
     tuned = options.variant != "plain"
     torch.backends.cudnn.benchmark = tuned
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tuned
-    net = network(options)
-    layout = LAYOUTS.get(options.variant, torch.channels_last)
+    layout = torch.channels_last if tuned else torch.contiguous_format
+    net = network(options.depth).to(device, memory_format=layout)
     count = options.batch_size
     images = torch.randn(count, 1, options.size, options.size)
     images = images.to(device, memory_format=layout)
@@ -63,7 +54,7 @@ def main() -> None:
             net.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4
         )
 
-        def step() -> None:
+        def work() -> None:
             with precision():
                 loss = torch.nn.functional.cross_entropy(forward(images), labels)
             sgd.zero_grad()
@@ -76,26 +67,16 @@ def main() -> None:
             torch._inductor.config.freezing = True
             net = torch.compile(net)
 
-        def step() -> None:
+        def work() -> None:
             with torch.inference_mode(options.variant != "compiled"), torch.no_grad(), precision():
                 net(images)
 
-    def wait() -> None:
+    def step() -> None:
+        work()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
 
-    for _ in range(3):
-        step()
-    wait()
-    print("ready", flush=True)
-    for line in sys.stdin:
-        seconds = []
-        for _ in range(int(line)):
-            start = time.perf_counter()
-            step()
-            wait()
-            seconds.append(time.perf_counter() - start)
-        print(json.dumps(seconds), flush=True)
+    protocol.serve(step)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,40 @@
+"""A rival of `resnet bench --mode inference`: torchvision's networks in ONNX Runtime, on a CPU.
+
+Exports the network of pytorch.py to a temporary file and runs it with all optimisations of the graph.
+The file isn't named after the package, which it would hide from its own import. scripts/peers/run starts
+it; the protocol is pytorch.py's.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import onnxruntime
+import torch
+
+import protocol
+from pytorch import network
+
+
+def main() -> None:
+    options = protocol.parser(__doc__).parse_args()
+    if options.mode != "inference":
+        sys.exit("error: ONNX Runtime does not train; give --mode inference")
+    images = torch.randn(options.batch_size, 1, options.size, options.size)
+    settings = onnxruntime.SessionOptions()
+    settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+    # Of 0 it makes as many threads as there are physical cores.
+    settings.intra_op_num_threads = options.threads or 0
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.onnx"
+        # The newer exporter wants a package more, and gives the same graph once it is optimised.
+        torch.onnx.export(
+            network(options.depth).eval(), (images,), path, input_names=["images"], dynamo=False
+        )
+        session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
+    feed = {"images": images.numpy()}
+    protocol.serve(lambda: session.run(None, feed))
+
+
+if __name__ == "__main__":
+    main()
