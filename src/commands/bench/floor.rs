@@ -1,5 +1,5 @@
-//! The least that a step can take: its convolutions alone, each by itself at the rate that libtorch reaches
-//! for its shape. What a step takes beyond that is all else: batch norm, ReLU, sums, the update, the data.
+//! The least that a step can take: its convolutions alone, each by itself, as the program computes
+//! it. What a step takes beyond that is all else: batch norm, ReLU, sums, the update, the data.
 
 use super::wait;
 use crate::model::Spec;
