@@ -37,11 +37,14 @@ fn libtorch() -> PathBuf {
     libtorch
 }
 
-/// What computes on tensors, and the kernels that it calls, which are compiled for each instruction set.
-const KERNELS: [(&str, &str); 2] = [
-    ("src/native/batch_norm/batch_norm.cpp", "src/native/batch_norm/kernels.cpp"),
-    ("src/native/winograd/convolution.cpp", "src/native/winograd/kernels.cpp"),
+/// What computes on tensors by kernels of this program.
+const TENSORS: [&str; 3] = [
+    "src/native/batch_norm/batch_norm.cpp",
+    "src/native/winograd/convolution.cpp",
+    "src/native/winograd/patches.cpp",
 ];
+/// The kernels, on plain memory, which are compiled for each instruction set.
+const KERNELS: [&str; 2] = ["src/native/batch_norm/kernels.cpp", "src/native/winograd/kernels.cpp"];
 
 fn compile_native(libtorch: &Path) {
     println!("cargo::rerun-if-changed=src/native");
@@ -57,7 +60,7 @@ fn compile_native(libtorch: &Path) {
     let has_kernels = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|target| target == "x86_64");
     if has_kernels {
         println!("cargo::rustc-cfg=kernels");
-        native.files(KERNELS.map(|(tensors, _)| tensors));
+        native.files(TENSORS);
     }
     native.compile("resnet_native");
     // A linker takes from a library only what those before it lack, so that the kernels come last.
@@ -79,7 +82,7 @@ fn compile_kernels(name: &str, lanes: &str, flags: &[&str]) {
         // Products and sums in one instruction, whatever standard the compiler is held to.
         .flag("-ffp-contract=fast")
         .opt_level(3)
-        .files(KERNELS.map(|(_, kernels)| kernels))
+        .files(KERNELS)
         .compile(&format!("resnet_{name}"));
 }
 

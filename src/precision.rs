@@ -90,9 +90,9 @@ pub fn multiplies_bf16(device: Device) -> bool {
     }
 }
 
-/// The kind in which a device multiplies numbers of `kind`. A CPU without products of 16 bits takes those of
-/// the same numbers in 32, and the result is rounded back: a processor that has them keeps its sums in 32
-/// bits, too.
+/// The kind in which a device multiplies numbers of `kind`. A CPU takes products of half
+/// floats, and without native ones those of brain floats, in 32 bits from the same numbers, and the result
+/// is rounded back: a processor that has them keeps its sums in 32 bits, too.
 pub fn multiplied_in(kind: Kind, device: Device) -> Kind {
     match kind {
         Kind::Half if device == Device::Cpu => Kind::Float,

@@ -100,3 +100,15 @@ fn running_statistics_stay_if_none_are_given() {
     let mean = ys.mean_dim([0i64, 2, 3].as_slice(), false, Kind::Float);
     assert!(error(&mean, &bias) < 1e-5);
 }
+
+#[test]
+fn a_sum_with_another_shape_is_libtorchs() {
+    let xs = random(&[4, 16, 6, 6], 1.0, 0.0);
+    let (weight, bias) = (random(&[16], 1.0, 0.0), random(&[16], 1.0, 0.0));
+    let normalization =
+        Normalization { weight: &weight, bias: &bias, running: None, momentum: 0.1, epsilon: 1e-5 };
+    let other = random(&[1, 16, 1, 1], 1.0, 0.0);
+    let whole = (&xs * 0.0 + &other).contiguous();
+    let found = batch_norm(&xs, &normalization, Some(&other), true);
+    assert!(error(&found, &batch_norm(&xs, &normalization, Some(&whole), true)) < 1e-5);
+}

@@ -6,6 +6,7 @@ use super::network::Network;
 use super::parameters::Layout;
 use super::spec::{Block, Stem};
 use crate::native::FusedConvolution;
+use crate::precision::multiplied_in;
 use std::collections::HashMap;
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
@@ -21,7 +22,9 @@ pub struct Frozen<'a> {
 impl<'a> Frozen<'a> {
     /// Freezes a network for images of `kind`.
     pub fn new(network: &'a Network, kind: Kind) -> Self {
-        let can = network.device() == Device::Cpu && network.layout() == Layout::ChannelsLast;
+        let can = network.device() == Device::Cpu
+            && network.layout() == Layout::ChannelsLast
+            && multiplied_in(kind, Device::Cpu) == kind;
         let fused = can.then(|| tch::no_grad(|| Fused::new(network, kind))).flatten();
         Self { network, fused }
     }
@@ -229,9 +232,14 @@ mod tests {
             (Choices { depth: Some(18), width: Some(4), size: 40, ..Choices::default() }, false),
         ] {
             let network = network(choices);
-            for (kind, tolerance) in [(Kind::Float, 1e-5), (Kind::BFloat16, 0.05)] {
+            for (kind, tolerance) in
+                [(Kind::Float, 1e-5), (Kind::BFloat16, 0.05), (Kind::Half, 0.01)]
+            {
                 let frozen = Frozen::new(&network, kind);
-                assert_eq!(frozen.fused.is_some(), fused);
+                assert_eq!(
+                    frozen.fused.is_some(),
+                    fused && multiplied_in(kind, Device::Cpu) == kind
+                );
                 for count in [4, 3, 1] {
                     let size = network.spec().size as i64;
                     let images = Tensor::randn([count, 3, size, size], (Kind::Float, Device::Cpu));

@@ -1,6 +1,7 @@
 //! Convolutions: with gradients for training, and with bias, sum and ReLU in one pass for inference. Each is
 //! computed by Winograd's minimal filtering (`src/native/winograd`, docs/decisions/0015) where that takes
-//! less than the direct way, and by libtorch or its oneDNN elsewhere.
+//! less than the direct way, in inference on few pixels by a matrix product of this program's own, and by
+//! libtorch or its oneDNN elsewhere.
 
 use super::{address, owned};
 use std::cell::OnceCell;
@@ -43,6 +44,23 @@ unsafe extern "C" {
         padding: i64,
         input_size: *const i64,
         dimensions: usize,
+    ) -> *mut c_void;
+    fn resnet_patches_pack(
+        weight: *const c_void,
+        stride: i64,
+        padding: i64,
+        input_size: *const i64,
+        dimensions: usize,
+    ) -> *mut c_void;
+    fn resnet_patches_inference(
+        input: *const c_void,
+        weights: *const c_void,
+        bias: *const c_void,
+        other: *const c_void,
+        kernel: i64,
+        stride: i64,
+        padding: i64,
+        relu: bool,
     ) -> *mut c_void;
     fn resnet_winograd_inference(
         input: *const c_void,
@@ -105,6 +123,8 @@ pub struct FusedConvolution {
 enum Packed {
     #[cfg(kernels)]
     Winograd(Tensor),
+    #[cfg(kernels)]
+    Patches(Tensor),
     OneDnn(Tensor),
 }
 
@@ -126,6 +146,12 @@ impl FusedConvolution {
             if let Some(packed) = packed {
                 return Some(Packed::Winograd(packed));
             }
+            // SAFETY: as above.
+            let packed =
+                owned(unsafe { resnet_patches_pack(weight, stride, padding, size, dimensions) });
+            if let Some(packed) = packed {
+                return Some(Packed::Patches(packed));
+            }
         }
         // SAFETY: as above.
         owned(unsafe { resnet_pack_weight(weight, padding, stride, size, dimensions) })
@@ -145,6 +171,17 @@ impl FusedConvolution {
                 Packed::Winograd(weight) => {
                     resnet_winograd_inference(xs, address(Some(weight)), bias, other, relu)
                 }
+                #[cfg(kernels)]
+                Packed::Patches(weight) => resnet_patches_inference(
+                    xs,
+                    address(Some(weight)),
+                    bias,
+                    other,
+                    self.weight.size().last().copied().unwrap_or_default(),
+                    stride,
+                    padding,
+                    relu,
+                ),
                 Packed::OneDnn(weight) => resnet_fused_convolution(
                     xs,
                     address(Some(weight)),

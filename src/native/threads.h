@@ -35,6 +35,12 @@ struct OpenMp {
     return parallel != nullptr && thread != nullptr && threads != nullptr && is_parallel != nullptr;
   }
 
+  // Whether work can be shared among as many threads as libtorch has; libtorch's own operations are
+  // better where it can't.
+  static bool serves() {
+    return at::get_num_threads() == 1 || loaded().is_there();
+  }
+
  private:
   template <class Function>
   static Function find(const char* name) {
@@ -43,7 +49,7 @@ struct OpenMp {
 };
 
 // Calls part(thread, first, last) on ranges that make up [0, count), each on a thread of its own; on this
-// one alone where there are no others.
+// one alone where there are no others. `part` must not throw.
 template <class Part>
 void in_parallel(int64_t count, const Part& part) {
   const OpenMp& runtime = OpenMp::loaded();

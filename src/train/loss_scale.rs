@@ -19,6 +19,8 @@ impl LossScale {
     const FIRST: f64 = 65_536.0;
     const GROWTH: f64 = 2.0;
     const BACKOFF: f64 = 0.5;
+    /// A scale that no run comes to whose gradients are finite.
+    const LEAST: f64 = 1.0 / 16_777_216.0;
     /// Steps without overflow after which the scale grows.
     const INTERVAL: i64 = 2000;
 
@@ -39,6 +41,11 @@ impl LossScale {
     /// What the loss is multiplied with.
     pub fn scale(&self) -> &Tensor {
         &self.scale
+    }
+
+    /// Whether gradients overflowed so often that the scale has no meaning left.
+    pub fn is_lost(&self) -> bool {
+        self.scale.double_value(&[]) < Self::LEAST
     }
 
     /// Divides gradients by the scale, and adapts it. Returns a number that is 1 where one of them is not
@@ -85,5 +92,11 @@ mod tests {
         assert_eq!(scale.scale().double_value(&[]), 16_384.0);
         scale.unscale(&finite()).unwrap();
         assert_eq!(scale.scale().double_value(&[]), 32_768.0);
+
+        assert!(!scale.is_lost());
+        for _ in 0..40 {
+            scale.unscale(&[Tensor::from_slice(&[f32::NAN])]).unwrap();
+        }
+        assert!(scale.is_lost());
     }
 }

@@ -426,6 +426,10 @@ impl<'a> Trainer<'a> {
             let what = format!("the evaluation's loss became {loss}");
             return Err(self.diverged(what, epoch.number, last));
         }
+        if self.loss_scale.as_ref().is_some_and(LossScale::is_lost) {
+            let what = "the gradients overflowed half floats at any scale of the loss".to_owned();
+            return Err(self.diverged(what, epoch.number, last));
+        }
         let state = self.state().into_iter().map(|(_, tensor)| tensor);
         let result = self.result().parameters().iter().map(|p| p.tensor.shallow_clone());
         let finite: Vec<Tensor> = result.chain(state).map(|t| t.isfinite().all()).collect();

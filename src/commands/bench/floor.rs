@@ -7,6 +7,7 @@ use crate::model::layers::Convolution;
 use crate::model::parameters::Layout;
 use crate::model::shape::convolutions;
 use crate::native;
+use crate::precision::multiplied_in;
 use crate::report::throughput::{Step, Throughput};
 use anyhow::Result;
 use std::collections::HashMap;
@@ -44,6 +45,7 @@ fn measure(
     input_gradient: bool,
     (kind, device): (Kind, Device),
 ) -> Result<f64> {
+    let kind = multiplied_in(kind, device);
     let random = |dims: &[i64]| layout.apply(&Tensor::rand(dims, (kind, device)));
     let xs = random(&convolution.input).set_requires_grad(input_gradient);
     let weight = random(&convolution.weight).set_requires_grad(true);

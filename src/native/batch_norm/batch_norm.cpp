@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 
+#include "../tensors.h"
 #include "../threads.h"
 
 #include <ATen/ops/empty.h>
@@ -27,11 +28,10 @@ constexpr int64_t most_parts = 64;
 constexpr int64_t rows_of_a_part = 256;
 
 const Kernels* kernels(int64_t channels) {
-  if (__builtin_cpu_supports("avx512f") && channels % avx512().multiple == 0) {
+  if (has_avx512() && channels % avx512().multiple == 0) {
     return &avx512();
   }
-  const bool fits = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return fits && channels % avx2().multiple == 0 ? &avx2() : nullptr;
+  return has_avx2() && channels % avx2().multiple == 0 ? &avx2() : nullptr;
 }
 
 // Rows and channels of an image, [N, C, H, W]. The parts, and with them the sums, depend on nothing else.
@@ -53,12 +53,13 @@ struct Size {
 template <class Sum>
 void sum_parts(const Size& size, std::vector<double>& sums, const Sum& sum) {
   sums.resize(2 * size.parts * size.channels);
+  std::vector<float> scratch(size.parts * scratch_numbers * size.channels);
   in_parallel(size.parts, [&](int64_t, int64_t first, int64_t last) {
-    std::vector<float> scratch(scratch_numbers * size.channels);
     for (int64_t part = first; part < last; ++part) {
       const int64_t start = size.first_row(part);
       double* at = sums.data() + 2 * part * size.channels;
-      sum(start, size.first_row(part + 1) - start, scratch.data(), at, at + size.channels);
+      float* numbers = scratch.data() + part * scratch_numbers * size.channels;
+      sum(start, size.first_row(part + 1) - start, numbers, at, at + size.channels);
     }
   });
 }
@@ -111,10 +112,6 @@ struct Map {
   }
 };
 
-Tensor channels_last(const Tensor& tensor) {
-  return tensor.contiguous(at::MemoryFormat::ChannelsLast);
-}
-
 // A tensor of one number for each channel.
 template <class Value>
 Tensor by_channel(int64_t channels, const Value& value) {
@@ -147,9 +144,6 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
     const Size size(x);
     const Kernels& kernels = *batch_norm::kernels(size.channels);
     const Moments now = moments(kernels, x);
-    if (running_mean.has_value()) {
-      update(now, size.rows, momentum, *running_mean, *running_variance);
-    }
     const Tensor mean = by_channel(size.channels, [&](int64_t c) { return now.mean[c]; });
     const Tensor deviation = by_channel(
         size.channels, [&](int64_t c) { return 1 / std::sqrt(now.variance[c] + epsilon); });
@@ -176,6 +170,10 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
         {x, weight, bias, mean, deviation, by_output ? y : Tensor()});
     context->saved_data["relu"] = relu;
     context->saved_data["other"] = other.has_value();
+    // After all that can fail: what libtorch's own batch norm does then is not done twice.
+    if (running_mean.has_value()) {
+      update(now, size.rows, momentum, *running_mean, *running_variance);
+    }
     return y;
   }
 
@@ -247,10 +245,6 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
   }
 };
 
-bool is_float_on_cpu(const Tensor& tensor) {
-  return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat;
-}
-
 std::optional<Tensor> optional(const Tensor* tensor) {
   return tensor == nullptr ? std::nullopt : std::optional(*tensor);
 }
@@ -262,16 +256,26 @@ extern "C" {
 
 // Batch norm of a batch by its own statistics, the sum with `other` unless that is null, then ReLU if asked
 // for; gradients flow through it, and running statistics are updated unless they are null. The caller
-// owns the result. Null where libtorch's own is the only way.
+// owns the result. Null where libtorch's own is the only way, and where memory ran out.
 void* resnet_batch_norm(
     const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias,
     const at::Tensor* other, const at::Tensor* running_mean, const at::Tensor* running_variance,
     bool relu, double momentum, double epsilon) noexcept {
   using namespace resnet::batch_norm;
   try {
-    if (!is_float_on_cpu(*input) || !is_float_on_cpu(*weight) || input->dim() != 4 ||
+    if (!resnet::is_float_on_cpu(*input) || input->dim() != 4 || input->numel() == 0 ||
         !input->is_contiguous(at::MemoryFormat::ChannelsLast) ||
-        kernels(input->size(1)) == nullptr || Size(*input).rows < 2) {
+        kernels(input->size(1)) == nullptr || Size(*input).rows < 2 ||
+        !resnet::OpenMp::serves()) {
+      return nullptr;
+    }
+    for (const at::Tensor* tensor : {weight, bias, running_mean, running_variance}) {
+      if (!resnet::is_by_channel(tensor, input->size(1))) {
+        return nullptr;
+      }
+    }
+    if (other != nullptr &&
+        (!resnet::is_float_on_cpu(*other) || other->sizes() != input->sizes())) {
       return nullptr;
     }
     return new at::Tensor(BatchNorm::apply(

@@ -3,6 +3,7 @@
 
 #include "kernels.h"
 
+#include "../tensors.h"
 #include "../threads.h"
 
 #include <ATen/ops/empty.h>
@@ -14,6 +15,17 @@
 #include <utility>
 
 namespace resnet::winograd {
+
+const Kernels* kernels(int64_t tile, int64_t inputs, int64_t outputs) {
+  const auto fits = [&](const Kernels& kernels) {
+    return inputs % kernels.multiple == 0 && outputs % kernels.multiple == 0;
+  };
+  if (has_avx512() && fits(avx512(tile))) {
+    return &avx512(tile);
+  }
+  return has_avx2() && fits(avx2(tile)) ? &avx2(tile) : nullptr;
+}
+
 namespace {
 
 using at::Tensor;
@@ -31,20 +43,6 @@ constexpr int64_t shared_numbers = int64_t{6} << 20;
 // cache.
 constexpr int64_t most_summed_tiles = 256;
 
-bool has_avx2() {
-  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
-
-const Kernels* kernels(int64_t tile, int64_t inputs, int64_t outputs) {
-  const auto fits = [&](const Kernels& kernels) {
-    return inputs % kernels.multiple == 0 && outputs % kernels.multiple == 0;
-  };
-  if (__builtin_cpu_supports("avx512f") && fits(avx512(tile))) {
-    return &avx512(tile);
-  }
-  return has_avx2() && fits(avx2(tile)) ? &avx2(tile) : nullptr;
-}
-
 int64_t tiles(const Images& size, int64_t tile) {
   return size.count * ceil_div(size.height, tile) * ceil_div(size.width, tile);
 }
@@ -59,7 +57,7 @@ Images images(at::IntArrayRef size) {
 const Kernels* choose(
     at::IntArrayRef input, at::IntArrayRef weight, int64_t stride, int64_t padding, int64_t fixed) {
   if (input.size() != 4 || weight.size() != 4 || weight[2] != 3 || weight[3] != 3 || stride != 1 ||
-      padding != 1 || input[1] != weight[1]) {
+      padding != 1 || input[1] != weight[1] || !OpenMp::serves()) {
     return nullptr;
   }
   // With fewer channels the transforms cost more than they save.
@@ -171,7 +169,8 @@ Tensor weight_gradient(const Kernels& kernels, const Tensor& gradient, const Ten
   };
   const Order in = order(input_panels), out = order(output_panels);
   const Tensor zeros = at::zeros({std::max(from.channels, to.channels)}, at::kFloat);
-  Tensor inputs = at::empty({kernels.positions, in.position}, at::kFloat);
+  // Where channels fill no panel, its other lanes are multiplied too.
+  Tensor inputs = at::zeros({kernels.positions, in.position}, at::kFloat);
   Tensor gradients = at::empty({kernels.positions, out.position}, at::kFloat);
   const int64_t row = input_panels * kernels.panel;
   Tensor products = at::empty({kernels.positions, apart(to.channels * row)}, at::kFloat);
@@ -201,10 +200,6 @@ Tensor weight_gradient(const Kernels& kernels, const Tensor& gradient, const Ten
     kernels.weight_gradients(m, from.channels, to.channels, first, last, dw);
   });
   return result;
-}
-
-Tensor channels_last(const Tensor& tensor) {
-  return tensor.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
 const float* data(const std::optional<Tensor>& tensor) {
@@ -245,10 +240,6 @@ class Convolution : public torch::autograd::Function<Convolution> {
   }
 };
 
-bool on_cpu_in_float(const Tensor& tensor) {
-  return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat;
-}
-
 }  // namespace
 }  // namespace resnet::winograd
 
@@ -257,12 +248,13 @@ extern "C" {
 using namespace resnet::winograd;
 
 // A convolution that gradients flow through, with a bias unless that is null; the caller owns the result.
-// Null where the direct way is as fast or the only one.
+// Null where the direct way is as fast or the only one, and where memory ran out.
 void* resnet_winograd_convolution(
     const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias, int64_t stride,
     int64_t padding) noexcept {
   try {
-    if (!on_cpu_in_float(*input) || !on_cpu_in_float(*weight) ||
+    if (!resnet::is_float_on_cpu(*input) || !resnet::is_float_on_cpu(*weight) ||
+        !resnet::is_by_channel(bias, weight->size(0)) ||
         choose(input->sizes(), weight->sizes(), stride, padding, fixed_in_training) == nullptr) {
       return nullptr;
     }
@@ -281,10 +273,10 @@ void* resnet_winograd_pack(
   try {
     const at::IntArrayRef size(input_size, dimensions);
     const Kernels* kernels = choose(size, weight->sizes(), stride, padding, fixed_in_inference);
-    if (kernels == nullptr || !on_cpu_in_float(*weight)) {
+    if (kernels == nullptr || !resnet::is_float_on_cpu(*weight)) {
       return nullptr;
     }
-    const Tensor w = channels_last(*weight);
+    const Tensor w = resnet::channels_last(*weight);
     return new at::Tensor(transform_weights(*kernels, w, w.size(1), w.size(0), false));
   } catch (...) {
     return nullptr;
@@ -292,22 +284,37 @@ void* resnet_winograd_pack(
 }
 
 // A convolution with such weights and a bias, then the sum with `other` unless that is null, then ReLU if
-// asked for; the caller owns the result. Null where there is no memory.
+// asked for; the caller owns the result. Null where the tensors don't fit each other, and where memory ran
+// out.
 void* resnet_winograd_inference(
     const at::Tensor* input, const at::Tensor* weights, const at::Tensor* bias,
     const at::Tensor* other, bool relu) noexcept {
   try {
-    const Tensor x = channels_last(*input);
-    const int64_t outputs = bias->size(0);
+    if (!resnet::is_float_on_cpu(*input) || input->dim() != 4 || input->numel() == 0 ||
+        !resnet::is_by_channel(bias, bias->numel())) {
+      return nullptr;
+    }
+    const int64_t inputs = input->size(1), outputs = bias->size(0);
     // The number of positions tells the tile.
-    const int64_t tile = weights->size(0) == 36 ? 4 : 3;
+    const Kernels* kernels =
+        resnet::winograd::kernels(weights->size(0) == 36 ? 4 : 3, inputs, outputs);
+    if (kernels == nullptr || weights->size(0) != kernels->positions ||
+        weights->size(1) !=
+            apart(ceil_div(outputs, kernels->panel) * inputs * kernels->panel)) {
+      return nullptr;
+    }
     std::optional<Tensor> sum;
     if (other != nullptr) {
-      sum = channels_last(*other);
+      if (!resnet::is_float_on_cpu(*other) ||
+          other->sizes() !=
+              at::IntArrayRef({input->size(0), outputs, input->size(2), input->size(3)})) {
+        return nullptr;
+      }
+      sum = resnet::channels_last(*other);
     }
     const Epilogue after = {data(*bias), data(sum), relu};
-    return new at::Tensor(
-        convolve(*kernels(tile, x.size(1), outputs), x, *weights, outputs, after));
+    const Tensor x = resnet::channels_last(*input);
+    return new at::Tensor(convolve(*kernels, x, *weights, outputs, after));
   } catch (...) {
     return nullptr;
   }

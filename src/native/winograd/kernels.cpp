@@ -16,6 +16,8 @@ constexpr int64_t panel = 2 * lanes;
 constexpr int rows_at_a_time = lanes == 16 ? 12 : 6;
 // Channels that are summed in one go: a panel of so many stays in the first cache.
 constexpr int64_t depth_at_a_time = 256;
+// Channels ahead of the sums for which weights are fetched.
+constexpr int64_t depth_ahead = 48;
 
 // Where a tile lies in its image, in outputs.
 struct Place {
@@ -126,6 +128,8 @@ inline void block(
     }
   }
   for (int64_t d = 0; d < depth; ++d) {
+    // With few rows the product is bound by how fast weights come from memory.
+    __builtin_prefetch(b + (d + depth_ahead) * panel);
     const Vec left = load(b + d * panel), right = load(b + d * panel + lanes);
 #pragma GCC unroll 16
     for (int row = 0; row < rows; ++row) {

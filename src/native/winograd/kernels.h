@@ -97,4 +97,7 @@ inline int64_t ceil_div(int64_t count, int64_t part) {
 const Kernels& avx2(int64_t tile);
 const Kernels& avx512(int64_t tile);
 
+// Those of this machine that fit so many channels; null where none do.
+const Kernels* kernels(int64_t tile, int64_t inputs, int64_t outputs);
+
 }  // namespace resnet::winograd
