@@ -36,8 +36,10 @@ fn results(tensors: &[&Tensor; 3], gradient: &Tensor, kind: Kind, direct: bool) 
         convolution(&xs, &weight, Some(&bias), 1, 1)
     };
     let loss = (&ys * gradient.to_kind(kind)).sum(kind);
-    let [of_xs, of_weight, of_bias] =
-        Tensor::run_backward(&[&loss], &[&xs, &weight, &bias], false, false).try_into().unwrap();
+    let gradients = Tensor::run_backward(&[&loss], &[&xs, &weight, &bias], false, false);
+    let Ok([of_xs, of_weight, of_bias]) = <[Tensor; 3]>::try_from(gradients) else {
+        panic!("a gradient for each tensor");
+    };
     [ys.detach(), of_xs, of_weight, of_bias]
 }
 

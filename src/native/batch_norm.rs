@@ -3,7 +3,7 @@
 
 use tch::Tensor;
 
-/// What batch norm is told beside the batch, each tensor [C].
+/// What batch norm is told beside the batch, each tensor `[C]`.
 #[derive(Debug)]
 pub struct Normalization<'a> {
     /// The scale, learned.
@@ -18,7 +18,7 @@ pub struct Normalization<'a> {
     pub epsilon: f64,
 }
 
-/// Normalises `xs` [N, C, H, W] by its own statistics, adds `other` of the same shape if given, and applies
+/// Normalises `xs` `[N, C, H, W]` by its own statistics, adds `other` of the same shape if given, and applies
 /// ReLU if asked for. Gradients flow through it.
 ///
 /// # Panics

@@ -71,8 +71,8 @@ unsafe extern "C" {
     ) -> *mut c_void;
 }
 
-/// The convolution of `input` [N, I, H, W] with `weight` [O, I, k, k] and, if given, `bias` [O], all of
-/// one kind, → [N, O, H', W']. Gradients flow through it.
+/// The convolution of `input` `[N, I, H, W]` with `weight` `[O, I, k, k]` and, if given, `bias` `[O]`, all of
+/// one kind, → `[N, O, H', W']`. Gradients flow through it.
 ///
 /// # Panics
 ///

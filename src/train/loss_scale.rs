@@ -87,15 +87,15 @@ mod tests {
         assert_eq!(scale.scale().double_value(&[]), 16_384.0);
 
         for _ in 0..LossScale::INTERVAL - 1 {
-            scale.unscale(&finite()).unwrap();
+            let _ = scale.unscale(&finite()).unwrap();
         }
         assert_eq!(scale.scale().double_value(&[]), 16_384.0);
-        scale.unscale(&finite()).unwrap();
+        let _ = scale.unscale(&finite()).unwrap();
         assert_eq!(scale.scale().double_value(&[]), 32_768.0);
 
         assert!(!scale.is_lost());
         for _ in 0..40 {
-            scale.unscale(&[Tensor::from_slice(&[f32::NAN])]).unwrap();
+            let _ = scale.unscale(&[Tensor::from_slice(&[f32::NAN])]).unwrap();
         }
         assert!(scale.is_lost());
     }
