@@ -11,7 +11,8 @@ use tch::Device;
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
 // The three constants fit the peaks that `resnet bench --mode train` measured on an AMD EPYC with
-// libtorch 2.11.0, for depths from 18 to 152 at sizes from 32 to 224, from 22 % above to 5 % below.
+// libtorch 2.11.0, for depths from 18 to 152 at sizes from 32 to 224, from 22 % above to 5 % below. Where
+// batch norm takes fewer passes (docs/decisions/0016), the peaks are up to a sixth smaller since.
 /// The program, libtorch and the data set.
 const BASE: u64 = 250 << 20;
 /// Copies of every weight: itself, gradient, momentum, update.
