@@ -41,7 +41,7 @@ fn results(case: &Case, kind: Kind) -> Vec<(&'static str, Tensor)> {
         momentum: 0.1,
         epsilon: 1e-5,
     };
-    let ys = batch_norm(&xs, &normalization, other.as_ref(), case.relu);
+    let ys = batch_norm(&xs, &normalization, other.as_ref(), case.relu, true);
     let loss = (&ys * case.gradient.to_kind(kind)).sum(kind);
     let leaves: Vec<&Tensor> = [&xs, &weight, &bias].into_iter().chain(other.as_ref()).collect();
     let names = ["input", "weight", "bias", "other"];
@@ -96,7 +96,7 @@ fn running_statistics_stay_if_none_are_given() {
     let (weight, bias) = (one(), one());
     let normalization =
         Normalization { weight: &weight, bias: &bias, running: None, momentum: 0.1, epsilon: 1e-5 };
-    let ys = batch_norm(&xs, &normalization, None, false);
+    let ys = batch_norm(&xs, &normalization, None, false, true);
     let mean = ys.mean_dim([0i64, 2, 3].as_slice(), false, Kind::Float);
     assert!(error(&mean, &bias) < 1e-5);
 }
@@ -109,6 +109,6 @@ fn a_sum_with_another_shape_is_libtorchs() {
         Normalization { weight: &weight, bias: &bias, running: None, momentum: 0.1, epsilon: 1e-5 };
     let other = random(&[1, 16, 1, 1], 1.0, 0.0);
     let whole = (&xs * 0.0 + &other).contiguous();
-    let found = batch_norm(&xs, &normalization, Some(&other), true);
-    assert!(error(&found, &batch_norm(&xs, &normalization, Some(&whole), true)) < 1e-5);
+    let found = batch_norm(&xs, &normalization, Some(&other), true, true);
+    assert!(error(&found, &batch_norm(&xs, &normalization, Some(&whole), true, true)) < 1e-5);
 }

@@ -194,31 +194,15 @@ impl BatchNorm2d {
     /// What it makes of `xs`, plus `other` if given, and then the ReLU, if it has one.
     pub fn forward_sum(&self, xs: &Tensor, other: Option<&Tensor>, train: bool) -> Tensor {
         count(xs.numel(), 0);
-        if train {
-            let statistics = (&self.running_mean, &self.running_var);
-            let normalization = Normalization {
-                weight: &self.weight,
-                bias: &self.bias,
-                running: (!STATISTICS_STAY.get()).then_some(statistics),
-                momentum: Self::MOMENTUM,
-                epsilon: Self::EPSILON,
-            };
-            return native::batch_norm(xs, &normalization, other, self.relu);
-        }
-        let mut ys = xs.batch_norm(
-            Some(&self.weight),
-            Some(&self.bias),
-            Some(&self.running_mean),
-            Some(&self.running_var),
-            false,
-            Self::MOMENTUM,
-            Self::EPSILON,
-            true,
-        );
-        if let Some(other) = other {
-            let _ = ys.g_add_(other);
-        }
-        if self.relu { ys.relu_() } else { ys }
+        let stay = train && STATISTICS_STAY.get();
+        let normalization = Normalization {
+            weight: &self.weight,
+            bias: &self.bias,
+            running: (!stay).then_some((&self.running_mean, &self.running_var)),
+            momentum: Self::MOMENTUM,
+            epsilon: Self::EPSILON,
+        };
+        native::batch_norm(xs, &normalization, other, self.relu, train)
     }
 }
 

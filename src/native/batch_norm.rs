@@ -1,5 +1,5 @@
-//! Batch normalisation of a batch in training, with the sum and the ReLU behind it in the same passes over
-//! memory (docs/decisions/0016).
+//! Batch normalisation with the sum and the ReLU behind it; in training in the same passes over memory
+//! (docs/decisions/0016).
 
 use tch::Tensor;
 
@@ -10,7 +10,7 @@ pub struct Normalization<'a> {
     pub weight: &'a Tensor,
     /// The shift, learned.
     pub bias: &'a Tensor,
-    /// The running mean and the running, unbiased, variance; none if they are to stay.
+    /// The running mean and the running, unbiased, variance; none if training is to leave them.
     pub running: Option<(&'a Tensor, &'a Tensor)>,
     /// How much of the batch's statistics goes into the running ones.
     pub momentum: f64,
@@ -18,8 +18,8 @@ pub struct Normalization<'a> {
     pub epsilon: f64,
 }
 
-/// Normalises `xs` `[N, C, H, W]` by its own statistics, adds `other` of the same shape if given, and applies
-/// ReLU if asked for. Gradients flow through it.
+/// Normalises `xs` `[N, C, H, W]`, with `train` by its own statistics and else by the running ones, adds
+/// `other` of the same shape if given, and applies ReLU if asked for. Gradients flow through it.
 ///
 /// # Panics
 ///
@@ -29,12 +29,14 @@ pub fn batch_norm(
     normalization: &Normalization,
     other: Option<&Tensor>,
     relu: bool,
+    train: bool,
 ) -> Tensor {
-    fused(xs, normalization, other, relu).unwrap_or_else(|| {
+    let fused = train.then(|| fused(xs, normalization, other, relu)).flatten();
+    fused.unwrap_or_else(|| {
         let Normalization { weight, bias, running, momentum, epsilon } = *normalization;
         let (mean, variance) = running.unzip();
         let mut ys =
-            xs.batch_norm(Some(weight), Some(bias), mean, variance, true, momentum, epsilon, true);
+            xs.batch_norm(Some(weight), Some(bias), mean, variance, train, momentum, epsilon, true);
         if let Some(other) = other {
             let _ = ys.g_add_(other);
         }
@@ -42,7 +44,7 @@ pub fn batch_norm(
     })
 }
 
-/// The same in one; none where that cannot be.
+/// The same in training, in as few passes; none where that cannot be.
 #[cfg(kernels)]
 fn fused(
     xs: &Tensor,

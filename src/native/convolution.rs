@@ -13,8 +13,8 @@ use tch::Tensor;
 unsafe extern "C" {
     fn resnet_pack_weight(
         weight: *const c_void,
-        padding: i64,
         stride: i64,
+        padding: i64,
         input_size: *const i64,
         dimensions: usize,
     ) -> *mut c_void;
@@ -23,8 +23,8 @@ unsafe extern "C" {
         weight: *const c_void,
         bias: *const c_void,
         other: *const c_void,
-        padding: i64,
         stride: i64,
+        padding: i64,
         relu: bool,
     ) -> *mut c_void;
 }
@@ -128,6 +128,9 @@ enum Packed {
     OneDnn(Tensor),
 }
 
+/// From a weight, its stride and padding, and the size of inputs, of so many dimensions.
+type Pack = unsafe extern "C" fn(*const c_void, i64, i64, *const i64, usize) -> *mut c_void;
+
 impl FusedConvolution {
     /// With a weight `[O, I, k, k]` and a bias `[O]`, neither of which requires a gradient.
     pub fn new(weight: Tensor, bias: Tensor, padding: i64, stride: i64) -> Self {
@@ -136,26 +139,18 @@ impl FusedConvolution {
 
     fn pack(&self, input: &Tensor) -> Option<Packed> {
         let (weight, size) = (address(Some(&self.weight)), input.size());
-        let (padding, stride, dimensions) = (self.padding, self.stride, size.len());
-        let size = size.as_ptr();
+        let pack = |pack: Pack| {
+            // SAFETY: the tensor and the sizes are alive, and tch's pointers are those of `at::Tensor`s.
+            owned(unsafe { pack(weight, self.stride, self.padding, size.as_ptr(), size.len()) })
+        };
         #[cfg(kernels)]
         if input.kind() == Kind::Float {
-            // SAFETY: the tensor and the sizes are alive, and tch's pointers are those of `at::Tensor`s.
-            let packed =
-                owned(unsafe { resnet_winograd_pack(weight, stride, padding, size, dimensions) });
-            if let Some(packed) = packed {
-                return Some(Packed::Winograd(packed));
-            }
-            // SAFETY: as above.
-            let packed =
-                owned(unsafe { resnet_patches_pack(weight, stride, padding, size, dimensions) });
-            if let Some(packed) = packed {
-                return Some(Packed::Patches(packed));
+            let own = pack(resnet_winograd_pack).map(Packed::Winograd);
+            if let Some(own) = own.or_else(|| pack(resnet_patches_pack).map(Packed::Patches)) {
+                return Some(own);
             }
         }
-        // SAFETY: as above.
-        owned(unsafe { resnet_pack_weight(weight, padding, stride, size, dimensions) })
-            .map(Packed::OneDnn)
+        pack(resnet_pack_weight).map(Packed::OneDnn)
     }
 
     /// The convolution of `input` `[N, I, H, W]`, plus `other` `[N, O, H', W']` if given, then ReLU if
@@ -187,8 +182,8 @@ impl FusedConvolution {
                     address(Some(weight)),
                     bias,
                     other,
-                    padding,
                     stride,
+                    padding,
                     relu,
                 ),
             }

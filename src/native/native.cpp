@@ -148,8 +148,8 @@ void resnet_set_deterministic(bool deterministic) noexcept {
 // owns it. Null where this libtorch has no oneDNN.
 void* resnet_pack_weight(
     const at::Tensor* weight,
-    int64_t padding,
     int64_t stride,
+    int64_t padding,
     const int64_t* input_size,
     size_t dimensions) noexcept {
   try {
@@ -169,8 +169,8 @@ void* resnet_fused_convolution(
     const at::Tensor* weight,
     const at::Tensor* bias,
     const at::Tensor* other,
-    int64_t padding,
     int64_t stride,
+    int64_t padding,
     bool relu) noexcept {
   try {
     const auto scalars = c10::List<std::optional<at::Scalar>>();

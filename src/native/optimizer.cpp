@@ -1,7 +1,8 @@
 // The optimizer's operations on all tensors at once, which tch does not bind. No exception crosses into
 // Rust: false says that libtorch refused.
 
-#include <ATen/core/Tensor.h>
+#include "tensors.h"
+
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_amp_update_scale.h>
 #include <ATen/ops/_fused_sgd.h>
@@ -52,10 +53,9 @@ bool resnet_sgd(
     }
     const auto buffers =
         momenta == nullptr ? std::vector<at::Tensor>() : list(momenta, count);
-    const auto skip = found_inf == nullptr ? std::nullopt : std::optional(*found_inf);
     at::_fused_sgd_(
         learned, found, buffers, weight_decay, momentum, rate, 0.0, nesterov, false, false,
-        std::nullopt, skip);
+        std::nullopt, resnet::optional(found_inf));
     return true;
   } catch (...) {
     return false;

@@ -28,10 +28,7 @@ constexpr int64_t most_parts = 64;
 constexpr int64_t rows_of_a_part = 256;
 
 const Kernels* kernels(int64_t channels) {
-  if (has_avx512() && channels % avx512().multiple == 0) {
-    return &avx512();
-  }
-  return has_avx2() && channels % avx2().multiple == 0 ? &avx2() : nullptr;
+  return fastest(avx512(), avx2(), {channels});
 }
 
 // Rows and channels of an image, [N, C, H, W]. The parts, and with them the sums, depend on nothing else.
@@ -79,13 +76,9 @@ Moments moments(const Kernels& kernels, const Tensor& x) {
   for (int64_t part = 0; part < size.parts; ++part) {
     const double* mean = sums.data() + 2 * part * size.channels;
     const double* squares = mean + size.channels;
-    const double before = double(size.first_row(part));
-    const double after = double(size.first_row(part + 1)), rows = after - before;
+    const int64_t before = size.first_row(part), rows = size.first_row(part + 1) - before;
     for (int64_t c = 0; c < size.channels; ++c) {
-      // Chan, Golub and LeVeque 1983.
-      const double difference = mean[c] - all.mean[c];
-      all.mean[c] += difference * rows / after;
-      all.variance[c] += squares[c] + difference * difference * before * rows / after;
+      take_in(mean[c], squares[c], rows, before, all.mean[c], all.variance[c]);
     }
   }
   for (double& variance : all.variance) {
@@ -157,7 +150,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
     if (other.has_value()) {
       sum = channels_last(*other);
     }
-    const float* added = sum.has_value() ? sum->const_data_ptr<float>() : nullptr;
+    const float* added = data(sum);
     in_parallel(size.rows, [&](int64_t, int64_t first, int64_t last) {
       const int64_t at = first * size.channels;
       kernels.apply(
@@ -245,10 +238,6 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
   }
 };
 
-std::optional<Tensor> optional(const Tensor* tensor) {
-  return tensor == nullptr ? std::nullopt : std::optional(*tensor);
-}
-
 }  // namespace
 }  // namespace resnet::batch_norm
 
@@ -262,6 +251,7 @@ void* resnet_batch_norm(
     const at::Tensor* other, const at::Tensor* running_mean, const at::Tensor* running_variance,
     bool relu, double momentum, double epsilon) noexcept {
   using namespace resnet::batch_norm;
+  using resnet::optional;
   try {
     if (!resnet::is_float_on_cpu(*input) || input->dim() != 4 || input->numel() == 0 ||
         !input->is_contiguous(at::MemoryFormat::ChannelsLast) ||

@@ -42,13 +42,8 @@ void moments(
         store(deviations + c, load(deviations + c) + deviation * deviation);
       }
     }
-    // Chan, Golub and LeVeque 1983.
-    const double before = static_cast<double>(row), now = static_cast<double>(some);
     for (int64_t c = 0; c < channels; ++c) {
-      const double difference = static_cast<double>(sums[c]) - mean[c];
-      mean[c] += difference * now / (before + now);
-      squares[c] += static_cast<double>(deviations[c]) +
-          difference * difference * before * now / (before + now);
+      take_in(sums[c], deviations[c], some, row, mean[c], squares[c]);
     }
     row += some;
   }

@@ -50,6 +50,23 @@ struct Kernels {
 // Numbers of scratch for each channel.
 constexpr int64_t scratch_numbers = 2;
 
+// Without linkage: a copy that the linker takes from a file compiled for another processor would not run on
+// this one.
+namespace {
+
+// Takes the mean and the sum of squares around it of `rows` more numbers into those of the `before` that
+// came before them (Chan, Golub and LeVeque 1983).
+inline void take_in(
+    double new_mean, double new_squares, int64_t rows, int64_t before, double& mean,
+    double& squares) {
+  const double old = static_cast<double>(before), now = static_cast<double>(rows);
+  const double difference = new_mean - mean;
+  mean += difference * now / (old + now);
+  squares += new_squares + difference * difference * old * now / (old + now);
+}
+
+}  // namespace
+
 const Kernels& avx2();
 const Kernels& avx512();
 

@@ -12,18 +12,11 @@
 
 #include <algorithm>
 #include <optional>
-#include <utility>
 
 namespace resnet::winograd {
 
 const Kernels* kernels(int64_t tile, int64_t inputs, int64_t outputs) {
-  const auto fits = [&](const Kernels& kernels) {
-    return inputs % kernels.multiple == 0 && outputs % kernels.multiple == 0;
-  };
-  if (has_avx512() && fits(avx512(tile))) {
-    return &avx512(tile);
-  }
-  return has_avx2() && fits(avx2(tile)) ? &avx2(tile) : nullptr;
+  return fastest(avx512(tile), avx2(tile), {inputs, outputs});
 }
 
 namespace {
@@ -169,8 +162,11 @@ Tensor weight_gradient(const Kernels& kernels, const Tensor& gradient, const Ten
   };
   const Order in = order(input_panels), out = order(output_panels);
   const Tensor zeros = at::zeros({std::max(from.channels, to.channels)}, at::kFloat);
-  // Where channels fill no panel, its other lanes are multiplied too.
-  Tensor inputs = at::zeros({kernels.positions, in.position}, at::kFloat);
+  Tensor inputs = at::empty({kernels.positions, in.position}, at::kFloat);
+  if (from.channels % kernels.panel != 0) {
+    // The lanes of the last panel that no channel fills are multiplied too.
+    inputs.zero_();
+  }
   Tensor gradients = at::empty({kernels.positions, out.position}, at::kFloat);
   const int64_t row = input_panels * kernels.panel;
   Tensor products = at::empty({kernels.positions, apart(to.channels * row)}, at::kFloat);
@@ -200,10 +196,6 @@ Tensor weight_gradient(const Kernels& kernels, const Tensor& gradient, const Ten
     kernels.weight_gradients(m, from.channels, to.channels, first, last, dw);
   });
   return result;
-}
-
-const float* data(const std::optional<Tensor>& tensor) {
-  return tensor.has_value() ? tensor->const_data_ptr<float>() : nullptr;
 }
 
 class Convolution : public torch::autograd::Function<Convolution> {
@@ -258,8 +250,7 @@ void* resnet_winograd_convolution(
         choose(input->sizes(), weight->sizes(), stride, padding, fixed_in_training) == nullptr) {
       return nullptr;
     }
-    return new at::Tensor(Convolution::apply(
-        *input, *weight, bias == nullptr ? std::nullopt : std::optional(*bias)));
+    return new at::Tensor(Convolution::apply(*input, *weight, resnet::optional(bias)));
   } catch (...) {
     return nullptr;
   }
@@ -312,7 +303,7 @@ void* resnet_winograd_inference(
       }
       sum = resnet::channels_last(*other);
     }
-    const Epilogue after = {data(*bias), data(sum), relu};
+    const Epilogue after = {resnet::data(*bias), resnet::data(sum), relu};
     const Tensor x = resnet::channels_last(*input);
     return new at::Tensor(convolve(*kernels, x, *weights, outputs, after));
   } catch (...) {

@@ -12,7 +12,6 @@
 #include <ATen/ops/zeros.h>
 
 #include <algorithm>
-#include <optional>
 
 namespace resnet::winograd {
 namespace {
@@ -21,6 +20,11 @@ using at::Tensor;
 
 // With more pixels the library's blocking wins.
 constexpr int64_t most_pixels = 40;
+
+// Matrix products don't depend on the tile.
+const Kernels* kernels_for(int64_t inputs, int64_t outputs) {
+  return kernels(4, inputs, outputs);
+}
 
 int64_t output_side(int64_t side, int64_t kernel, int64_t stride, int64_t padding) {
   return (side + 2 * padding - kernel) / stride + 1;
@@ -67,7 +71,7 @@ void* resnet_patches_pack(
     const int64_t outputs = weight->size(0), inputs = weight->size(1), kernel = weight->size(2);
     const int64_t pixels = input_size[0] * output_side(input_size[2], kernel, stride, padding) *
         output_side(input_size[3], kernel, stride, padding);
-    const Kernels* kernels = resnet::winograd::kernels(4, inputs, outputs);
+    const Kernels* kernels = kernels_for(inputs, outputs);
     if (kernels == nullptr || pixels > most_pixels || input_size[1] != inputs) {
       return nullptr;
     }
@@ -93,7 +97,7 @@ void* resnet_patches_inference(
       return nullptr;
     }
     const int64_t inputs = input->size(1), outputs = bias->size(0);
-    const Kernels* kernels = resnet::winograd::kernels(4, inputs, outputs);
+    const Kernels* kernels = kernels_for(inputs, outputs);
     const int64_t depth = kernel * kernel * inputs;
     if (kernels == nullptr || weights->size(0) != ceil_div(outputs, kernels->panel) ||
         weights->size(1) != depth || weights->size(2) != kernels->panel) {
