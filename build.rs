@@ -37,6 +37,9 @@ fn libtorch() -> PathBuf {
     libtorch
 }
 
+/// The calls of libtorch that tch does not bind.
+const NATIVE: [&str; 3] =
+    ["src/native/native.cpp", "src/native/cuda_graph.cpp", "src/native/optimizer.cpp"];
 /// What computes on tensors by kernels of this program.
 const TENSORS: [&str; 3] = [
     "src/native/batch_norm/batch_norm.cpp",
@@ -55,7 +58,7 @@ fn compile_native(libtorch: &Path) {
         // As system headers, libtorch's own warnings stay quiet and ours are seen.
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag(format!("-isystem{}", libtorch.join("include/torch/csrc/api/include").display()))
-        .files(["src/native/native.cpp", "src/native/optimizer.cpp"]);
+        .files(NATIVE);
     println!("cargo::rustc-check-cfg=cfg(kernels)");
     let has_kernels = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|target| target == "x86_64");
     if has_kernels {

@@ -239,6 +239,11 @@ pub struct RunOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub deterministic: Option<bool>,
 
+    /// On CUDA, record a step and replay it, which spares the time that telling each of its kernels takes;
+    /// not with --deterministic [default: true]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub cuda_graphs: Option<bool>,
+
     /// How often to save a checkpoint: 500steps, 2epochs, 10m, or auto, which is each epoch, or less often
     /// where that would take over 2 % of the time; the end of the run always leaves one [default: auto]
     #[arg(long, value_name = "CADENCE")]
@@ -393,6 +398,10 @@ pub struct BenchArgs {
     /// Train with activations computed again in the backward pass
     #[arg(long)]
     pub recompute: bool,
+
+    /// On CUDA, replay a recorded step
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub cuda_graphs: bool,
 
     /// Measure the step's convolutions alone too: the least that a step can take here
     #[arg(long)]

@@ -58,7 +58,7 @@ const MAX_EPOCHS: u64 = 1_000_000;
 
 /// Keys that a resumed run may change: they decide where, how long and how fast it goes on, not what the
 /// steps that are done have computed.
-const CHANGEABLE: [&str; 9] = [
+const CHANGEABLE: [&str; 10] = [
     "train.epochs",
     "train.lr",
     "train.eval-every",
@@ -68,6 +68,7 @@ const CHANGEABLE: [&str; 9] = [
     "run.checkpoint-every",
     "run.keep",
     "run.recompute",
+    "run.cuda-graphs",
 ];
 
 impl Config {
@@ -329,6 +330,8 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
         batch_size,
         accumulate,
         recompute: *options.run.recompute.get_or_insert(false),
+        cuda_graphs: *options.run.cuda_graphs.get_or_insert(true)
+            && !options.run.deterministic.unwrap_or(false),
         lr,
         schedule_kind: schedule,
         warmup_epochs,

@@ -16,10 +16,10 @@ use resnet::model::Network;
 use resnet::model::parameters::{Creation, Parameter, Role};
 use resnet::model::spec::{Block, Spec};
 use resnet::random::name_index;
+use resnet::train::epoch::EpochSums;
 use resnet::train::recipe::SgdOptions;
 use resnet::train::schedule::ScheduleKind;
 use resnet::train::sgd::Sgd;
-use resnet::train::trainer::EpochSums;
 use resnet::train::{Recipe, Trainer};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -335,7 +335,8 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
             errors.compare("gradients", named_gradients, &tensors["gradients"]);
             errors.compare("statistics", named(&network, &[Role::Buffer]), &tensors["statistics"]);
         }
-        sgd.step(&gradients, case.rate, None).unwrap();
+        sgd.set_rate(case.rate);
+        sgd.step(&gradients, None).unwrap();
     }
     errors.compare("losses", [("losses", Tensor::stack(&losses, 0))], &tensors["losses"]);
     let trained = named(&network, &ALL).into_iter().map(|(name, tensor)| {
@@ -417,6 +418,7 @@ fn the_training_loop_agrees_with_pytorch() {
         batch_size: case.batch_size,
         accumulate: case.accumulate,
         recompute: false,
+        cuda_graphs: false,
         lr: case.rate,
         schedule_kind: ScheduleKind::Constant,
         warmup_epochs: 0.0,

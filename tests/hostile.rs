@@ -153,7 +153,7 @@ static CHECKPOINT: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
         format: resnet::checkpoint::FORMAT,
         step: 10,
         epoch: 0,
-        in_epoch: Some(resnet::train::trainer::EpochSums { steps: 10, ..Default::default() }),
+        in_epoch: Some(resnet::train::epoch::EpochSums { steps: 10, ..Default::default() }),
         seed: 0,
         best: None,
         versions: Versions::current(),

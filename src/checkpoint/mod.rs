@@ -24,8 +24,8 @@ pub use write::{Store, remove_leftovers};
 
 use crate::model::Spec;
 use crate::precision::Precision;
+use crate::train::epoch::EpochSums;
 use crate::train::run::Position;
-use crate::train::trainer::EpochSums;
 use anyhow::{Context, Result, anyhow, bail};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -7,7 +7,7 @@ use crate::config::{Config, resolve_network};
 use crate::data::Images;
 use crate::data::batches::{DeviceImages, Preprocess};
 use crate::device;
-use crate::error::{at_least_one, in_range, usage};
+use crate::error::{at_least_one, in_range, one_line, usage};
 use crate::model::parameters::Creation;
 use crate::model::shape::measure;
 use crate::model::spec::{Init, value_name};
@@ -16,7 +16,9 @@ use crate::native;
 use crate::precision::multiplied_in;
 use crate::report::throughput::{Step, Throughput};
 use crate::train::Trainer;
-use crate::train::trainer::{EpochSums, Phase};
+use crate::train::epoch::EpochSums;
+use crate::train::replay::STEPS_TO_RECORDING;
+use crate::train::trainer::Phase;
 use crate::ui::{Ui, grouped};
 use anyhow::Result;
 use rand::RngExt;
@@ -75,12 +77,12 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         size = spec.size,
     ));
 
-    let throughput = match args.mode {
-        BenchMode::Train => train(args, &spec, (precision.kind(), device))?,
-        BenchMode::Inference => infer(args, &spec, (precision.kind(), device))?,
+    let (throughput, graphs) = match args.mode {
+        BenchMode::Train => train(args, &spec, (precision.kind(), device), ui)?,
+        BenchMode::Inference => (infer(args, &spec, (precision.kind(), device))?, false),
     };
     // Before the matrices of the next measurement.
-    let peak_memory = native::peak_memory_bytes().filter(|_| device == Device::Cpu);
+    let peak_memory = native::peak_memory_bytes(device);
     let layers = measure(&spec, args.batch_size);
     let macs: f64 = layers.iter().map(|layer| layer.layer.cost.macs as f64).sum();
     // A multiply-add is two operations; the gradients of inputs and of weights cost as much as the
@@ -102,6 +104,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         "depth": spec.depth(),
         "precision": precision.to_string(),
         "recompute": args.recompute,
+        "cuda_graphs": graphs,
         "device": device::describe(device),
         "threads": tch::get_num_threads(),
         "images_per_second": images_per_second,
@@ -154,25 +157,39 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-fn train(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throughput> {
+/// The steps' times, and whether they were replayed from a recorded one.
+fn train(
+    args: &BenchArgs,
+    spec: &Spec,
+    options: (Kind, Device),
+    ui: &Ui,
+) -> Result<(Throughput, bool)> {
     let (_, device) = options;
     let mut recipe = Config::load(None, &Options::default())?.recipe;
     recipe.batch_size = args.batch_size;
     recipe.recompute = args.recompute;
+    recipe.cuda_graphs = args.cuda_graphs;
     let network = network(spec, device);
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
     let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
     let mut epoch = trainer.epoch(1, EpochSums::default());
+    let mut replayed = false;
     let mut next = |step: &mut Step, in_phases: bool| {
         if epoch.is_over() {
             epoch = trainer.epoch(epoch.number() + 1, EpochSums::default());
         }
-        trainer.step_in_phases(&mut epoch, &mut |phase| {
-            if in_phases {
+        if in_phases {
+            trainer.step_in_phases(&mut epoch, &mut |phase| {
                 wait(device);
                 step.phase_ends(phase);
-            }
-        })?;
+            })?;
+        } else {
+            trainer.step(&mut epoch)?;
+            replayed = trainer.replays();
+        }
+        if let Some(problem) = trainer.take_replay_problem() {
+            ui.warn(format!("{}; measured without CUDA graphs", one_line(&problem)));
+        }
         if trainer.accumulate() > 1 {
             return Err(usage(format!(
                 "--batch-size {}: the device has too little memory; {} fit",
@@ -183,7 +200,13 @@ fn train(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
         wait(device);
         Ok(())
     };
-    measure_steps(args, device, &mut next)
+    // A step is recorded after some others, and not to be measured.
+    let before = if recipe.cuda_graphs && device.is_cuda() { STEPS_TO_RECORDING } else { 0 };
+    for _ in 0..before {
+        next(&mut Step::begin(), false)?;
+    }
+    let throughput = measure_steps(args, device, &mut next)?;
+    Ok((throughput, replayed))
 }
 
 fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throughput> {

@@ -4,7 +4,7 @@ mod cpu;
 
 use crate::data::{Source, Split, catalog, locate};
 use crate::device;
-use crate::native::{self, Cuda, Gpu};
+use crate::native::{self, Cuda, CudaGraph, Gpu};
 use crate::ui::Ui;
 use anyhow::Result;
 use cpu::Cpu;
@@ -64,6 +64,8 @@ struct CudaReport {
     /// The newest CUDA version that the driver supports.
     driver_version: Option<String>,
     devices: Vec<Gpu>,
+    /// Whether this libtorch can record steps and replay them.
+    graphs: bool,
 }
 
 impl Report {
@@ -117,6 +119,10 @@ impl Report {
         for (index, gpu) in self.cuda.devices.iter().enumerate() {
             lines.push(("", gpu_line(index, gpu)));
         }
+        if self.cuda.library.is_some() {
+            let graphs = if self.cuda.graphs { "" } else { "no " };
+            lines.push(("", format!("{graphs}CUDA graphs")));
+        }
         let data = self.data.as_ref().map_or_else(
             || "Fashion-MNIST is not on this machine; `resnet data fetch` gets it".to_owned(),
             |folder| format!("Fashion-MNIST in {}", folder.display()),
@@ -138,6 +144,7 @@ impl CudaReport {
             library: cuda.library().map(PathBuf::from),
             driver_version,
             devices: cuda.devices().to_vec(),
+            graphs: CudaGraph::problem().is_none(),
         }
     }
 }

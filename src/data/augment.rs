@@ -4,7 +4,8 @@ use crate::random::{self, Purpose};
 use clap::ValueEnum;
 use rand::RngExt;
 use serde::{Deserialize, Serialize};
-use tch::{Kind, Tensor};
+use std::ops::Range;
+use tch::{Device, Kind, Tensor};
 
 /// What is done to training images.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -27,38 +28,64 @@ pub enum Augment {
 /// Pixels of the original image by which a crop moves at most.
 pub const CROP_PADDING: i64 = 4;
 
-/// Augments a batch, bytes [N, C, H, W] → [N, C, H, W]. The draws are a pure function of the seed
-/// and `draw`, which no two batches of a run share.
-pub fn augment(images: &Tensor, kind: Augment, seed: u64, draw: u64) -> Tensor {
-    let padding = match kind {
-        Augment::None => return images.shallow_clone(),
-        Augment::Flip => 0,
-        Augment::FlipCrop => CROP_PADDING,
-    };
-    let (count, _, height, width) = dims(images);
-    let mut rng = random::generator(seed, Purpose::Augment, draw);
-    let mut rows = Vec::with_capacity((count * height) as usize);
-    let mut columns = Vec::with_capacity((count * width) as usize);
-    for _ in 0..count {
-        let (down, right) = (rng.random_range(0..=2 * padding), rng.random_range(0..=2 * padding));
-        rows.extend(down..down + height);
-        if rng.random() {
-            columns.extend((right..right + width).rev());
-        } else {
-            columns.extend(right..right + width);
-        }
-    }
-    gather(&images.constant_pad_nd([padding; 4]), &rows, &columns, count)
+/// What is drawn for images, on their device: 64-bit integers `[N, 3]`, for each image the pixels by which a
+/// crop begins further down and further right in the padded image, and whether it is mirrored.
+#[derive(Debug)]
+pub struct Draws {
+    padding: i64,
+    draws: Tensor,
 }
 
-/// Picks `rows` [N, H] and `columns` [N, W] of each image.
-fn gather(images: &Tensor, rows: &[i64], columns: &[i64], count: i64) -> Tensor {
-    let device = images.device();
-    let rows = Tensor::from_slice(rows).view([count, -1, 1]).to_device(device);
-    let columns = Tensor::from_slice(columns).view([count, 1, -1]).to_device(device);
-    let image = Tensor::arange(count, (Kind::Int64, device)).view([count, 1, 1]);
-    // Index tensors on both sides of a slice put their common dimensions first: [N, H, W, C].
-    images.index(&[Some(image), None, Some(rows), Some(columns)]).permute([0, 3, 1, 2])
+impl Draws {
+    /// For batches of an epoch, each given by its index in the run and its count of images; none where
+    /// nothing is random. The draws are a pure function of the seed and the batch's index. All are copied to
+    /// the device at once, so that no step waits for that.
+    pub fn new(
+        kind: Augment,
+        seed: u64,
+        batches: impl Iterator<Item = (u64, usize)>,
+        device: Device,
+    ) -> Option<Self> {
+        let padding = match kind {
+            Augment::None => return None,
+            Augment::Flip => 0,
+            Augment::FlipCrop => CROP_PADDING,
+        };
+        let mut draws = Vec::new();
+        for (batch, images) in batches {
+            let mut rng = random::generator(seed, Purpose::Augment, batch);
+            for _ in 0..images {
+                draws.push(rng.random_range(0..=2 * padding));
+                draws.push(rng.random_range(0..=2 * padding));
+                draws.push(i64::from(rng.random::<bool>()));
+            }
+        }
+        let draws = Tensor::from_slice(&draws).view([-1, 3]).to_device(device);
+        Some(Self { padding, draws })
+    }
+
+    /// Those for a range of the images.
+    pub fn range(&self, range: &Range<usize>) -> Self {
+        let (start, length) = (range.start as i64, range.len() as i64);
+        Self { padding: self.padding, draws: self.draws.narrow(0, start, length) }
+    }
+
+    /// Augments as many images, bytes [N, C, H, W] → [N, C, H, W].
+    pub fn apply(&self, images: &Tensor) -> Tensor {
+        let (count, _, height, width) = dims(images);
+        let to = |end: i64| Tensor::arange(end, (Kind::Int64, images.device()));
+        let column = |index: i64| self.draws.select(1, index).unsqueeze(1);
+        let (down, right, mirrored) = (column(0), column(1), column(2));
+        let rows = down + to(height);
+        // From left to right, or from right to left.
+        let direction: Tensor = 1 - 2 * &mirrored;
+        let columns: Tensor = right + mirrored * (width - 1) + to(width) * direction;
+        let (image, rows, columns) =
+            (to(count).view([count, 1, 1]), rows.unsqueeze(2), columns.unsqueeze(1));
+        let padded = images.constant_pad_nd([self.padding; 4]);
+        // Index tensors on both sides of a slice put their common dimensions first: [N, H, W, C].
+        padded.index(&[Some(image), None, Some(rows), Some(columns)]).permute([0, 3, 1, 2])
+    }
 }
 
 fn dims(images: &Tensor) -> (i64, i64, i64, i64) {
@@ -71,6 +98,13 @@ fn dims(images: &Tensor) -> (i64, i64, i64, i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As the batch of that index in a run.
+    fn augment(images: &Tensor, kind: Augment, seed: u64, batch: u64) -> Tensor {
+        let batches = [(batch, images.size()[0] as usize)].into_iter();
+        let draws = Draws::new(kind, seed, batches, Device::Cpu);
+        draws.map_or_else(|| images.shallow_clone(), |draws| draws.apply(images))
+    }
 
     fn images(count: i64) -> Tensor {
         let pixels = Tensor::arange(count * 2 * 5 * 6, (Kind::Int64, tch::Device::Cpu));
@@ -86,6 +120,25 @@ mod tests {
         assert_ne!(base, augment(&xs, Augment::FlipCrop, 1, 3));
         assert_ne!(base, augment(&xs, Augment::FlipCrop, 2, 2));
         assert_eq!(base.size(), xs.size());
+    }
+
+    #[test]
+    fn a_batch_is_augmented_alike_alone_and_in_its_epoch() {
+        let xs = images(10);
+        let batches = [(7, 6), (8, 4)].into_iter();
+        let epoch = Draws::new(Augment::FlipCrop, 5, batches, Device::Cpu).unwrap();
+        let alone = augment(&xs.narrow(0, 6, 4), Augment::FlipCrop, 5, 8);
+        assert_eq!(epoch.range(&(6..10)).apply(&xs.narrow(0, 6, 4)), alone);
+    }
+
+    // A seed in a published result must mean the same images for ever.
+    #[test]
+    fn draws_are_pinned() {
+        let draws = Draws::new(Augment::FlipCrop, 0, [(0, 3)].into_iter(), Device::Cpu).unwrap();
+        assert_eq!(
+            Vec::<i64>::try_from(draws.draws.flatten(0, -1)).unwrap(),
+            [0, 8, 1, 7, 8, 1, 3, 1, 1]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! A data set on the device, and batches out of it.
 
-use super::{Images, augment::Augment, augment::augment};
+use super::{Images, augment::Draws};
 use crate::random::{self, Purpose};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -63,9 +63,20 @@ impl DeviceImages {
         }
     }
 
-    /// The same images after random changes; see [`augment`].
-    pub fn augmented(self, kind: Augment, seed: u64, draw: u64) -> Self {
-        Self { pixels: augment(&self.pixels, kind, seed, draw), labels: self.labels }
+    /// The same images in memory of their own.
+    pub fn copy(&self) -> Self {
+        Self { pixels: self.pixels.copy(), labels: self.labels.copy() }
+    }
+
+    /// Writes as many images of the same shape over these.
+    pub fn assign(&self, images: &Self) {
+        self.pixels.shallow_clone().copy_(&images.pixels);
+        self.labels.shallow_clone().copy_(&images.labels);
+    }
+
+    /// The same images after the random changes that are drawn for them.
+    pub fn augmented(self, draws: &Draws) -> Self {
+        Self { pixels: draws.apply(&self.pixels), labels: self.labels }
     }
 
     /// Classes, 64-bit integers `[N]`.

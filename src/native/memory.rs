@@ -1,6 +1,8 @@
 //! The memory of this process: the C library's allocator, which libtorch takes its tensors from, and
 //! how much it took.
 
+use tch::Device;
+
 /// Makes the allocator keep what is freed for the next step, rather than give it back to the system
 /// and have it zeroed page by page at each one (docs/decisions/0012). Call it once, at the start.
 pub fn keep_freed_memory() {
@@ -12,9 +14,23 @@ pub fn keep_freed_memory() {
     }
 }
 
-/// The most memory that this process has held at a time so far, in bytes; none where the system does
-/// not tell.
-pub fn peak_memory_bytes() -> Option<u64> {
+unsafe extern "C" {
+    fn resnet_peak_cuda_memory(index: i8) -> u64;
+}
+
+/// The most memory that this process has held at a time so far, in bytes: of the machine's for the CPU, of
+/// its own for a CUDA device. None where nobody tells.
+pub fn peak_memory_bytes(device: Device) -> Option<u64> {
+    match device {
+        Device::Cpu => peak_of_process(),
+        // SAFETY: it takes a number, and lets no exception out.
+        Device::Cuda(index) => Some(unsafe { resnet_peak_cuda_memory(i8::try_from(index).ok()?) })
+            .filter(|bytes| *bytes > 0),
+        _ => None,
+    }
+}
+
+fn peak_of_process() -> Option<u64> {
     // SAFETY: all zeros is a value of this plain C structure, and the call fills it in.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();

@@ -3,6 +3,7 @@
 mod batch_norm;
 mod convolution;
 mod cuda;
+mod cuda_graph;
 mod driver;
 mod memory;
 mod optimizer;
@@ -10,6 +11,7 @@ mod optimizer;
 pub use batch_norm::{Normalization, batch_norm};
 pub use convolution::{FusedConvolution, convolution};
 pub use cuda::{Cuda, Gpu, open_cuda};
+pub use cuda_graph::CudaGraph;
 pub use memory::{keep_freed_memory, peak_memory_bytes};
 pub use optimizer::{SgdUpdate, sgd, unscale, update_scale};
 

@@ -9,6 +9,7 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/core/stack.h>
 #include <ATen/native/ConvUtils.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <torch/headeronly/version.h>
 #include <torch/library.h>
 
@@ -141,6 +142,17 @@ void resnet_set_deterministic(bool deterministic) noexcept {
     context.setDeterministicCuDNN(deterministic);
     context.setBenchmarkCuDNN(!deterministic);
   } catch (...) {
+  }
+}
+
+// The most bytes that libtorch has taken of a CUDA device's memory so far; 0 where it does not tell.
+uint64_t resnet_peak_cuda_memory(int8_t index) noexcept {
+  try {
+    const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(index);
+    const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    return stats.reserved_bytes[all].peak;
+  } catch (...) {
+    return 0;
   }
 }
 

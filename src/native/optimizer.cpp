@@ -43,7 +43,7 @@ extern "C" {
 // `found_inf`, unless null, holds 1.
 bool resnet_sgd(
     const at::Tensor* const* parameters, const at::Tensor* const* gradients,
-    const at::Tensor* const* momenta, size_t count, double rate, double momentum,
+    const at::Tensor* const* momenta, size_t count, const at::Tensor* rate, double momentum,
     double weight_decay, bool nesterov, const at::Tensor* found_inf) noexcept {
   try {
     const auto learned = list(parameters, count);
@@ -54,7 +54,7 @@ bool resnet_sgd(
     const auto buffers =
         momenta == nullptr ? std::vector<at::Tensor>() : list(momenta, count);
     at::_fused_sgd_(
-        learned, found, buffers, weight_decay, momentum, rate, 0.0, nesterov, false, false,
+        learned, found, buffers, weight_decay, momentum, *rate, 0.0, nesterov, false, false,
         std::nullopt, resnet::optional(found_inf));
     return true;
   } catch (...) {

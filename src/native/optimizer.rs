@@ -13,7 +13,7 @@ unsafe extern "C" {
         gradients: *const *const c_void,
         momenta: *const *const c_void,
         count: usize,
-        rate: f64,
+        rate: *const c_void,
         momentum: f64,
         weight_decay: f64,
         nesterov: bool,
@@ -37,9 +37,9 @@ unsafe extern "C" {
 
 /// What an update of [`sgd`] is told beside the tensors; see `torch.optim.SGD`.
 #[derive(Debug, Clone, Copy)]
-pub struct SgdUpdate {
-    /// The learning rate.
-    pub rate: f64,
+pub struct SgdUpdate<'a> {
+    /// The learning rate, one element on the parameters' device: 64-bit on a CPU, 32-bit elsewhere.
+    pub rate: &'a Tensor,
     /// How much of the sum of earlier updates stays.
     pub momentum: f64,
     /// Times the parameter, added to its gradient.
@@ -72,7 +72,7 @@ pub fn sgd(
             gradients.as_ptr(),
             if momenta.is_empty() { ptr::null() } else { momenta.as_ptr() },
             count,
-            rate,
+            address(Some(rate)),
             momentum,
             weight_decay,
             nesterov,

@@ -2,11 +2,13 @@
 
 mod average;
 mod backward;
+pub mod epoch;
 pub mod evaluate;
 mod loss_scale;
 pub mod memory;
 mod out_of_memory;
 pub mod recipe;
+pub mod replay;
 pub mod run;
 pub mod schedule;
 pub mod sgd;

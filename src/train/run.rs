@@ -1,7 +1,8 @@
 //! A run: epochs of training and the evaluations between them.
 
+use super::epoch::{Epoch, EpochSums};
 use super::evaluate::{Evaluation, evaluate};
-use super::trainer::{Epoch, EpochSums, Trainer};
+use super::trainer::Trainer;
 use crate::data::batches::DeviceImages;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,8 @@ pub trait Observer {
     /// The device ran out of memory, and `step`, which is done now, was taken in so many micro-batches,
     /// as all later ones are.
     fn accumulates(&mut self, accumulate: usize, step: u64);
+    /// Steps are computed one by one from here on, since none could be recorded, or its memory was needed.
+    fn stops_replaying(&mut self, reason: &anyhow::Error);
     /// What the epoch's steps so far came to.
     fn trained(&mut self, sums: &EpochSums);
     /// Some of the images are evaluated.
@@ -177,8 +180,11 @@ fn train_epoch(
         if trainer.accumulate() != accumulate {
             observer.accumulates(trainer.accumulate(), epoch.step());
         }
+        if let Some(reason) = trainer.take_replay_problem() {
+            observer.stops_replaying(&reason);
+        }
         let wish = observer.wish(epoch.step());
-        if wish != Wish::GoOn || trainer.look_is_due(epoch) {
+        if wish != Wish::GoOn || epoch.look_is_due() {
             trainer.look(epoch)?;
             observer.trained(epoch.sums());
         }

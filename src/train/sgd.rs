@@ -5,7 +5,7 @@ use super::recipe::SgdOptions;
 use crate::model::parameters::{Parameter, Role};
 use crate::native::{self, SgdUpdate};
 use anyhow::Result;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// Parameters that share their options.
 #[derive(Debug)]
@@ -27,6 +27,8 @@ struct Member {
 #[derive(Debug)]
 pub struct Sgd {
     options: SgdOptions,
+    /// The learning rate, on the parameters' device, where a recorded step reads it.
+    rate: Tensor,
     groups: Vec<Group>,
 }
 
@@ -48,7 +50,10 @@ impl Sgd {
         let spared_decay = if options.decay_all { options.weight_decay } else { 0.0 };
         let groups =
             vec![group(Role::Weight, options.weight_decay), group(Role::BiasOrNorm, spared_decay)];
-        Self { options, groups }
+        let device = parameters.first().map_or(Device::Cpu, |parameter| parameter.tensor.device());
+        // What libtorch's update reads it as.
+        let kind = if device == Device::Cpu { Kind::Double } else { Kind::Float };
+        Self { options, rate: Tensor::zeros([], (kind, device)), groups }
     }
 
     /// The tensors that it learns, in the order in which [`Sgd::step`] takes their gradients.
@@ -66,17 +71,17 @@ impl Sgd {
             .collect()
     }
 
+    /// Sets the learning rate of the steps from here on.
+    pub fn set_rate(&mut self, rate: f64) {
+        let _ = self.rate.fill_(rate);
+    }
+
     /// Updates every parameter with its gradient, which may be overwritten; none if `found_inf`, of one
     /// element, holds 1.
     ///
     /// # Errors
     /// What libtorch could not do.
-    pub fn step(
-        &mut self,
-        gradients: &[Tensor],
-        rate: f64,
-        found_inf: Option<&Tensor>,
-    ) -> Result<()> {
+    pub fn step(&mut self, gradients: &[Tensor], found_inf: Option<&Tensor>) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
         let mut gradients = gradients.iter();
         for group in &self.groups {
@@ -85,7 +90,7 @@ impl Sgd {
             let momenta: Vec<_> = members.iter().filter_map(|m| m.momentum.as_ref()).collect();
             let gradients: Vec<_> = gradients.by_ref().take(members.len()).collect();
             let update = SgdUpdate {
-                rate,
+                rate: &self.rate,
                 momentum: self.options.momentum,
                 weight_decay: group.weight_decay,
                 nesterov: self.options.nesterov,
@@ -135,11 +140,12 @@ mod tests {
             SgdOptions { momentum: 0.5, nesterov: false, weight_decay: 0.1, decay_all: false };
         let mut sgd = Sgd::new(&parameters, options);
         let gradients = [Tensor::from_slice(&[1f32]), Tensor::from_slice(&[1f32])];
-        sgd.step(&gradients, 0.1, None).unwrap();
+        sgd.set_rate(0.1);
+        sgd.step(&gradients, None).unwrap();
         // v = 1 + 0.1·2 = 1.2; w = 2 − 0.12.
         assert!((values(&parameters[0].tensor)[0] - 1.88).abs() < 1e-6);
         assert!((values(&parameters[1].tensor)[0] - 1.90).abs() < 1e-6);
-        sgd.step(&gradients, 0.1, None).unwrap();
+        sgd.step(&gradients, None).unwrap();
         // v = 0.6 + 1 + 0.188 = 1.788; w = 1.88 − 0.1788.
         assert!((values(&parameters[0].tensor)[0] - 1.7012).abs() < 1e-6);
         assert!((values(&parameters[1].tensor)[0] - 1.75).abs() < 1e-6);

@@ -1,20 +1,20 @@
-//! Steps of training, and where a run stands between them.
+//! Steps of training.
 
 use super::average::Average;
 use super::backward::{Backward, Pass};
+use super::epoch::{Epoch, EpochSums, StepOutcome};
 use super::loss_scale::LossScale;
 use super::out_of_memory::{Attempt, attempt};
 use super::recipe::Recipe;
+use super::replay::{Recorded, Replay};
 use super::schedule::Schedule;
 use super::sgd::{Sgd, clip_gradient_norm};
-use crate::data::batches::{DeviceImages, Preprocess, batch_ranges, epoch_order};
+use crate::data::batches::{DeviceImages, Preprocess, batch_ranges};
 use crate::model::Network;
 use crate::model::parameters::Role;
 use anyhow::Result;
-use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use std::time::{Duration, Instant};
-use tch::{Device, Kind, Reduction, Tensor};
+use tch::{Kind, Reduction, Tensor};
 
 /// A network in training.
 #[derive(Debug)]
@@ -31,86 +31,8 @@ pub struct Trainer<'a> {
     schedule: Schedule,
     /// Micro-batches of a step: the recipe's, or more where the device has too little memory for those.
     accumulate: usize,
-}
-
-/// What the steps of an epoch that are done came to. With the weights and the optimizer, it is all
-/// that a run needs to go on in the middle of an epoch.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EpochSums {
-    /// Optimizer steps.
-    pub steps: usize,
-    /// Training images in them.
-    pub images: usize,
-    /// Sum of their losses in nats, with label smoothing.
-    pub loss: f64,
-    /// Images that were classified right, each before its step.
-    pub correct: i64,
-    /// Seconds that the steps took.
-    pub seconds: f64,
-}
-
-impl EpochSums {
-    /// Mean loss of an image.
-    pub fn mean_loss(&self) -> f64 {
-        self.loss / self.images as f64
-    }
-
-    /// Fraction of the images that were classified right.
-    pub fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.images as f64
-    }
-
-    /// Images a second.
-    pub fn images_per_second(&self) -> f64 {
-        self.images as f64 / self.seconds
-    }
-}
-
-/// An epoch under way.
-#[derive(Debug)]
-pub struct Epoch {
-    /// Counted from 1.
-    number: u64,
-    /// Steps of the run before this epoch.
-    first_step: u64,
-    /// The training images in this epoch's order, 64-bit integers [N].
-    order: Tensor,
-    batches: Vec<Range<usize>>,
-    /// Steps that were taken; `sums` has those that were looked at.
-    steps: usize,
-    sums: EpochSums,
-    /// When it began in this process, moved by the time that does not count.
-    start: Instant,
-    earlier_seconds: f64,
-    pending: Pending,
-}
-
-impl Epoch {
-    /// Counted from 1.
-    pub fn number(&self) -> u64 {
-        self.number
-    }
-
-    /// Steps taken since the run's start.
-    pub fn step(&self) -> u64 {
-        self.first_step + self.steps as u64
-    }
-
-    /// Whether every step is taken.
-    pub fn is_over(&self) -> bool {
-        self.steps >= self.batches.len()
-    }
-
-    /// Time that does not count as the epoch's, such as for a checkpoint.
-    pub fn leave_out(&mut self, time: Duration) {
-        self.start += time;
-    }
-
-    /// What the steps came to by the last [`Trainer::look`].
-    pub fn sums(&self) -> &EpochSums {
-        &self.sums
-    }
+    replay: Replay,
+    replay_problem: Option<anyhow::Error>,
 }
 
 /// A part of a step.
@@ -131,18 +53,7 @@ pub enum Phase {
 struct BatchPass {
     /// Of the mean loss, for each learned tensor.
     gradients: Vec<Tensor>,
-    /// The mean loss.
-    loss: Tensor,
-    /// Images that were classified right.
-    correct: Tensor,
-}
-
-/// Losses and right answers of the steps that the host has not looked at yet.
-#[derive(Debug)]
-struct Pending {
-    /// Mean loss of each step's images, and how many they are.
-    losses: Vec<(Tensor, usize)>,
-    correct: Tensor,
+    outcome: StepOutcome,
 }
 
 /// A step led to a loss or to weights that are no numbers, or infinite.
@@ -182,6 +93,8 @@ impl<'a> Trainer<'a> {
             average,
             schedule,
             accumulate: recipe.accumulate,
+            replay: if recipe.cuda_graphs { Replay::on(network.device()) } else { Replay::Off },
+            replay_problem: None,
         }
     }
 
@@ -238,32 +151,29 @@ impl<'a> Trainer<'a> {
 
     /// The epoch of that number, counted from 1, after the steps that `sums` tells of.
     pub fn epoch(&self, number: u64, sums: EpochSums) -> Epoch {
-        let device = self.network.device();
-        let batches = batches(self.images, self.recipe);
-        Epoch {
-            number,
-            first_step: (number - 1) * batches.len() as u64,
-            order: epoch_order(self.recipe.seed, number, self.images.len(), device),
-            batches,
-            steps: sums.steps,
-            sums,
-            start: Instant::now(),
-            earlier_seconds: sums.seconds,
-            pending: Pending::new(device),
-        }
+        let (images, device) = (self.images.len(), self.network.device());
+        Epoch::new(number, images, batches(self.images, self.recipe), self.recipe, device, sums)
     }
 
     /// Takes the epoch's next optimizer step: the gradient of the mean loss over the batch, computed
     /// in as many micro-batches as the recipe says, and the update. Where the device has too little
-    /// memory for one, it is halved, and the step begins again from the same state.
+    /// memory for one, it is halved, and the step begins again from the same state. On a CUDA device
+    /// whole batches are soon replayed from a recorded one, if the recipe says so.
     ///
     /// # Errors
     /// What libtorch could not do.
     pub fn step(&mut self, epoch: &mut Epoch) -> Result<()> {
-        self.step_in_phases(epoch, &mut |_| {})
+        let Some(batch) = self.begin_step(epoch) else { return Ok(()) };
+        let outcome = match self.replayed(&batch)? {
+            Some(outcome) => outcome,
+            None => self.computed(&batch, &mut |_| {})?,
+        };
+        self.end_step(epoch, outcome);
+        Ok(())
     }
 
-    /// The same, and tells `phase_ends` when a part of it is over. On a GPU it is only queued then.
+    /// The same, never replayed, and tells `phase_ends` when a part of it is over. On a GPU it is only
+    /// queued then.
     ///
     /// # Errors
     /// What libtorch could not do.
@@ -272,58 +182,102 @@ impl<'a> Trainer<'a> {
         epoch: &mut Epoch,
         phase_ends: &mut dyn FnMut(Phase),
     ) -> Result<()> {
-        let Some(range) = epoch.batches.get(epoch.steps).cloned() else { return Ok(()) };
-        let step = epoch.step();
-        let indices = epoch.order.narrow(0, range.start as i64, range.len() as i64);
-        let statistics = self.statistics();
-        let mut batch = loop {
-            match attempt(|| self.pass(&indices, step, phase_ends))? {
-                Attempt::Done(batch) => break batch,
-                Attempt::OutOfMemory(error) => {
-                    self.set_statistics(&statistics);
-                    self.halve_micro_batches(error)?;
-                }
-            }
-        };
-        let scale = self.loss_scale.as_mut();
-        let found_inf = scale.map(|scale| scale.unscale(&batch.gradients)).transpose()?;
-        if let Some(max_norm) = self.recipe.clip_grad_norm {
-            tch::no_grad(|| clip_gradient_norm(&mut batch.gradients, max_norm));
-        }
-        self.sgd.step(&batch.gradients, self.schedule.rate(step), found_inf.as_ref())?;
-        if let Some(average) = &self.average {
-            average.update(self.network, step + 1);
-        }
+        let Some(batch) = self.begin_step(epoch) else { return Ok(()) };
+        let outcome = self.computed(&batch, phase_ends)?;
+        self.end_step(epoch, outcome);
         phase_ends(Phase::Optimizer);
-        epoch.pending.correct += batch.correct;
-        epoch.pending.losses.push((batch.loss, range.len()));
-        epoch.steps += 1;
         Ok(())
     }
 
-    /// The images at `indices` through the network and back, a micro-batch at a time. It changes batch
-    /// norm's running statistics and nothing else.
-    fn pass(
-        &self,
-        indices: &Tensor,
-        step: u64,
+    /// The images of the epoch's next step, whose learning rate is set; none where every step is taken.
+    fn begin_step(&mut self, epoch: &Epoch) -> Option<DeviceImages> {
+        self.sgd.set_rate(self.schedule.rate(epoch.step()));
+        epoch.next_batch(self.images)
+    }
+
+    fn end_step(&self, epoch: &mut Epoch, outcome: StepOutcome) {
+        if let Some(average) = &self.average {
+            average.update(self.network, epoch.step() + 1);
+        }
+        epoch.add(outcome);
+    }
+
+    /// Replays a recorded step with the batch, or records one first; none where it is to be computed.
+    fn replayed(&mut self, batch: &DeviceImages) -> Result<Option<StepOutcome>> {
+        if batch.len() != self.recipe.batch_size {
+            return Ok(None);
+        }
+        if let Some(index) = self.replay.record_now() {
+            let recorded = Recorded::new(index, batch, |batch| {
+                let pass = self.pass(batch, &mut |_| {})?;
+                self.update(pass)
+            });
+            self.replay = match recorded {
+                Ok(recorded) => Replay::Recorded(Box::new(recorded)),
+                Err(error) => {
+                    self.replay_problem = Some(error);
+                    Replay::Off
+                }
+            };
+        }
+        match &self.replay {
+            Replay::Recorded(recorded) => recorded.replay(batch).map(Some),
+            Replay::Off | Replay::After { .. } => Ok(None),
+        }
+    }
+
+    /// Whether whole batches are replayed from a recorded one.
+    pub fn replays(&self) -> bool {
+        matches!(self.replay, Replay::Recorded(_))
+    }
+
+    /// Why no step could be recorded, if that is news.
+    pub fn take_replay_problem(&mut self) -> Option<anyhow::Error> {
+        self.replay_problem.take()
+    }
+
+    /// Computes a step, in smaller parts where the device has too little memory.
+    fn computed(
+        &mut self,
+        batch: &DeviceImages,
         phase_ends: &mut dyn FnMut(Phase),
-    ) -> Result<BatchPass> {
-        // Before the split, so that the draws don't depend on how a batch is split.
-        let (recipe, images) = (self.recipe, self.images.select(indices));
-        let batch = images.augmented(recipe.augment, recipe.seed, step);
+    ) -> Result<StepOutcome> {
+        let statistics = self.statistics();
+        let pass = loop {
+            match attempt(|| self.pass(batch, phase_ends))? {
+                Attempt::Done(pass) => break pass,
+                Attempt::OutOfMemory(error) => {
+                    self.set_statistics(&statistics);
+                    // A recorded step keeps its memory.
+                    if self.replays() {
+                        self.replay = Replay::Off;
+                        self.replay_problem = Some(error);
+                    } else {
+                        self.halve_micro_batches(error)?;
+                    }
+                }
+            }
+        };
+        self.update(pass)
+    }
+
+    /// A batch through the network and back, a micro-batch at a time. It changes batch norm's running
+    /// statistics and nothing else.
+    fn pass(&self, batch: &DeviceImages, phase_ends: &mut dyn FnMut(Phase)) -> Result<BatchPass> {
         let device = self.network.device();
         let mut whole = BatchPass {
             gradients: Vec::new(),
-            loss: Tensor::zeros([], (Kind::Float, device)),
-            correct: Tensor::zeros([], (Kind::Int64, device)),
+            outcome: StepOutcome {
+                loss: Tensor::zeros([], (Kind::Float, device)),
+                correct: Tensor::zeros([], (Kind::Int64, device)),
+            },
         };
         for range in &batch_ranges(batch.len(), self.micro_batch_size()) {
             let micro = batch.range(range);
             let share = range.len() as f64 / batch.len() as f64;
             let inputs = self.preprocess.apply(&micro);
             phase_ends(Phase::Data);
-            let smoothing = recipe.label_smoothing;
+            let smoothing = self.recipe.label_smoothing;
             let loss_of = |logits: &Tensor| {
                 share
                     * logits.cross_entropy_loss::<Tensor>(
@@ -347,10 +301,23 @@ impl<'a> Trainer<'a> {
                 }
             }
             phase_ends(Phase::Backward);
-            whole.loss += loss;
-            whole.correct += logits.argmax(1, false).eq_tensor(micro.labels()).sum(Kind::Int64);
+            let right = logits.argmax(1, false).eq_tensor(micro.labels()).sum(Kind::Int64);
+            whole.outcome.loss += loss;
+            whole.outcome.correct += right;
         }
         Ok(whole)
+    }
+
+    /// Updates the weights.
+    fn update(&mut self, pass: BatchPass) -> Result<StepOutcome> {
+        let BatchPass { mut gradients, outcome } = pass;
+        let scale = self.loss_scale.as_mut();
+        let found_inf = scale.map(|scale| scale.unscale(&gradients)).transpose()?;
+        if let Some(max_norm) = self.recipe.clip_grad_norm {
+            tch::no_grad(|| clip_gradient_norm(&mut gradients, max_norm));
+        }
+        self.sgd.step(&gradients, found_inf.as_ref())?;
+        Ok(outcome)
     }
 
     /// Batch norm's running statistics, one after the other.
@@ -385,14 +352,8 @@ impl<'a> Trainer<'a> {
             )));
         }
         self.accumulate = (2 * self.accumulate).min(self.recipe.batch_size);
+        self.replay.restart();
         Ok(())
-    }
-
-    /// Whether it is time for [`Trainer::look`]. On a GPU a look waits for all queued work, so looks
-    /// are rare there; on a CPU they cost nothing.
-    pub fn look_is_due(&self, epoch: &Epoch) -> bool {
-        let steps_between = if self.network.device() == Device::Cpu { 1 } else { 20 };
-        epoch.steps.is_multiple_of(steps_between) || epoch.is_over()
     }
 
     /// Brings the epoch's sums up to its last step.
@@ -400,19 +361,12 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// [`Diverged`].
     pub fn look(&self, epoch: &mut Epoch) -> Result<()> {
-        let looked = epoch.pending.losses.len() as u64;
-        for (step, (loss, count)) in (epoch.step() - looked..).zip(epoch.pending.take_losses()?) {
-            if !loss.is_finite() {
-                let what = format!("the loss became {loss}");
-                return Err(self.diverged(what, epoch.number, step));
+        match epoch.look()? {
+            None => Ok(()),
+            Some((step, loss)) => {
+                Err(self.diverged(format!("the loss became {loss}"), epoch.number(), step))
             }
-            epoch.sums.loss += loss * count as f64;
-            epoch.sums.images += count;
         }
-        epoch.sums.correct += epoch.pending.take_correct();
-        epoch.sums.steps = epoch.steps;
-        epoch.sums.seconds = epoch.earlier_seconds + epoch.start.elapsed().as_secs_f64();
-        Ok(())
     }
 
     /// Makes sure that what a checkpoint would keep is finite, and its losses on other images too:
@@ -424,11 +378,11 @@ impl<'a> Trainer<'a> {
         let last = epoch.step().saturating_sub(1);
         if let Some(loss) = losses.find(|loss| !loss.is_finite()) {
             let what = format!("the evaluation's loss became {loss}");
-            return Err(self.diverged(what, epoch.number, last));
+            return Err(self.diverged(what, epoch.number(), last));
         }
         if self.loss_scale.as_ref().is_some_and(LossScale::is_lost) {
             let what = "the gradients overflowed half floats at any scale of the loss".to_owned();
-            return Err(self.diverged(what, epoch.number, last));
+            return Err(self.diverged(what, epoch.number(), last));
         }
         let state = self.state().into_iter().map(|(_, tensor)| tensor);
         let result = self.result().parameters().iter().map(|p| p.tensor.shallow_clone());
@@ -437,34 +391,11 @@ impl<'a> Trainer<'a> {
             return Ok(());
         }
         let what = "the weights became infinite or no numbers".to_owned();
-        Err(self.diverged(what, epoch.number, last))
+        Err(self.diverged(what, epoch.number(), last))
     }
 
     fn diverged(&self, what: String, epoch: u64, step: u64) -> anyhow::Error {
         Diverged { what, step: step + 1, epoch, lr: self.schedule.rate(step) }.into()
-    }
-}
-
-impl Pending {
-    fn new(device: Device) -> Self {
-        Self { losses: Vec::new(), correct: Tensor::zeros([], (Kind::Int64, device)) }
-    }
-
-    fn take_losses(&mut self) -> Result<Vec<(f64, usize)>> {
-        let (losses, counts): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.losses).into_iter().unzip();
-        if losses.is_empty() {
-            return Ok(Vec::new());
-        }
-        // To the host first: not every device has 64-bit floats.
-        let losses = Tensor::stack(&losses, 0).to_device(Device::Cpu).to_kind(Kind::Double);
-        Ok(Vec::<f64>::try_from(losses)?.into_iter().zip(counts).collect())
-    }
-
-    fn take_correct(&mut self) -> i64 {
-        let correct = self.correct.int64_value(&[]);
-        let _ = self.correct.zero_();
-        correct
     }
 }
 
@@ -483,6 +414,7 @@ mod tests {
     use crate::data::Images;
     use crate::model::parameters::Creation;
     use crate::model::spec::{Choices, Init, Spec};
+    use tch::Device;
 
     const COUNT: usize = 18;
 
@@ -559,6 +491,20 @@ mod tests {
                 (sums.steps, sums.images, sums.loss, sums.correct),
                 (expected_sums.steps, COUNT, expected_sums.loss, expected_sums.correct)
             );
+        }
+    }
+
+    #[test]
+    fn steps_are_computed_where_none_can_be_recorded() {
+        // With a CUDA device, scripts/gpu-check compares steps that are replayed and computed.
+        if !crate::native::open_cuda().is_usable() {
+            let (expected, expected_sums, _) = train(8, false, 0, |_| {}).unwrap();
+            let (state, sums, _) = train(8, false, 0, |trainer| {
+                trainer.replay = Replay::After { steps: 0, index: 0 };
+            })
+            .unwrap();
+            assert_eq!(state, expected);
+            assert_eq!(sums.loss, expected_sums.loss);
         }
     }
 

@@ -1,7 +1,7 @@
 //! What a person sees of a run while it trains.
 
+use crate::train::epoch::EpochSums;
 use crate::train::run::EpochRecord;
-use crate::train::trainer::EpochSums;
 use crate::ui::{Progress, Ui, duration};
 use std::time::Instant;
 

@@ -10,8 +10,8 @@ use crate::error::one_line;
 use crate::files::write_atomically;
 use crate::report::metrics::MetricsFile;
 use crate::train::Trainer;
+use crate::train::epoch::EpochSums;
 use crate::train::run::{EndRecord, EpochRecord, Observer, Position, Wish};
-use crate::train::trainer::EpochSums;
 use crate::ui::{Ui, duration};
 use anyhow::Result;
 use std::path::Path;
@@ -282,6 +282,13 @@ impl Observer for Keeper<'_> {
             "step": step,
             "accumulate": accumulate,
         }));
+    }
+
+    fn stops_replaying(&mut self, reason: &anyhow::Error) {
+        self.display.warn(&format!(
+            "{}; the run goes on without CUDA graphs, as with --cuda-graphs false",
+            one_line(reason)
+        ));
     }
 
     fn trained(&mut self, sums: &EpochSums) {

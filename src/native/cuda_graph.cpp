@@ -1,0 +1,172 @@
+// CUDA graphs: a step's kernels, recorded once and then started in one call. No exception crosses into
+// Rust: a function answers with what went wrong, which lasts until the thread's next call, or null.
+//
+// libtorch_cuda is opened by name (docs/decisions/0002), and the header of its at::cuda::CUDAGraph wants
+// CUDA's own, which no libtorch comes with. So that class is declared here as far as it is used, and its
+// functions are looked up by the names that the compiler gave them (docs/decisions/0017). All else about
+// streams and memory libtorch offers for any device.
+
+#include <c10/core/CachingDeviceAllocator.h>
+#include <c10/core/StreamGuard.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
+#include <c10/util/Exception.h>
+
+#include <dlfcn.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <optional>
+#include <string>
+
+namespace {
+
+// Of CUDA's cudaStreamCaptureMode: no thread may do what a recording does not allow.
+constexpr int CAPTURE_MODE_GLOBAL = 0;
+
+// at::cuda::CUDAGraph's functions, with the object that they are called on as the first argument, which is
+// how C++ passes it on Linux.
+struct Functions {
+  void (*construct)(void*, bool keep_graph);
+  void (*destroy)(void*);
+  void (*capture_begin)(void*, c10::MempoolId_t, int mode);
+  void (*capture_end)(void*);
+  void (*replay)(void*);
+
+  Functions() {
+    void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
+    TORCH_CHECK(library != nullptr, "libtorch_cuda is not loaded");
+    find(library, "C1Eb", construct);
+    find(library, "D1Ev", destroy);
+    find(library, "13capture_beginESt4pairIyyE21cudaStreamCaptureMode", capture_begin);
+    find(library, "11capture_endEv", capture_end);
+    find(library, "6replayEv", replay);
+  }
+
+ private:
+  template <typename Function>
+  static void find(void* library, const std::string& name, Function*& function) {
+    const auto symbol = "_ZN2at4cuda9CUDAGraph" + name;
+    function = reinterpret_cast<Function*>(dlsym(library, symbol.c_str()));
+    TORCH_CHECK(function != nullptr, "libtorch_cuda has no ", symbol);
+  }
+};
+
+const Functions& functions() {
+  static const Functions functions;
+  return functions;
+}
+
+// An at::cuda::CUDAGraph, which is smaller by far than the room for it here.
+class CudaGraph {
+ public:
+  CudaGraph() {
+    functions().construct(object_, false);
+  }
+
+  CudaGraph(const CudaGraph&) = delete;
+  CudaGraph& operator=(const CudaGraph&) = delete;
+
+  ~CudaGraph() {
+    functions().destroy(object_);
+  }
+
+  void capture_begin() {
+    functions().capture_begin(object_, {0, 0}, CAPTURE_MODE_GLOBAL);
+  }
+
+  void capture_end() {
+    functions().capture_end(object_);
+  }
+
+  void replay() {
+    functions().replay(object_);
+  }
+
+ private:
+  alignas(std::max_align_t) std::byte object_[1024];
+};
+
+// A graph, and as long as it is recorded the stream of its own on which that happens.
+class Recording {
+ public:
+  explicit Recording(c10::DeviceIndex index) {
+    const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
+    // What earlier steps left in the cache is of no use to a recording, whose memory is a pool of its own.
+    cuda.synchronizeDevice(index);
+    c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
+    stream_.emplace(cuda.getStreamFromGlobalPool({c10::DeviceType::CUDA, index}));
+    graph_.capture_begin();
+  }
+
+  Recording(const Recording&) = delete;
+  Recording& operator=(const Recording&) = delete;
+
+  ~Recording() {
+    if (stream_) {
+      try {
+        graph_.capture_end();
+      } catch (const std::exception&) {
+        // It was broken off because it had failed.
+      }
+    }
+  }
+
+  void end() {
+    graph_.capture_end();
+    stream_.reset();
+  }
+
+  void replay() {
+    graph_.replay();
+  }
+
+ private:
+  CudaGraph graph_;
+  std::optional<c10::StreamGuard> stream_;
+};
+
+template <typename Work>
+const char* problem_of(Work work) noexcept {
+  thread_local std::string problem;
+  try {
+    work();
+    return nullptr;
+  } catch (const c10::Error& error) {
+    problem = error.what_without_backtrace();
+  } catch (const std::exception& error) {
+    problem = error.what();
+  }
+  return problem.c_str();
+}
+
+}  // namespace
+
+extern "C" {
+
+// Whether this libtorch can record graphs.
+const char* resnet_graph_support() noexcept {
+  return problem_of([] { functions(); });
+}
+
+// Begins to record what this thread has the device `index` do, which then does not do it; the caller owns
+// the recording.
+const char* resnet_graph_begin(int8_t index, void** recording) noexcept {
+  return problem_of([&] { *recording = new Recording(index); });
+}
+
+const char* resnet_graph_end(void* recording) noexcept {
+  return problem_of([&] { static_cast<Recording*>(recording)->end(); });
+}
+
+// Has the device do what was recorded, after all that it was told before.
+const char* resnet_graph_replay(void* recording) noexcept {
+  return problem_of([&] { static_cast<Recording*>(recording)->replay(); });
+}
+
+// Ends it if it is under way.
+void resnet_graph_free(void* recording) noexcept {
+  delete static_cast<Recording*>(recording);
+}
+
+}  // extern "C"
