@@ -38,8 +38,12 @@ fn libtorch() -> PathBuf {
 }
 
 /// The calls of libtorch that tch does not bind.
-const NATIVE: [&str; 3] =
-    ["src/native/native.cpp", "src/native/cuda_graph.cpp", "src/native/optimizer.cpp"];
+const NATIVE: [&str; 4] = [
+    "src/native/native.cpp",
+    "src/native/allocator.cpp",
+    "src/native/cuda_graph.cpp",
+    "src/native/optimizer.cpp",
+];
 /// What computes on tensors by kernels of this program.
 const TENSORS: [&str; 3] = [
     "src/native/batch_norm/batch_norm.cpp",

@@ -107,11 +107,19 @@ pub fn free_memory() -> Option<u64> {
     available.into_iter().chain(limit).min()
 }
 
-/// Sets the threads that libtorch computes with: as chosen, else one for each physical core that
-/// this process may use, since two threads on one core share its multipliers.
+/// Variables that bind threads to processors, this process's first thread from its start on.
+const BINDING: [&str; 3] = ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"];
+
+/// Sets the threads that libtorch computes with: as chosen, else `OMP_NUM_THREADS` or one for each
+/// processor that this process may use, but no more than there are physical cores, since two threads on one
+/// share its multipliers.
 pub fn set_threads(chosen: Option<usize>) {
-    let allowed = std::thread::available_parallelism().map_or(1, |threads| threads.get());
+    let openmp = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    // It knows of a control group's limit, but asks the first thread for the processors.
+    let system = std::thread::available_parallelism().ok().map(usize::from);
+    let is_bound = BINDING.iter().any(|name| std::env::var_os(name).is_some());
+    let allowed = system.filter(|_| !is_bound).map_or(openmp, |system| system.min(openmp));
     let physical = physical_cores().unwrap_or(allowed);
-    let threads = chosen.unwrap_or_else(|| physical.clamp(1, allowed));
+    let threads = chosen.unwrap_or_else(|| physical.min(allowed).max(1));
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }

@@ -6,7 +6,7 @@ use std::panic;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    native::keep_freed_memory();
+    native::set_up_allocator();
     let cli = Cli::parse();
     // tch panics where an operator of libtorch fails, such as for want of memory.
     panic::set_hook(Box::new(|info| {

@@ -5,12 +5,17 @@ use std::process::{Command, Output};
 
 /// Runs it from a folder of its own with no variable set that would lead to libtorch.
 fn doctor(args: &[&str]) -> Output {
+    doctor_with(args, &[])
+}
+
+fn doctor_with(args: &[&str], variables: &[(&str, &str)]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     Command::new(env!("CARGO_BIN_EXE_resnet"))
         .arg("doctor")
         .args(args)
         .current_dir(folder.path())
         .env_clear()
+        .envs(variables.iter().copied())
         .output()
         .unwrap()
 }
@@ -49,4 +54,15 @@ fn json_is_one_object_that_says_why_cuda_is_or_is_not_usable() {
     let usable = report["cuda"]["usable"].as_bool().unwrap();
     assert_eq!(usable, !report["cuda"]["devices"].as_array().unwrap().is_empty());
     assert!(!report["cuda"]["status"].as_str().unwrap().is_empty());
+}
+
+#[test]
+fn threads_follow_openmps_variables_and_are_not_lost_where_they_are_bound() {
+    let threads = |variables: &[(&str, &str)]| {
+        let text = stdout(&doctor_with(&["--json"], variables));
+        let report: serde_json::Value = serde_json::from_str(&text).unwrap();
+        report["threads"]["within_operations"].as_u64().unwrap()
+    };
+    assert_eq!(threads(&[("OMP_NUM_THREADS", "1")]), 1);
+    assert_eq!(threads(&[("OMP_PROC_BIND", "true")]), threads(&[]));
 }

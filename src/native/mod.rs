@@ -12,7 +12,7 @@ pub use batch_norm::{Normalization, batch_norm};
 pub use convolution::{FusedConvolution, convolution};
 pub use cuda::{Cuda, Gpu, open_cuda};
 pub use cuda_graph::CudaGraph;
-pub use memory::{keep_freed_memory, peak_memory_bytes};
+pub use memory::{peak_memory_bytes, set_up_allocator};
 pub use optimizer::{SgdUpdate, sgd, unscale, update_scale};
 
 use std::ffi::{CStr, OsStr, c_char, c_void};
