@@ -225,7 +225,7 @@ pub struct RunOptions {
     #[arg(long)]
     pub device: Option<String>,
 
-    /// CPU threads [default: the physical cores]
+    /// CPU threads [default: the physical cores, or fewer if OMP_NUM_THREADS says so]
     #[arg(long, value_parser = whole_number::<usize>)]
     pub threads: Option<usize>,
 
@@ -333,7 +333,7 @@ pub struct EvalArgs {
     #[arg(long, default_value = "auto")]
     pub device: String,
 
-    /// CPU threads [default: the physical cores]
+    /// CPU threads [default: the physical cores, or fewer if OMP_NUM_THREADS says so]
     #[arg(long, value_parser = whole_number::<usize>)]
     pub threads: Option<usize>,
 
@@ -415,7 +415,7 @@ pub struct BenchArgs {
     #[arg(long, default_value = "auto")]
     pub device: String,
 
-    /// CPU threads [default: the physical cores]
+    /// CPU threads [default: the physical cores, or fewer if OMP_NUM_THREADS says so]
     #[arg(long, value_parser = whole_number::<usize>)]
     pub threads: Option<usize>,
 }

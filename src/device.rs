@@ -117,7 +117,10 @@ pub fn set_threads(chosen: Option<usize>) {
     let openmp = usize::try_from(tch::get_num_threads()).unwrap_or(1);
     // It knows of a control group's limit, but asks the first thread for the processors.
     let system = std::thread::available_parallelism().ok().map(usize::from);
-    let is_bound = BINDING.iter().any(|name| std::env::var_os(name).is_some());
+    let binds = |name: &&str| {
+        std::env::var(name).is_ok_and(|value| !value.trim().eq_ignore_ascii_case("false"))
+    };
+    let is_bound = BINDING.iter().any(binds);
     let allowed = system.filter(|_| !is_bound).map_or(openmp, |system| system.min(openmp));
     let physical = physical_cores().unwrap_or(allowed);
     let threads = chosen.unwrap_or_else(|| physical.min(allowed).max(1));

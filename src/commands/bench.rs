@@ -200,12 +200,8 @@ fn train(
         wait(device);
         Ok(())
     };
-    // A step is recorded after some others, and not to be measured.
-    let before = if recipe.cuda_graphs && device.is_cuda() { STEPS_TO_RECORDING } else { 0 };
-    for _ in 0..before {
-        next(&mut Step::begin(), false)?;
-    }
-    let throughput = measure_steps(args, device, &mut next)?;
+    let unmeasured = if recipe.cuda_graphs && device.is_cuda() { STEPS_TO_RECORDING } else { 0 };
+    let throughput = measure_steps(args, device, unmeasured, &mut next)?;
     Ok((throughput, replayed))
 }
 
@@ -216,7 +212,7 @@ fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
     let mut starts = (0..BATCHES).map(|batch| batch * args.batch_size).cycle();
     let _no_grad = tch::no_grad_guard();
     let frozen = Frozen::new(&network, preprocess.kind());
-    measure_steps(args, device, &mut |step, in_phases| {
+    measure_steps(args, device, 0, &mut |step, in_phases| {
         let start = starts.next().unwrap_or_default();
         let inputs = preprocess.apply(&images.range(&(start..start + args.batch_size)));
         if in_phases {
@@ -232,27 +228,32 @@ fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
     })
 }
 
-/// Takes steps: some to warm up, those that are measured, each as a whole, and a few more whose phases
-/// are, since a GPU has to be waited for after each phase.
+/// Takes steps: some to warm up, a few whose phases are measured, and those that are measured as a whole, since
+/// a GPU has to be waited for after each phase. Of the latter the first are `unmeasured`. A step that is
+/// replayed as a whole keeps its memory: phases come before.
 fn measure_steps(
     args: &BenchArgs,
     device: Device,
+    unmeasured: usize,
     take: &mut dyn FnMut(&mut Step, bool) -> Result<()>,
 ) -> Result<Throughput> {
     let mut throughput = Throughput::default();
     wait(device);
     for _ in 0..args.warmup_steps {
+        take(&mut Step::begin(), true)?;
+    }
+    for _ in 0..args.steps.min(MAX_PHASE_STEPS) {
+        let mut step = Step::begin();
+        take(&mut step, true)?;
+        throughput.add_phases(&step);
+    }
+    for _ in 0..unmeasured {
         take(&mut Step::begin(), false)?;
     }
     for _ in 0..args.steps {
         let mut step = Step::begin();
         take(&mut step, false)?;
         throughput.add_whole(&step);
-    }
-    for _ in 0..args.steps.min(MAX_PHASE_STEPS) {
-        let mut step = Step::begin();
-        take(&mut step, true)?;
-        throughput.add_phases(&step);
     }
     Ok(throughput)
 }

@@ -24,6 +24,8 @@ namespace {
 // Of CUDA's cudaStreamCaptureMode: no thread may do what a recording does not allow.
 constexpr int CAPTURE_MODE_GLOBAL = 0;
 
+#define CLASS "_ZN2at4cuda9CUDAGraph"
+
 // at::cuda::CUDAGraph's functions, with the object that they are called on as the first argument, which is
 // how C++ passes it on Linux.
 struct Functions {
@@ -32,22 +34,24 @@ struct Functions {
   void (*capture_begin)(void*, c10::MempoolId_t, int mode);
   void (*capture_end)(void*);
   void (*replay)(void*);
+  // CUDA's own, of a cudaStream_t.
+  int (*begin_capture)(void* stream, int mode);
 
   Functions() {
     void* library = dlopen("libtorch_cuda.so", RTLD_LAZY | RTLD_NOLOAD);
     TORCH_CHECK(library != nullptr, "libtorch_cuda is not loaded");
-    find(library, "C1Eb", construct);
-    find(library, "D1Ev", destroy);
-    find(library, "13capture_beginESt4pairIyyE21cudaStreamCaptureMode", capture_begin);
-    find(library, "11capture_endEv", capture_end);
-    find(library, "6replayEv", replay);
+    find(library, CLASS "C1Eb", construct);
+    find(library, CLASS "D1Ev", destroy);
+    find(library, CLASS "13capture_beginESt4pairIyyE21cudaStreamCaptureMode", capture_begin);
+    find(library, CLASS "11capture_endEv", capture_end);
+    find(library, CLASS "6replayEv", replay);
+    find(library, "cudaStreamBeginCapture", begin_capture);
   }
 
  private:
   template <typename Function>
-  static void find(void* library, const std::string& name, Function*& function) {
-    const auto symbol = "_ZN2at4cuda9CUDAGraph" + name;
-    function = reinterpret_cast<Function*>(dlsym(library, symbol.c_str()));
+  static void find(void* library, const char* symbol, Function*& function) {
+    function = reinterpret_cast<Function*>(dlsym(library, symbol));
     TORCH_CHECK(function != nullptr, "libtorch_cuda has no ", symbol);
   }
 };
@@ -105,7 +109,7 @@ class Recording {
   ~Recording() {
     if (stream_) {
       try {
-        graph_.capture_end();
+        end();
       } catch (const std::exception&) {
         // It was broken off because it had failed.
       }
@@ -113,7 +117,13 @@ class Recording {
   }
 
   void end() {
-    graph_.capture_end();
+    try {
+      graph_.capture_end();
+    } catch (const std::exception&) {
+      give_back();
+      stream_.reset();
+      throw;
+    }
     stream_.reset();
   }
 
@@ -122,6 +132,19 @@ class Recording {
   }
 
  private:
+  // Where CUDA has broken a recording off, libtorch 2.11 stops at its error, and would neither give the pool
+  // back nor end the state of recording. It does after a recording of nothing.
+  void give_back() {
+    try {
+      const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
+      void* const stream = cuda.getStreamNativeHandle(stream_->current_stream());
+      TORCH_CHECK(functions().begin_capture(stream, CAPTURE_MODE_GLOBAL) == 0);
+      graph_.capture_end();
+    } catch (const std::exception&) {
+      // The error that came first is the one to tell.
+    }
+  }
+
   CudaGraph graph_;
   std::optional<c10::StreamGuard> stream_;
 };

@@ -78,7 +78,11 @@ fn evaluate_in(
     let device = network.device();
     let mut losses = Vec::new();
     let mut top_k_correct = Tensor::zeros([], (Kind::Int64, device));
-    let mut confusion = Tensor::zeros([classes * classes], (Kind::Int64, device));
+    // Counts below 2²⁴, which 32-bit floats hold exactly, batch by batch.
+    let mut confusion = Tensor::zeros([classes, classes], (Kind::Int64, device));
+    let all_classes = Tensor::arange(classes, (Kind::Int64, device));
+    let one_hot =
+        |chosen: &Tensor| chosen.unsqueeze(1).eq_tensor(&all_classes).to_kind(Kind::Float);
     let mut done = 0;
     let _no_grad = tch::no_grad_guard();
     let frozen = Frozen::new(network, preprocess.kind());
@@ -93,15 +97,16 @@ fn evaluate_in(
         losses.push(logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0));
         let (_, likely) = logits.topk((TOP_K as i64).min(classes), 1, true, true);
         top_k_correct += likely.eq_tensor(&labels.unsqueeze(1)).sum(Kind::Int64);
-        let cell = labels * classes + likely.select(1, 0);
-        confusion += cell.bincount::<Tensor>(None, classes * classes);
+        // Not by bincount, for which the host waits on CUDA.
+        let pairs = one_hot(labels).transpose(0, 1).matmul(&one_hot(&likely.select(1, 0)));
+        confusion += pairs.to_kind(Kind::Int64);
         done += range.len();
         if !goes_on(done) {
             return Ok(None);
         }
     }
-    let counts =
-        Vec::<i64>::try_from(confusion).map_err(|error| anyhow!("confusion matrix: {error}"))?;
+    let counts = Vec::<i64>::try_from(confusion.flatten(0, -1))
+        .map_err(|error| anyhow!("confusion matrix: {error}"))?;
     let confusion = counts
         .chunks(classes as usize)
         .map(|row| row.iter().map(|&count| count as u64).collect())

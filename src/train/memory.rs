@@ -10,15 +10,13 @@ use tch::Device;
 
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
-// The three constants fit the peaks that `resnet bench --mode train` measured on an AMD EPYC with
-// libtorch 2.11.0, for depths from 18 to 152 at sizes from 32 to 224, from 22 % above to 5 % below. Where
-// batch norm takes fewer passes (docs/decisions/0016), the peaks are up to a sixth smaller since.
-/// The program, libtorch and the data set.
-const BASE: u64 = 250 << 20;
-/// Copies of every weight: itself, gradient, momentum, update.
-const WEIGHT_COPIES: f64 = 3.5;
-/// Copies of the largest layer's numbers: gradients, and what convolutions rearrange.
-const LARGEST_COPIES: u64 = 10;
+// The constants fit the peaks that `resnet bench --mode train` measured on an AMD EPYC (AVX2) with libtorch
+// 2.11.0 (docs/results/2026-11-24-memory): from 1 to 26 % above them.
+/// The program and libtorch; in `bench` 200 MiB, here with a data set as it is read.
+const BASE: u64 = 300 << 20;
+/// Copies of every weight: itself, momentum, and half of the gradients, since the others come when the
+/// activations of later layers are gone.
+const WEIGHT_COPIES: f64 = 2.5;
 
 /// What a step takes: `fixed` bytes, and `per_image` for each image of a micro-batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,14 +42,15 @@ impl StepMemory {
         } else {
             cost.activations
         };
-        // Where 16 bits are emulated, each convolution keeps its input in 32, too.
+        // Where 16 bits are emulated, each convolution keeps its input in 32, and the peaks are those of 32.
         let kind = precision.kind();
         let emulated = multiplied_in(kind, Device::Cpu) != kind;
-        let number = if emulated { precision.bytes() + FLOAT } else { precision.bytes() };
+        let number = if emulated { FLOAT } else { precision.bytes() };
         let image = (spec.channels * spec.size * spec.size) as u64;
         Self {
             fixed: BASE + FLOAT * weights,
-            per_image: number * (kept + LARGEST_COPIES * cost.largest) + FLOAT * image,
+            // And the gradient of the largest layer.
+            per_image: number * (kept + cost.largest) + FLOAT * image,
         }
     }
 

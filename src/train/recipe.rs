@@ -15,7 +15,7 @@ pub struct Recipe {
     /// Whether activations inside of a block are computed again in the backward pass, which saves memory
     /// and changes no result.
     pub recompute: bool,
-    /// Whether a CUDA device replays a recorded step, which changes no result.
+    /// Whether a CUDA device replays a recorded step, which is the same computation.
     pub cuda_graphs: bool,
     /// Peak learning rate.
     pub lr: f64,

@@ -34,7 +34,6 @@ pub enum Replay {
 /// A recorded step.
 #[derive(Debug)]
 pub struct Recorded {
-    index: usize,
     graph: CudaGraph,
     /// The images that it takes.
     batch: DeviceImages,
@@ -51,12 +50,10 @@ impl Replay {
         }
     }
 
-    /// Begins again, as the work has become another one. What was recorded is forgotten, and its memory free.
+    /// Begins to count again, as the work has become another one.
     pub fn restart(&mut self) {
-        if let Self::After { index, .. } = *self {
-            *self = Self::on(Device::Cuda(index));
-        } else if let Self::Recorded(recorded) = self {
-            *self = Self::on(Device::Cuda(recorded.index));
+        if let Self::After { steps, .. } = self {
+            *steps = WARM_UP;
         }
     }
 
@@ -72,8 +69,8 @@ impl Replay {
 }
 
 impl Recorded {
-    /// Records what `compute` does with a batch of this one's shape. Nothing is computed yet, so that nothing
-    /// has changed after an error.
+    /// Records what `compute` does with a batch of this one's shape. Nothing is computed yet: neither weights
+    /// nor statistics have changed after an error.
     ///
     /// # Errors
     /// What stood against it, panics of `compute` included.
@@ -87,7 +84,7 @@ impl Recorded {
         let (graph, outcome) = panic::catch_unwind(record).unwrap_or_else(|_| {
             Err(anyhow!(last_panic().unwrap_or_else(|| "libtorch failed".to_owned())))
         })?;
-        Ok(Self { index, graph, batch, outcome })
+        Ok(Self { graph, batch, outcome })
     }
 
     /// Takes the step with another batch.

@@ -221,7 +221,7 @@ fn measure(
                 trainer.result(),
                 images,
                 trainer.preprocess(),
-                // What fits in training fits here.
+                // What fits in training fits here, or beside a recorded step in smaller parts.
                 trainer.micro_batch_size(),
                 recipe.limit_batches.map(|limit| limit.saturating_mul(recipe.micro_batch_size())),
                 &mut goes_on,

@@ -231,7 +231,7 @@ impl<'a> Trainer<'a> {
         matches!(self.replay, Replay::Recorded(_))
     }
 
-    /// Why no step could be recorded, if that is news.
+    /// Why steps are no longer to be recorded or replayed, if that is news.
     pub fn take_replay_problem(&mut self) -> Option<anyhow::Error> {
         self.replay_problem.take()
     }
