@@ -17,7 +17,6 @@ use crate::precision::multiplied_in;
 use crate::report::throughput::{Step, Throughput};
 use crate::train::Trainer;
 use crate::train::epoch::EpochSums;
-use crate::train::replay::STEPS_TO_RECORDING;
 use crate::train::trainer::Phase;
 use crate::ui::{Ui, grouped};
 use anyhow::Result;
@@ -172,8 +171,8 @@ fn train(
     let network = network(spec, device);
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
     let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
+    let unmeasured = trainer.steps_before_replays();
     let mut epoch = trainer.epoch(1, EpochSums::default());
-    let mut replayed = false;
     let mut next = |step: &mut Step, in_phases: bool| {
         if epoch.is_over() {
             epoch = trainer.epoch(epoch.number() + 1, EpochSums::default());
@@ -185,7 +184,6 @@ fn train(
             })?;
         } else {
             trainer.step(&mut epoch)?;
-            replayed = trainer.replays();
         }
         if let Some(problem) = trainer.take_replay_problem() {
             ui.warn(format!("{}; measured without CUDA graphs", one_line(&problem)));
@@ -200,9 +198,8 @@ fn train(
         wait(device);
         Ok(())
     };
-    let unmeasured = if recipe.cuda_graphs && device.is_cuda() { STEPS_TO_RECORDING } else { 0 };
     let throughput = measure_steps(args, device, unmeasured, &mut next)?;
-    Ok((throughput, replayed))
+    Ok((throughput, trainer.replays()))
 }
 
 fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throughput> {

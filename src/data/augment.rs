@@ -1,5 +1,6 @@
 //! Random changes to training images, drawn per image and applied to a whole batch on the device.
 
+use super::range_of;
 use crate::random::{self, Purpose};
 use clap::ValueEnum;
 use rand::RngExt;
@@ -66,8 +67,7 @@ impl Draws {
 
     /// Those for a range of the images.
     pub fn range(&self, range: &Range<usize>) -> Self {
-        let (start, length) = (range.start as i64, range.len() as i64);
-        Self { padding: self.padding, draws: self.draws.narrow(0, start, length) }
+        Self { padding: self.padding, draws: range_of(&self.draws, range) }
     }
 
     /// Augments as many images, bytes [N, C, H, W] → [N, C, H, W].

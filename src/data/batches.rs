@@ -1,6 +1,7 @@
 //! A data set on the device, and batches out of it.
 
-use super::{Images, augment::Draws};
+use super::augment::Draws;
+use super::{Images, range_of};
 use crate::random::{self, Purpose};
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
@@ -56,11 +57,7 @@ impl DeviceImages {
 
     /// The images of a range, in the order of the file.
     pub fn range(&self, range: &Range<usize>) -> Self {
-        let (start, length) = (range.start as i64, range.len() as i64);
-        Self {
-            pixels: self.pixels.narrow(0, start, length),
-            labels: self.labels.narrow(0, start, length),
-        }
+        Self { pixels: range_of(&self.pixels, range), labels: range_of(&self.labels, range) }
     }
 
     /// The same images in memory of their own.

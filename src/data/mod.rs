@@ -19,7 +19,9 @@ use catalog::{Dataset, Format, Part};
 use download::Downloader;
 use locate::Located;
 use std::fmt;
+use std::ops::Range;
 use std::path::PathBuf;
+use tch::Tensor;
 
 /// The two parts that a data set is published in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -68,6 +70,11 @@ pub struct Images {
     pub height: usize,
     /// Width of an image, in pixels.
     pub width: usize,
+}
+
+/// The part of a tensor `[N, …]` that belongs to a range of N images; no copy.
+pub(crate) fn range_of(tensor: &Tensor, range: &Range<usize>) -> Tensor {
+    tensor.narrow(0, range.start as i64, range.len() as i64)
 }
 
 /// The images of a split, downloaded where they are not on this machine yet.

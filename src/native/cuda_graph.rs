@@ -1,8 +1,9 @@
 //! CUDA graphs: what a step has the device do, recorded once and then started in one call, where each of
 //! its kernels took a call before (docs/decisions/0017).
 
+use super::copied;
 use anyhow::{Result, anyhow};
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
 
 unsafe extern "C" {
@@ -73,7 +74,7 @@ fn check(answer: *const c_char) -> Result<()> {
 /// `answer` is null or points to a C string.
 unsafe fn problem(answer: *const c_char) -> Option<String> {
     // SAFETY: the caller's promise.
-    (!answer.is_null()).then(|| unsafe { CStr::from_ptr(answer) }.to_string_lossy().into_owned())
+    unsafe { copied(answer) }.map(|problem| problem.to_string_lossy().into_owned())
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub use cuda_graph::CudaGraph;
 pub use memory::{peak_memory_bytes, set_up_allocator};
 pub use optimizer::{SgdUpdate, sgd, unscale, update_scale};
 
-use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::ptr;
@@ -33,7 +33,7 @@ unsafe extern "C" {
 /// The libtorch version that this program was compiled against, such as `2.11.0`.
 pub fn libtorch_version() -> String {
     // SAFETY: native.cpp returns a string literal.
-    let version = unsafe { static_str(resnet_libtorch_version()) };
+    let version = unsafe { copied(resnet_libtorch_version()) };
     version.map_or_else(|| "unknown".to_owned(), |v| v.to_string_lossy().into_owned())
 }
 
@@ -42,7 +42,7 @@ pub fn libtorch_version() -> String {
 pub fn libtorch_folder() -> Option<PathBuf> {
     // SAFETY: the loader owns the name for as long as the library is loaded, and nothing unloads
     // libtorch.
-    let file = unsafe { static_str(resnet_libtorch_file()) }?;
+    let file = unsafe { copied(resnet_libtorch_file()) }?;
     PathBuf::from(OsStr::from_bytes(file.to_bytes())).parent().map(PathBuf::from)
 }
 
@@ -50,7 +50,7 @@ pub fn libtorch_folder() -> Option<PathBuf> {
 /// The environment variable `ATEN_CPU_CAPABILITY` lowers it.
 pub fn cpu_capability() -> String {
     // SAFETY: native.cpp returns null or a string that lives as long as the process.
-    let capability = unsafe { static_str(resnet_cpu_capability()) };
+    let capability = unsafe { copied(resnet_cpu_capability()) };
     capability.map_or_else(|| "unknown".to_owned(), |c| c.to_string_lossy().into_owned())
 }
 
@@ -96,12 +96,14 @@ fn owned(tensor: *mut c_void) -> Option<Tensor> {
     (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor.cast()) })
 }
 
+/// A copy of a text; none for null.
+///
 /// # Safety
 ///
-/// `text` is null or points to a C string that is never freed or changed.
-unsafe fn static_str(text: *const c_char) -> Option<&'static CStr> {
+/// `text` is null or points to a C string.
+unsafe fn copied(text: *const c_char) -> Option<CString> {
     // SAFETY: the caller's promise.
-    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
+    (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_owned())
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::recipe::Recipe;
 use crate::data::augment::Draws;
 use crate::data::batches::{DeviceImages, epoch_order};
+use crate::data::range_of;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
@@ -136,8 +137,7 @@ impl Epoch {
     /// The next step's images, augmented; none where every step is taken.
     pub(super) fn next_batch(&self, images: &DeviceImages) -> Option<DeviceImages> {
         let range = self.batches.get(self.steps)?;
-        let indices = self.order.narrow(0, range.start as i64, range.len() as i64);
-        let batch = images.select(&indices);
+        let batch = images.select(&range_of(&self.order, range));
         Some(match &self.draws {
             Some(draws) => batch.augmented(&draws.range(range)),
             None => batch,

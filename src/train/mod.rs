@@ -8,7 +8,7 @@ mod loss_scale;
 pub mod memory;
 mod out_of_memory;
 pub mod recipe;
-pub mod replay;
+mod replay;
 pub mod run;
 pub mod schedule;
 pub mod sgd;

@@ -12,8 +12,6 @@ use tch::Device;
 /// Steps that are computed before one is recorded: in the first of them libraries are set up, and the
 /// fastest algorithm is looked for.
 const WARM_UP: usize = 3;
-/// Whole batches until replays begin.
-pub const STEPS_TO_RECORDING: usize = WARM_UP + 1;
 
 /// How whole batches are computed.
 #[derive(Debug)]
@@ -54,6 +52,14 @@ impl Replay {
     pub fn restart(&mut self) {
         if let Self::After { steps, .. } = self {
             *steps = WARM_UP;
+        }
+    }
+
+    /// Steps until each is a replay, with the one that is recorded; none where none will be.
+    pub fn steps_before(&self) -> usize {
+        match self {
+            Self::After { steps, .. } => steps + 1,
+            Self::Off | Self::Recorded(_) => 0,
         }
     }
 
@@ -109,7 +115,8 @@ mod tests {
         assert!(matches!(Replay::on(Device::Cpu), Replay::Off));
         let mut replay = Replay::on(Device::Cuda(1));
         for _ in 0..2 {
-            for _ in 0..WARM_UP {
+            for step in 0..WARM_UP {
+                assert_eq!(replay.steps_before(), WARM_UP + 1 - step);
                 assert_eq!(replay.record_now(), None);
             }
             assert_eq!(replay.record_now(), Some(1));

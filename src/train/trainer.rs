@@ -214,9 +214,9 @@ impl<'a> Trainer<'a> {
             });
             self.replay = match recorded {
                 Ok(recorded) => Replay::Recorded(Box::new(recorded)),
-                Err(error) => {
-                    self.replay_problem = Some(error);
-                    Replay::Off
+                Err(reason) => {
+                    self.stop_replaying(reason);
+                    return Ok(None);
                 }
             };
         }
@@ -224,6 +224,16 @@ impl<'a> Trainer<'a> {
             Replay::Recorded(recorded) => recorded.replay(batch).map(Some),
             Replay::Off | Replay::After { .. } => Ok(None),
         }
+    }
+
+    fn stop_replaying(&mut self, reason: anyhow::Error) {
+        self.replay = Replay::Off;
+        self.replay_problem = Some(reason);
+    }
+
+    /// Whole batches until each is replayed, with the one that is recorded; none where none will be.
+    pub fn steps_before_replays(&self) -> usize {
+        self.replay.steps_before()
     }
 
     /// Whether whole batches are replayed from a recorded one.
@@ -250,8 +260,7 @@ impl<'a> Trainer<'a> {
                     self.set_statistics(&statistics);
                     // A recorded step keeps its memory.
                     if self.replays() {
-                        self.replay = Replay::Off;
-                        self.replay_problem = Some(error);
+                        self.stop_replaying(error);
                     } else {
                         self.halve_micro_batches(error)?;
                     }
