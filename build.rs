@@ -38,11 +38,12 @@ fn libtorch() -> PathBuf {
 }
 
 /// The calls of libtorch that tch does not bind.
-const NATIVE: [&str; 4] = [
+const NATIVE: [&str; 5] = [
     "src/native/native.cpp",
     "src/native/allocator.cpp",
     "src/native/cuda_graph.cpp",
     "src/native/optimizer.cpp",
+    "src/native/strided.cpp",
 ];
 /// What computes on tensors by kernels of this program.
 const TENSORS: [&str; 3] = [

@@ -11,6 +11,9 @@ use std::collections::HashMap;
 use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
+/// Images that are enough to find out that a network has diverged.
+const LOOKED_AT: i64 = 16;
+
 /// A network with its weights as they are now, for as long as they stay so.
 #[derive(Debug)]
 pub struct Frozen<'a> {
@@ -27,6 +30,21 @@ impl<'a> Frozen<'a> {
             && multiplied_in(kind, Device::Cpu) == kind;
         let fused = can.then(|| tch::no_grad(|| Fused::new(network, kind))).flatten();
         Self { network, fused }
+    }
+
+    /// The network itself.
+    pub fn plain(network: &'a Network) -> Self {
+        Self { network, fused: None }
+    }
+
+    /// Whether the network makes something of the first of these images that is no number, and whose place a
+    /// 0 would take here: such is oneDNN's ReLU of a NaN, and it would hide that a network has diverged.
+    pub fn hides_a_nan(&self, images: &Tensor) -> bool {
+        let looked_at = images.size().first().map_or(0, |&count| count.min(LOOKED_AT));
+        self.fused.is_some() && {
+            let logits = self.network.forward(&images.narrow(0, 0, looked_at), false);
+            logits.isfinite().all().int64_value(&[]) == 0
+        }
     }
 
     /// Logits of a batch: [N, channels, size, size] → floats [N, classes], to rounding those of

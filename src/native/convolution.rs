@@ -1,14 +1,15 @@
 //! Convolutions: with gradients for training, and with bias, sum and ReLU in one pass for inference. Each is
 //! computed by Winograd's minimal filtering (`src/native/winograd`, docs/decisions/0015) where that takes
 //! less than the direct way, in inference on few pixels by a matrix product of this program's own, and by
-//! libtorch or its oneDNN elsewhere.
+//! libtorch or its oneDNN elsewhere. A 1×1 convolution that skips pixels is a plain one of the others: oneDNN's
+//! own way writes beyond its memory (docs/decisions/0005).
 
 use super::{address, owned};
 use std::cell::OnceCell;
 use std::ffi::c_void;
 #[cfg(kernels)]
 use tch::Kind;
-use tch::Tensor;
+use tch::{Device, TchError, Tensor};
 
 unsafe extern "C" {
     fn resnet_pack_weight(
@@ -26,6 +27,12 @@ unsafe extern "C" {
         stride: i64,
         padding: i64,
         relu: bool,
+    ) -> *mut c_void;
+    fn resnet_strided_convolution(
+        input: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        stride: i64,
     ) -> *mut c_void;
 }
 
@@ -84,8 +91,28 @@ pub fn convolution(
     stride: i64,
     padding: i64,
 ) -> Tensor {
+    if skips_pixels(weight, stride, padding) && input.device() == Device::Cpu {
+        return strided(input, weight, bias, stride);
+    }
     let fast = winograd(input, weight, bias, stride, padding);
     fast.unwrap_or_else(|| input.conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], 1))
+}
+
+/// Whether a convolution sees but the first pixel of each `stride` in both directions.
+fn skips_pixels(weight: &Tensor, stride: i64, padding: i64) -> bool {
+    stride > 1 && padding == 0 && weight.size().ends_with(&[1, 1])
+}
+
+/// Such a convolution.
+fn strided(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: i64) -> Tensor {
+    let (xs, w, b) = (address(Some(input)), address(Some(weight)), address(bias));
+    // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s.
+    let result = owned(unsafe { resnet_strided_convolution(xs, w, b, stride) });
+    result.unwrap_or_else(|| {
+        let (input, weight) = (input.size(), weight.size());
+        let why = format!("cannot convolve {input:?} with {weight:?}, such as for want of memory");
+        panic!("{:?}", TchError::Torch(why))
+    })
 }
 
 /// The same by Winograd's minimal filtering; none where that does not pay.
@@ -107,6 +134,12 @@ fn winograd(_: &Tensor, _: &Tensor, _: Option<&Tensor>, _: i64, _: i64) -> Optio
     None
 }
 
+/// The first pixel of each `stride` in both directions of `input` `[N, C, H, W]`, in channels-last order.
+fn every(input: &Tensor, stride: i64) -> Tensor {
+    let pixels = input.slice(2, None, None, stride).slice(3, None, None, stride);
+    pixels.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
 /// A convolution for inference on a CPU.
 #[derive(Debug)]
 pub struct FusedConvolution {
@@ -116,6 +149,8 @@ pub struct FusedConvolution {
     bias: Tensor,
     padding: i64,
     stride: i64,
+    /// Of each so many pixels in both directions only the first is taken, before all else.
+    every: i64,
 }
 
 /// The weight in the order in which it is used.
@@ -134,7 +169,9 @@ type Pack = unsafe extern "C" fn(*const c_void, i64, i64, *const i64, usize) -> 
 impl FusedConvolution {
     /// With a weight `[O, I, k, k]` and a bias `[O]`, neither of which requires a gradient.
     pub fn new(weight: Tensor, bias: Tensor, padding: i64, stride: i64) -> Self {
-        Self { weight, packed: OnceCell::new(), bias, padding, stride }
+        let (stride, every) =
+            if skips_pixels(&weight, stride, padding) { (1, stride) } else { (stride, 1) };
+        Self { weight, packed: OnceCell::new(), bias, padding, stride, every }
     }
 
     fn pack(&self, input: &Tensor) -> Option<Packed> {
@@ -156,6 +193,13 @@ impl FusedConvolution {
     /// The convolution of `input` `[N, I, H, W]`, plus `other` `[N, O, H', W']` if given, then ReLU if
     /// asked for; none where that cannot be computed, such as for want of memory.
     pub fn forward(&self, input: &Tensor, other: Option<&Tensor>, relu: bool) -> Option<Tensor> {
+        let pixels;
+        let input = if self.every == 1 {
+            input
+        } else {
+            pixels = every(input, self.every);
+            &pixels
+        };
         let packed = self.packed.get_or_init(|| self.pack(input)).as_ref()?;
         let (xs, bias, other) = (address(Some(input)), address(Some(&self.bias)), address(other));
         let (padding, stride) = (self.padding, self.stride);

@@ -2,15 +2,24 @@
 
 #pragma once
 
+#include <ATen/Version.h>
 #include <ATen/core/Tensor.h>
 
 #include <initializer_list>
 #include <optional>
+#include <string>
 
 namespace resnet {
 
-// The fastest kernels that this machine has and whose `multiple` all these counts of channels are; null
-// where there are none.
+// The instruction set of libtorch's own kernels, the widest that this machine has unless the environment
+// variable ATEN_CPU_CAPABILITY lowers it.
+inline bool libtorch_uses(const char* instruction_set) {
+  static const std::string used = at::get_cpu_capability();
+  return used == instruction_set;
+}
+
+// The fastest kernels that libtorch's instruction set allows and whose `multiple` all these counts of
+// channels are; null where there are none.
 template <class Kernels>
 const Kernels* fastest(
     const Kernels& avx512, const Kernels& avx2, std::initializer_list<int64_t> channels) {
@@ -22,11 +31,10 @@ const Kernels* fastest(
     }
     return true;
   };
-  if (__builtin_cpu_supports("avx512f") && fit(avx512)) {
+  if (libtorch_uses("AVX512") && fit(avx512)) {
     return &avx512;
   }
-  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-  return has_avx2 && fit(avx2) ? &avx2 : nullptr;
+  return (libtorch_uses("AVX512") || libtorch_uses("AVX2")) && fit(avx2) ? &avx2 : nullptr;
 }
 
 inline bool is_float_on_cpu(const at::Tensor& tensor) {

@@ -85,14 +85,14 @@ fn evaluate_in(
         |chosen: &Tensor| chosen.unsqueeze(1).eq_tensor(&all_classes).to_kind(Kind::Float);
     let mut done = 0;
     let _no_grad = tch::no_grad_guard();
-    let frozen = Frozen::new(network, preprocess.kind());
+    let mut frozen = Frozen::new(network, preprocess.kind());
     for range in batch_ranges(count, batch_size) {
         let batch = images.range(&range);
         let inputs = preprocess.apply(&batch);
-        // The first batch goes through the network itself: oneDNN's ReLU makes 0 of a NaN, and so would
-        // hide that a network has diverged.
-        let logits =
-            if done == 0 { network.forward(&inputs, false) } else { frozen.forward(&inputs) };
+        if done == 0 && frozen.hides_a_nan(&inputs) {
+            frozen = Frozen::plain(network);
+        }
+        let logits = frozen.forward(&inputs);
         let labels = batch.labels();
         losses.push(logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0));
         let (_, likely) = logits.topk((TOP_K as i64).min(classes), 1, true, true);
@@ -124,4 +124,74 @@ fn evaluate_in(
         top_k_correct: top_k_correct.int64_value(&[]) as u64,
         confusion,
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::Images;
+    use crate::model::parameters::Creation;
+    use crate::model::spec::{Choices, Init, Spec};
+
+    const COUNT: usize = 12;
+
+    fn images() -> DeviceImages {
+        let pixels = (0..COUNT * 100).map(|i| (i * i % 251) as u8).collect();
+        let labels = (0..COUNT).map(|i| (i % 3) as u8).collect();
+        let images = Images { count: COUNT, channels: 1, height: 10, width: 10, pixels, labels };
+        DeviceImages::new(&images, Device::Cpu)
+    }
+
+    fn network() -> Network {
+        let choices = Choices {
+            depth: Some(20),
+            width: Some(16),
+            channels: 1,
+            classes: 3,
+            size: 10,
+            ..Choices::default()
+        };
+        let device = Device::Cpu;
+        let draw = Creation::Draw { init: Init::He, zero_init_residual: false, seed: 1, device };
+        Network::new(&Spec::resolve(&choices).unwrap(), draw)
+    }
+
+    fn evaluation(network: &Network, kind: Kind, batch_size: usize) -> Evaluation {
+        let preprocess = Preprocess::new(&[0.3], &[0.4], 10, (kind, Device::Cpu));
+        let evaluation = evaluate(network, &images(), &preprocess, batch_size, None, &mut |_| true);
+        evaluation.unwrap().unwrap()
+    }
+
+    #[test]
+    fn the_first_batch_is_computed_as_all_others_are() {
+        let (network, images) = (network(), images());
+        for kind in [Kind::Float, Kind::BFloat16] {
+            let preprocess = Preprocess::new(&[0.3], &[0.4], 10, (kind, Device::Cpu));
+            let _no_grad = tch::no_grad_guard();
+            let frozen = Frozen::new(&network, kind);
+            let mut sum = 0.0;
+            for range in batch_ranges(COUNT, 5) {
+                let batch = images.range(&range);
+                let logits = frozen.forward(&preprocess.apply(&batch));
+                let labels = batch.labels();
+                let loss =
+                    logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0);
+                sum += loss.double_value(&[]);
+            }
+            assert_eq!(evaluation(&network, kind, 5).loss, sum / COUNT as f64, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn a_network_that_has_diverged_has_no_finite_loss() {
+        let network = network();
+        for parameter in network.parameters() {
+            if parameter.name == "layer1.0.conv1.weight" {
+                tch::no_grad(|| parameter.tensor.shallow_clone().fill_(f64::NAN));
+            }
+        }
+        for kind in [Kind::Float, Kind::BFloat16] {
+            assert!(evaluation(&network, kind, 5).loss.is_nan(), "{kind:?}");
+        }
+    }
 }
