@@ -434,8 +434,9 @@ pub enum BenchMode {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Data location")]
 pub struct DataArgs {
-    /// Folder of the data sets [default: ~/.cache/resnet/datasets, or the platform's cache folder]
-    #[arg(long, value_name = "DIR", env = "RESNET_DATA", hide_env_values = true)]
+    /// Folder of the data sets, the only one to look in [env: RESNET_DATA] [default:
+    /// ~/.cache/resnet/datasets, or the platform's cache folder, and /usr/share/datasets]
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
     /// Never connect: use only what is on this machine
@@ -466,7 +467,7 @@ fn whole_number<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
 impl DataArgs {
     /// The same for the `data` module.
     pub fn source(&self) -> Source {
-        Source { data_dir: self.data_dir.clone(), offline: self.offline }
+        Source::new(self.data_dir.clone(), self.offline)
     }
 }
 

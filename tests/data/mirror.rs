@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -73,6 +74,13 @@ impl Server {
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().unwrap().clone()
     }
+}
+
+/// A mirror with the files of a folder.
+pub fn mirror_of(folder: PathBuf) -> Server {
+    Server::start(move |request, _| {
+        std::fs::read(folder.join(&request.file)).map_or(Reply::Status(404), Reply::Ranged)
+    })
 }
 
 /// A base URL at which nothing listens.
