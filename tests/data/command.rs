@@ -161,9 +161,15 @@ fn a_folder_that_is_a_file_is_named() {
 fn a_mirror_without_the_file_is_named_and_nothing_is_left() {
     let home = Home::new();
     let server = Server::start(|_, _| Reply::Html);
-    let ended = home.command("fetch mnist").env("RESNET_MIRROR", &server.url).output().unwrap();
+    let mirror = server.url.replace("http://", "http://me:secret@");
+    let ended = home.command("fetch mnist").env("RESNET_MIRROR", mirror).output().unwrap();
     let says = ["cannot download train-images-idx3-ubyte.gz of mnist", "web page", &server.url];
-    Ended::from(ended).failed(1, &says);
+    let ended = Ended::from(ended);
+    ended.failed(1, &says);
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+    // The user's mirror comes before the published ones.
+    let asked: Vec<_> = ended.stderr.match_indices("downloading ").map(|(at, _)| at).collect();
+    assert!(ended.stderr[asked[0]..asked[1]].contains("from 127.0.0.1"), "{ended:?}");
     let left: Vec<_> = fs::read_dir(home.dataset("mnist")).unwrap().collect();
     assert_eq!(left.len(), 1, "only the lock: {left:?}");
 }
