@@ -1,8 +1,8 @@
 //! What the user typed. Nothing here reads a file or checks one value against another.
 
 use crate::checkpoint::cadence::{Cadence, time_span};
+use crate::data::Source;
 use crate::data::augment::Augment;
-use crate::data::{Source, Split};
 use crate::model::spec::{Block, Init, Shortcut, Stem};
 use crate::precision::PrecisionChoice;
 use crate::train::schedule::ScheduleKind;
@@ -319,7 +319,7 @@ pub struct EvalArgs {
 
     /// Images to measure on
     #[arg(long, default_value = "test")]
-    pub split: Split,
+    pub split: EvalSplit,
 
     /// Floating-point format to compute in [default: as in training]
     #[arg(long)]
@@ -340,6 +340,18 @@ pub struct EvalArgs {
     /// Where the data set lies.
     #[command(flatten)]
     pub data: DataArgs,
+}
+
+/// Which images `resnet eval` measures on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvalSplit {
+    /// The images that it was trained on
+    Train,
+    /// The training images that were held out with --validation
+    Validation,
+    /// The test images
+    Test,
 }
 
 /// `resnet checkpoints …`

@@ -5,7 +5,7 @@ mod folder;
 mod keeper;
 mod stop;
 
-use crate::checkpoint::{self, Checkpoint, ModelCard, State};
+use crate::checkpoint::{self, Checkpoint, HeldOut, ModelCard, State};
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::batches::{DeviceImages, Preprocess};
@@ -108,7 +108,9 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
                 run_dir: run_dir.display().to_string(),
                 epochs: config.recipe.epochs,
                 test_accuracy: keeper.last_test_accuracy(),
+                test_images: keeper.limited_test_images(),
                 best_accuracy: keeper.best_accuracy(),
+                best_test_accuracy: keeper.best_test_accuracy(),
                 seconds: start.elapsed().as_secs_f64(),
             };
             keeper.record(&end);
@@ -253,6 +255,7 @@ fn model_card(config: &Config, precision: Precision) -> ModelCard {
         std,
         batch_size: config.recipe.micro_batch_size(),
         precision,
+        held_out: Some(HeldOut { images: config.validation, seed: config.recipe.seed }),
     }
 }
 

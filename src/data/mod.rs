@@ -21,13 +21,12 @@ use catalog::{Dataset, Format, Part};
 use download::Downloader;
 use locate::Located;
 pub use source::{FOLDER_VARIABLE, NamedFolder, Source};
-use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// The two parts that a data set is published in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// The images to train on.
     Train,
@@ -38,15 +37,6 @@ pub enum Split {
 impl Split {
     /// Both of them.
     pub const BOTH: [Self; 2] = [Self::Train, Self::Test];
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Test => "test",
-        })
-    }
 }
 
 /// The images and labels of a split, as they are published.
