@@ -3,9 +3,11 @@
 use crate::checkpoint::cadence::{Cadence, time_span};
 use crate::data::Source;
 use crate::data::augment::Augment;
+use crate::data::catalog;
 use crate::model::spec::{Block, Init, Shortcut, Stem};
 use crate::precision::PrecisionChoice;
 use crate::train::schedule::ScheduleKind;
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -104,8 +106,8 @@ pub struct NetworkOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[command(next_help_heading = "Data")]
 pub struct DataOptions {
-    /// Data set: fashion-mnist, mnist, kmnist, cifar10 or cifar100 [default: fashion-mnist]
-    #[arg(long, value_name = "NAME")]
+    /// Data set [default: fashion-mnist]
+    #[arg(long, value_name = "NAME", value_parser = dataset_name())]
     pub dataset: Option<String>,
 
     /// Training images to hold out, which then choose the best checkpoint [default: 0]
@@ -456,6 +458,11 @@ pub struct DataArgs {
     pub offline: bool,
 }
 
+/// Takes the name of a data set that there is, so that shells complete it too.
+fn dataset_name() -> PossibleValuesParser {
+    PossibleValuesParser::new(catalog::DATASETS.iter().map(|dataset| dataset.name))
+}
+
 /// Parses a number; its range is checked where its meaning is known.
 fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "expected a number, such as 0.05".to_owned())
@@ -504,7 +511,7 @@ pub enum DataCommand {
 #[derive(Debug, Args)]
 pub struct NamedDataset {
     /// Name of the data set
-    #[arg(value_name = "NAME", default_value = "fashion-mnist")]
+    #[arg(value_name = "NAME", default_value = "fashion-mnist", value_parser = dataset_name())]
     pub dataset: String,
 
     /// Where to look for it.

@@ -311,7 +311,7 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
         ("--momentum 2", ["--momentum 2", "0 to 1"]),
         ("--momentum 0 --nesterov", ["--nesterov", "--momentum"]),
         ("--validation 59999", ["--validation 59999", "0 to 59998"]),
-        ("--dataset cifar", ["--dataset cifar:", "cifar10"]),
+        ("--dataset cifar", ["'cifar' for '--dataset", "cifar10"]),
         ("--channels 3", ["--channels 3", "fashion-mnist"]),
         ("--device tpu", ["--device tpu", "cuda:N"]),
         ("--device cuda:x", ["--device cuda:x", "cuda:N"]),

@@ -143,7 +143,7 @@ fn what_is_missing_ends_with_1_and_the_remedy() {
 #[test]
 fn what_the_user_got_wrong_ends_with_2() {
     let home = Home::new();
-    home.run("fetch imagenet").failed(2, &["imagenet: no such data set", "kmnist"]);
+    home.run("fetch imagenet").failed(2, &["invalid value 'imagenet' for '[NAME]'", "kmnist"]);
     let ended = home.command("fetch mnist").env("RESNET_MIRROR", "mirror").output().unwrap();
     Ended::from(ended).failed(2, &["RESNET_MIRROR is `mirror`", "https://example.org/"]);
 }
