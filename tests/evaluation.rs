@@ -19,18 +19,20 @@ fn train(flags: &str, run: &Path) -> Vec<Value> {
 }
 
 fn eval(split: &str, of: &Path) -> Value {
-    resnet(&format!("eval --offline --json --split {split}"), &[of]).json_lines().remove(0)
+    resnet(&format!("eval --offline --device cpu --threads 1 --json --split {split}"), &[of])
+        .json_lines()
+        .remove(0)
 }
 
 /// The epoch of a run that ended with a step.
-fn epoch_of(step: &str, run: &Path) -> Value {
+fn epoch_of(step: u64, run: &Path) -> Value {
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let mut epochs = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
-    epochs.find(|line| line["event"] == "epoch" && line["step"].to_string() == step).unwrap()
+    epochs.find(|line| line["event"] == "epoch" && line["step"] == step).unwrap()
 }
 
-fn best_step(run: &Path) -> String {
-    fs::read_link(run.join("checkpoints/best")).unwrap().to_str().unwrap().to_owned()
+fn best_step(run: &Path) -> u64 {
+    fs::read_link(run.join("checkpoints/best")).unwrap().to_str().unwrap().parse().unwrap()
 }
 
 #[test]
@@ -43,14 +45,14 @@ fn held_out_images_are_none_of_those_trained_on_and_a_split_of_their_own() {
     assert_eq!((&validation["split"], &validation["images"]), (&"validation".into(), &2000.into()));
     assert_eq!(validation["accuracy"], lines[2]["best_accuracy"]);
     assert_eq!(eval("train", &run)["images"], 58_000);
-    let table = resnet("eval --offline --split validation", &[&run]).success();
+    let table = resnet("eval --offline --threads 1 --split validation", &[&run]).success();
     assert!(table.contains("Fashion-MNIST's held-out images"), "{table}");
 
     // The best checkpoint's test accuracy is told, also after the run went on.
-    assert_eq!(lines[2]["best_test_accuracy"], epoch_of(&best_step(&run), &run)["test_accuracy"]);
+    assert_eq!(lines[2]["best_test_accuracy"], epoch_of(best_step(&run), &run)["test_accuracy"]);
     let more = resnet("train --offline --epochs 3 --lr 1e-9 --resume", &[&run]).success();
     let step = best_step(&run);
-    let accuracy = epoch_of(&step, &run)["test_accuracy"].as_f64().unwrap();
+    let accuracy = epoch_of(step, &run)["test_accuracy"].as_f64().unwrap();
     let best = format!("test accuracy {accuracy:.4} (of 2,048) at step {step}\n");
     assert!(more.contains(&best), "{best}{more}");
     assert!(more.contains("(of 2,048) after 3 epochs"), "{more}");
@@ -62,7 +64,7 @@ fn without_held_out_images_there_is_no_such_split() {
     let run = folder.path().join("run");
     let lines = train("--epochs 1 --limit-batches 1", &run);
     assert_eq!(lines[1]["best_test_accuracy"], lines[1]["test_accuracy"]);
-    resnet("eval --offline --split validation", &[&run])
+    resnet("eval --offline --threads 1 --split validation", &[&run])
         .fails_with(2, &["--split validation", "held out no images", "--validation"]);
 
     // A checkpoint from before the program said which images these are.
@@ -71,10 +73,11 @@ fn without_held_out_images_there_is_no_such_split() {
     let at = bytes.windows(8).position(|part| part == b"held_out").unwrap();
     bytes.splice(at..at + 8, *b"nobodies");
     fs::write(&old, bytes).unwrap();
-    let ran = resnet("eval --offline --json --split train", &[&old]);
+    let ran = resnet("eval --offline --threads 1 --json --split train", &[&old]);
     assert!(ran.stderr.contains("does not say which training images were held out"));
     assert_eq!(ran.json_lines()[0]["images"], 60_000);
-    resnet("eval --offline --split validation", &[&old]).fails_with(2, &["--split validation"]);
+    resnet("eval --offline --threads 1 --split validation", &[&old])
+        .fails_with(2, &["--split validation"]);
 }
 
 #[test]

@@ -72,7 +72,7 @@ impl Transfer {
             }
         })?;
         refuse_web_page(&response)?;
-        let total = response.content_length().map(|rest| start + rest);
+        let total = whole_length(&response, start);
         if let Some(total) = total.filter(|&total| total > part.max_bytes()) {
             let expected = part.file.bytes;
             return Err(Failure::Refused(anyhow!("it has {total} bytes, expected {expected}")));
@@ -94,7 +94,7 @@ impl Transfer {
     ) -> Result<(), Failure> {
         let local = |error: std::io::Error| write_failure(partial, &error);
         let mut file = open(partial, start).map_err(local)?;
-        let total = response.content_length().map(|rest| start + rest);
+        let total = whole_length(&response, start);
         let mut received = start;
         let mut pace = Pace::from(received);
         let mut buffer = vec![0; BUFFER_BYTES];
@@ -203,6 +203,11 @@ fn body_start(response: &Response, asked: u64) -> Result<u64, Failure> {
         _ if status.is_server_error() => Err(Failure::Passing(anyhow!("HTTP {status}"))),
         _ => Err(Failure::Refused(anyhow!("HTTP {status}"))),
     }
+}
+
+/// The length of the whole file, where the response says how much comes after `start` bytes.
+fn whole_length(response: &Response, start: u64) -> Option<u64> {
+    response.content_length().map(|rest| start.saturating_add(rest))
 }
 
 /// Networks that ask for a login, and hosts whose files moved, answer 200 with a page.
