@@ -288,6 +288,7 @@ fn one_process_at_a_time_trains_in_a_folder() {
 fn a_run_that_cannot_begin_leaves_no_folder() {
     let folder = tempdir().unwrap();
     let (run, data) = (folder.path().join("run"), folder.path().join("data"));
+    fs::create_dir(&data).unwrap();
     resnet(&format!("{TINY} --dataset kmnist --run-dir"), &[&run, Path::new("--data-dir"), &data])
         .fails_with(1, &["--offline"]);
     assert!(!run.exists());
