@@ -1,11 +1,13 @@
 //! What the user typed. Nothing here reads a file or checks one value against another.
 
 use crate::checkpoint::cadence::{Cadence, time_span};
+use crate::data::Source;
 use crate::data::augment::Augment;
-use crate::data::{Source, Split};
+use crate::data::catalog;
 use crate::model::spec::{Block, Init, Shortcut, Stem};
 use crate::precision::PrecisionChoice;
 use crate::train::schedule::ScheduleKind;
+use clap::builder::PossibleValuesParser;
 use clap::{Arg, Args, Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -104,8 +106,8 @@ pub struct NetworkOptions {
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[command(next_help_heading = "Data")]
 pub struct DataOptions {
-    /// Data set: fashion-mnist, mnist, kmnist, cifar10 or cifar100 [default: fashion-mnist]
-    #[arg(long, value_name = "NAME")]
+    /// Data set [default: fashion-mnist]
+    #[arg(long, value_name = "NAME", value_parser = dataset_name())]
     pub dataset: Option<String>,
 
     /// Training images to hold out, which then choose the best checkpoint [default: 0]
@@ -319,7 +321,7 @@ pub struct EvalArgs {
 
     /// Images to measure on
     #[arg(long, default_value = "test")]
-    pub split: Split,
+    pub split: EvalSplit,
 
     /// Floating-point format to compute in [default: as in training]
     #[arg(long)]
@@ -340,6 +342,18 @@ pub struct EvalArgs {
     /// Where the data set lies.
     #[command(flatten)]
     pub data: DataArgs,
+}
+
+/// Which images `resnet eval` measures on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvalSplit {
+    /// The images that it was trained on
+    Train,
+    /// The training images that were held out with --validation
+    Validation,
+    /// The test images
+    Test,
 }
 
 /// `resnet checkpoints …`
@@ -434,13 +448,19 @@ pub enum BenchMode {
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Data location")]
 pub struct DataArgs {
-    /// Folder of the data sets [default: ~/.cache/resnet/datasets, or the platform's cache folder]
-    #[arg(long, value_name = "DIR", env = "RESNET_DATA", hide_env_values = true)]
+    /// Folder of the data sets, the only one to look in [env: RESNET_DATA] [default:
+    /// ~/.cache/resnet/datasets, or the platform's cache folder, and /usr/share/datasets]
+    #[arg(long, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
     /// Never connect: use only what is on this machine
     #[arg(long)]
     pub offline: bool,
+}
+
+/// Takes the name of a data set that there is, so that shells complete it too.
+fn dataset_name() -> PossibleValuesParser {
+    PossibleValuesParser::new(catalog::DATASETS.iter().map(|dataset| dataset.name))
 }
 
 /// Parses a number; its range is checked where its meaning is known.
@@ -466,7 +486,7 @@ fn whole_number<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
 impl DataArgs {
     /// The same for the `data` module.
     pub fn source(&self) -> Source {
-        Source { data_dir: self.data_dir.clone(), offline: self.offline }
+        Source::new(self.data_dir.clone(), self.offline)
     }
 }
 
@@ -491,7 +511,7 @@ pub enum DataCommand {
 #[derive(Debug, Args)]
 pub struct NamedDataset {
     /// Name of the data set
-    #[arg(value_name = "NAME", default_value = "fashion-mnist")]
+    #[arg(value_name = "NAME", default_value = "fashion-mnist", value_parser = dataset_name())]
     pub dataset: String,
 
     /// Where to look for it.

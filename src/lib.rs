@@ -2,7 +2,7 @@
 //!
 //! Data flows one way; a module imports only from those before it, and from [`ui`], [`error`],
 //! [`files`], [`random`], [`device`], [`precision`] and [`native`]; [`cli`] and [`config`] also the plain values that
-//! name the choices of later modules (`data::catalog`, `data::augment`, `data::Split`, `model::spec`,
+//! name the choices of later modules (`data::catalog`, `data::augment`, `data::Source`, `model::spec`,
 //! `train::recipe`, `train::schedule`, `checkpoint::cadence`):
 //!
 //! ```text

@@ -162,6 +162,12 @@ pub fn grouped(number: usize) -> String {
     indicatif::HumanCount(number as u64).to_string()
 }
 
+/// An accuracy to four places, marked where a limit left only so many images for it.
+pub fn accuracy_text(fraction: f64, limited: Option<usize>) -> String {
+    let mark = limited.map_or_else(String::new, |images| format!(" (of {})", grouped(images)));
+    format!("{fraction:.4}{mark}")
+}
+
 /// A time span as `h:mm:ss` or `m:ss`.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;

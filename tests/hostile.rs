@@ -148,6 +148,7 @@ static CHECKPOINT: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
         std,
         batch_size: 256,
         precision: resnet::precision::Precision::Fp32,
+        held_out: None,
     };
     let state = State {
         format: resnet::checkpoint::FORMAT,

@@ -288,6 +288,7 @@ fn one_process_at_a_time_trains_in_a_folder() {
 fn a_run_that_cannot_begin_leaves_no_folder() {
     let folder = tempdir().unwrap();
     let (run, data) = (folder.path().join("run"), folder.path().join("data"));
+    fs::create_dir(&data).unwrap();
     resnet(&format!("{TINY} --dataset kmnist --run-dir"), &[&run, Path::new("--data-dir"), &data])
         .fails_with(1, &["--offline"]);
     assert!(!run.exists());
@@ -311,7 +312,7 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
         ("--momentum 2", ["--momentum 2", "0 to 1"]),
         ("--momentum 0 --nesterov", ["--nesterov", "--momentum"]),
         ("--validation 59999", ["--validation 59999", "0 to 59998"]),
-        ("--dataset cifar", ["--dataset cifar:", "cifar10"]),
+        ("--dataset cifar", ["'cifar' for '--dataset", "cifar10"]),
         ("--channels 3", ["--channels 3", "fashion-mnist"]),
         ("--device tpu", ["--device tpu", "cuda:N"]),
         ("--device cuda:x", ["--device cuda:x", "cuda:N"]),

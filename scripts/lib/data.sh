@@ -24,11 +24,15 @@ wants_data() {
   [[ $command == train || $command == eval ]]
 }
 
-# Whether Fashion-MNIST seems to be there, told without starting the program.
+# Whether Fashion-MNIST seems to be there, told without starting the program; or whether the folder
+# that was named is not, which the program says itself.
 has_data() {
   local folder
-  for folder in "${RESNET_DATA:-${XDG_CACHE_HOME:-${HOME:-}/.cache}/resnet/datasets}" \
-    /usr/share/datasets; do
+  if [[ -n ${RESNET_DATA:-} ]]; then
+    [[ ! -d $RESNET_DATA || -e $RESNET_DATA/fashion-mnist ]]
+    return
+  fi
+  for folder in "${XDG_CACHE_HOME:-${HOME:-}/.cache}/resnet/datasets" /usr/share/datasets; do
     [[ ! -e $folder/fashion-mnist ]] || return 0
   done
   return 1
@@ -58,18 +62,19 @@ data_step() {
 }
 
 data_from_debian() {
-  if [[ $EUID == 0 ]]; then
+  # Where a folder was named, the package's own one is not looked in.
+  if [[ $EUID == 0 && -z ${RESNET_DATA:-} ]]; then
     # The package lists of a fresh machine are empty.
     export DEBIAN_FRONTEND=noninteractive
     apt-get install -qq -y "$data_package" ||
       { apt-get update -qq && apt-get install -qq -y "$data_package"; }
   else
-    data_from_debian_unprivileged
+    data_from_debian_unpacked
   fi
 }
 
-# Without root, unpacks the package into the data cache, where the program looks.
-data_from_debian_unprivileged() (
+# Without installing the package, unpacks it into the folder that was named or the data cache.
+data_from_debian_unpacked() (
   cache=${RESNET_DATA:-${XDG_CACHE_HOME:-$HOME/.cache}/resnet/datasets}
   mkdir -p "$cache" || exit
   package=$(mktemp -d "$cache/.debian.XXXXXX") || exit

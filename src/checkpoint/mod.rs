@@ -67,6 +67,18 @@ pub struct ModelCard {
     /// The floating-point format that it was trained and evaluated in.
     #[serde(default)]
     pub precision: Precision,
+    /// The training images that it was not trained on; none where the program that wrote it did not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held_out: Option<HeldOut>,
+}
+
+/// Training images that a run leaves out and is measured on: chosen as a pure function of the seed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldOut {
+    /// How many they are.
+    pub images: usize,
+    /// The run's seed.
+    pub seed: u64,
 }
 
 /// The key of the card in the file's metadata. There is one key alone: safetensors writes several in

@@ -4,7 +4,7 @@ use crate::checkpoint::{BEST, CHECKPOINTS, LAST, State, steps, verify};
 use crate::cli::CheckpointsArgs;
 use crate::error::{one_line, usage};
 use crate::report::metrics::read_run;
-use crate::ui::{Ui, grouped, table};
+use crate::ui::{Ui, accuracy_text, grouped, table};
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::Value;
@@ -20,8 +20,14 @@ struct Listed {
     epoch: Option<u64>,
     /// Fraction of test images classified right, where the checkpoint is of an epoch's end.
     test_accuracy: Option<f64>,
+    /// How many test images that is of, where a limit left some out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    test_images: Option<usize>,
     /// The same of the held-out images.
     validation_accuracy: Option<f64>,
+    /// How many held-out images that is of, where a limit left some out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    validation_images: Option<usize>,
     /// Bytes of its files.
     bytes: u64,
     /// Which of `last` and `best` lead to it.
@@ -52,13 +58,15 @@ pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
     }
     let mut lines =
         vec![["step", "epoch", "validation", "test", "bytes", "state", ""].map(String::from)];
-    let figure = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.4}"));
+    let figure = |accuracy: Option<f64>, limited| {
+        accuracy.map_or_else(String::new, |accuracy| accuracy_text(accuracy, limited))
+    };
     lines.extend(listed.iter().map(|checkpoint| {
         [
             checkpoint.step.to_string(),
             checkpoint.epoch.map_or_else(String::new, |epoch| epoch.to_string()),
-            figure(checkpoint.validation_accuracy),
-            figure(checkpoint.test_accuracy),
+            figure(checkpoint.validation_accuracy, checkpoint.validation_images),
+            figure(checkpoint.test_accuracy, checkpoint.test_images),
             grouped(checkpoint.bytes as usize),
             if checkpoint.whole { "whole" } else { "damaged" }.to_owned(),
             checkpoint.names.join(", "),
@@ -75,10 +83,9 @@ pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
 
 fn list(folder: &Path, step: u64, metrics: &[Value]) -> Listed {
     let path = folder.join(step.to_string());
-    let figure = |key: &str| {
-        let of_step = metrics.iter().filter(|line| line["event"] == "epoch");
-        of_step.filter(|line| line["step"] == step).find_map(|line| line[key].as_f64())
-    };
+    let epoch = metrics.iter().find(|line| line["event"] == "epoch" && line["step"] == step);
+    let accuracy = |key: &str| epoch?.get(key)?.as_f64();
+    let images = |key: &str| epoch?.get(key)?.as_u64().map(|images| images as usize);
     let fault = verify(&path).err().map(|error| one_line(&error));
     let names = [LAST, BEST].into_iter().filter(|name| {
         fs::read_link(folder.join(name)).is_ok_and(|link| link == Path::new(&step.to_string()))
@@ -89,8 +96,10 @@ fn list(folder: &Path, step: u64, metrics: &[Value]) -> Listed {
     Listed {
         step,
         epoch: State::read(&path).ok().map(|state| state.epoch),
-        test_accuracy: figure("test_accuracy"),
-        validation_accuracy: figure("validation_accuracy"),
+        test_accuracy: accuracy("test_accuracy"),
+        test_images: images("test_images"),
+        validation_accuracy: accuracy("validation_accuracy"),
+        validation_images: images("validation_images"),
         bytes,
         names: names.collect(),
         whole: fault.is_none(),

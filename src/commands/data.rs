@@ -1,23 +1,20 @@
 //! `resnet data`: the data sets on this machine.
 
 use crate::cli::{DataCommand, NamedDataset};
-use crate::data::catalog::{self, Dataset, Part};
-use crate::data::locate::{self, Found, Located};
+use crate::data::catalog::{self, Dataset};
+use crate::data::locate::{self, Found};
 use crate::data::{self, Source, Split, verify};
 use crate::error::one_line;
 use crate::ui::{Ui, table};
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 use indicatif::DecimalBytes;
 use serde_json::json;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Runs `resnet data …`.
 pub fn run(command: &DataCommand, ui: &Ui) -> Result<()> {
     match command {
-        DataCommand::List(args) => {
-            list(&args.source(), ui);
-            Ok(())
-        }
+        DataCommand::List(args) => list(&args.source(), ui),
         DataCommand::Fetch(named) => fetch(dataset(named)?, &named.data.source(), ui),
         DataCommand::Verify(named) => verify(dataset(named)?, &named.data.source(), ui),
         DataCommand::Path(named) => path(dataset(named)?, &named.data.source(), ui),
@@ -28,12 +25,12 @@ fn dataset(named: &NamedDataset) -> Result<&'static Dataset> {
     catalog::find(&named.dataset)
 }
 
-fn list(source: &Source, ui: &Ui) {
+fn list(source: &Source, ui: &Ui) -> Result<()> {
+    source.check()?;
     let header = ["name", "train", "test", "image", "classes", "download", "folder"];
     let mut lines = vec![header.map(str::to_owned)];
     for dataset in catalog::DATASETS {
-        let located = locate::find(dataset, &dataset.parts(&Split::BOTH), source);
-        let folder = located.map(|located| located.folder);
+        let folder = folder(dataset, source).ok();
         let Dataset { name, title, channels, height, width, .. } = *dataset;
         if ui.is_json() {
             ui.json(&json!({
@@ -63,6 +60,7 @@ fn list(source: &Source, ui: &Ui) {
     if !ui.is_json() {
         ui.out(table(&lines, 1..6));
     }
+    Ok(())
 }
 
 fn fetch(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
@@ -77,34 +75,58 @@ fn fetch(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
 
 fn verify(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
     let parts = dataset.parts(&Split::BOTH);
-    let located = located(dataset, &parts, source)?;
+    let folder = folder(dataset, source).or_else(|missing| {
+        // A folder with some of the files says more than that others are missing.
+        let own = locate::download_folder(dataset, source)?;
+        let some = parts.iter().any(|part| locate::find_part(&own, part).is_some());
+        if some { Ok(own) } else { Err(missing) }
+    })?;
     let mut bad = 0;
-    for (part, found) in parts.iter().zip(&located.files) {
-        let result = verify::read(dataset, part, found).map(|contents| contents.checked);
+    for part in &parts {
+        let file = part.file.name;
+        let (path, result) = match locate::find_part(&folder, part) {
+            Some(found) => {
+                let result = verify::read(dataset, part, &found).map(|contents| contents.checked);
+                (first_path(found), result)
+            }
+            None => {
+                let path = folder.join(file);
+                let missing = anyhow!("{}: is missing", path.display());
+                (path, Err(missing))
+            }
+        };
         bad += usize::from(result.is_err());
-        report(dataset, part.file.name, found, result, ui);
+        report(dataset, file, &path, result, ui);
     }
     if bad > 0 {
         bail!(
             "{bad} of {} files of {} in {} not as published; `{}` gets the published ones",
             parts.len(),
             dataset.name,
-            located.folder.display(),
+            folder.display(),
             locate::fetch_command(dataset, source)
         );
     }
     Ok(())
 }
 
-fn located(dataset: &Dataset, parts: &[Part], source: &Source) -> Result<Located> {
-    locate::find(dataset, parts, source).ok_or_else(|| locate::missing(dataset, parts, source))
+/// The folder that holds all of a data set.
+fn folder(dataset: &Dataset, source: &Source) -> Result<PathBuf> {
+    let parts = dataset.parts(&Split::BOTH);
+    let located = locate::find(dataset, &parts, source)?;
+    let located = located.ok_or_else(|| locate::missing(dataset, &parts, source))?;
+    Ok(located.folder)
 }
 
-fn report(dataset: &Dataset, file: &str, found: &Found, result: Result<verify::Checked>, ui: &Ui) {
-    let path: &Path = match found {
+/// The file, or the first one of those that it was unpacked to.
+fn first_path(found: Found) -> PathBuf {
+    match found {
         Found::Packed(path) => path,
-        Found::Unpacked(paths) => paths.first().map_or(Path::new(file), |path| path),
-    };
+        Found::Unpacked(paths) => paths.into_iter().next().unwrap_or_default(),
+    }
+}
+
+fn report(dataset: &Dataset, file: &str, path: &Path, result: Result<verify::Checked>, ui: &Ui) {
     if ui.is_json() {
         ui.json(&json!({
             "name": dataset.name,
@@ -127,11 +149,11 @@ fn report(dataset: &Dataset, file: &str, found: &Found, result: Result<verify::C
 }
 
 fn path(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
-    let located = located(dataset, &dataset.parts(&Split::BOTH), source)?;
+    let folder = folder(dataset, source)?;
     if ui.is_json() {
-        ui.json(&json!({"name": dataset.name, "path": located.folder}));
+        ui.json(&json!({"name": dataset.name, "path": folder}));
     } else {
-        ui.out(located.folder.display().to_string());
+        ui.out(folder.display().to_string());
     }
     Ok(())
 }

@@ -4,6 +4,7 @@ mod cpu;
 
 use crate::data::{Source, Split, catalog, locate};
 use crate::device;
+use crate::error::one_line;
 use crate::native::{self, Cuda, CudaGraph, Gpu};
 use crate::ui::Ui;
 use anyhow::Result;
@@ -35,6 +36,9 @@ struct Report {
     cuda: CudaReport,
     /// The folder that holds Fashion-MNIST.
     data: Option<PathBuf>,
+    /// What is wrong with the folder that the user named.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data_problem: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -73,6 +77,7 @@ impl Report {
         // First of all: libtorch decides at the first question whether it has CUDA.
         let cuda = CudaReport::new(native::open_cuda());
         device::set_threads(None);
+        let data = fashion_mnist();
         Self {
             resnet: env!("CARGO_PKG_VERSION"),
             tch: env!("RESNET_TCH_VERSION"),
@@ -88,7 +93,8 @@ impl Report {
                 between_operations: tch::get_num_interop_threads(),
             },
             cuda,
-            data: fashion_mnist(),
+            data_problem: data.as_ref().err().map(one_line),
+            data: data.unwrap_or_default(),
         }
     }
 
@@ -123,10 +129,13 @@ impl Report {
             let graphs = if self.cuda.graphs { "" } else { "no " };
             lines.push(("", format!("{graphs}CUDA graphs")));
         }
-        let data = self.data.as_ref().map_or_else(
-            || "Fashion-MNIST is not on this machine; `resnet data fetch` gets it".to_owned(),
-            |folder| format!("Fashion-MNIST in {}", folder.display()),
-        );
+        let data = match (&self.data, &self.data_problem) {
+            (Some(folder), _) => format!("Fashion-MNIST in {}", folder.display()),
+            (None, Some(problem)) => problem.clone(),
+            (None, None) => {
+                "Fashion-MNIST is not on this machine; `resnet data fetch` gets it".to_owned()
+            }
+        };
         lines.push(("data", data));
         lines
     }
@@ -150,11 +159,10 @@ impl CudaReport {
 }
 
 /// Where `resnet train` would find its images without downloading.
-fn fashion_mnist() -> Option<PathBuf> {
-    let dataset = catalog::find("fashion-mnist").ok()?;
-    let data_dir = std::env::var_os("RESNET_DATA").map(PathBuf::from);
-    let source = Source { data_dir, offline: true };
-    Some(locate::find(dataset, &dataset.parts(&Split::BOTH), &source)?.folder)
+fn fashion_mnist() -> Result<Option<PathBuf>> {
+    let dataset = catalog::find("fashion-mnist")?;
+    let located = locate::find(dataset, &dataset.parts(&Split::BOTH), &Source::new(None, true))?;
+    Ok(located.map(|located| located.folder))
 }
 
 fn gpu_line(index: usize, gpu: &Gpu) -> String {

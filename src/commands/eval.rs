@@ -1,17 +1,19 @@
 //! `resnet eval`: a checkpoint against labelled images.
 
-use crate::checkpoint::{self, Checkpoint};
-use crate::cli::EvalArgs;
+use crate::checkpoint::{self, Checkpoint, HeldOut};
+use crate::cli::{EvalArgs, EvalSplit};
 use crate::data::batches::{DeviceImages, Preprocess};
-use crate::data::{self, catalog};
+use crate::data::catalog::{self, Dataset};
+use crate::data::{self, Split};
 use crate::device;
-use crate::error::at_least_one;
+use crate::error::{at_least_one, usage};
 use crate::precision::Precision;
 use crate::report::classification::{ClassFigures, by_class};
 use crate::train::evaluate::{Evaluation, TOP_K, evaluate};
 use crate::ui::{Ui, grouped, table};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::json;
+use tch::Device;
 
 /// The most classes whose confusion matrix fits a terminal.
 const MAX_MATRIX: usize = 20;
@@ -28,9 +30,9 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let card = &checkpoint.card;
     let dataset = catalog::find(&card.dataset)
         .map_err(|error| anyhow::anyhow!("{}: {error}", checkpoint.path.display()))?;
+    let held_out = held_out(args, &checkpoint, dataset, ui)?;
     let network = checkpoint.network(device)?;
-    let source = args.data.source();
-    let images = DeviceImages::new(&data::load(dataset, args.split, &source, ui)?, device);
+    let images = load(args, dataset, held_out, device, ui)?;
     let precision = match (args.precision, card.precision) {
         (Some(choice), _) => choice.resolve(device)?,
         (None, Precision::Tf32) if !device.is_cuda() => Precision::Fp32,
@@ -58,7 +60,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     if ui.is_json() {
         ui.json(&json!({
             "checkpoint": path,
-            "split": args.split.to_string(),
+            "split": args.split,
             "images": evaluation.images,
             "loss": evaluation.loss,
             "accuracy": evaluation.accuracy(),
@@ -68,9 +70,62 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
         }));
         return Ok(());
     }
-    ui.out(format!("{path}: {} on {}'s {} images", card.spec, dataset.title, args.split));
+    let images_name = match args.split {
+        EvalSplit::Train => "training images",
+        EvalSplit::Validation => "held-out images",
+        EvalSplit::Test => "test images",
+    };
+    ui.out(format!("{path}: {} on {}'s {images_name}", card.spec, dataset.title));
     print_figures(&evaluation, &figures, ui);
     Ok(())
+}
+
+/// Which training images the checkpoint's run held out.
+fn held_out(
+    args: &EvalArgs,
+    checkpoint: &Checkpoint,
+    dataset: &Dataset,
+    ui: &Ui,
+) -> Result<HeldOut> {
+    let path = checkpoint.path.display();
+    if checkpoint.card.held_out.is_none() && args.split == EvalSplit::Train {
+        ui.warn(format!(
+            "{path}: does not say which training images were held out, so all of them are counted"
+        ));
+    }
+    let held_out = checkpoint.card.held_out.unwrap_or(HeldOut { images: 0, seed: 0 });
+    ensure!(
+        held_out.images < dataset.train_images,
+        "cannot use {path}: it says that {} training images were held out, and {} has {}",
+        held_out.images,
+        dataset.name,
+        dataset.train_images
+    );
+    if held_out.images == 0 && args.split == EvalSplit::Validation {
+        return Err(usage(format!(
+            "--split validation: {path} is of a run that held out no images; expected one that was trained with --validation"
+        )));
+    }
+    Ok(held_out)
+}
+
+fn load(
+    args: &EvalArgs,
+    dataset: &Dataset,
+    held_out: HeldOut,
+    device: Device,
+    ui: &Ui,
+) -> Result<DeviceImages> {
+    let load = |split| -> Result<DeviceImages> {
+        Ok(DeviceImages::new(&data::load(dataset, split, &args.data.source(), ui)?, device))
+    };
+    let parts = || Ok(load(Split::Train)?.hold_out(held_out.images, held_out.seed));
+    match args.split {
+        EvalSplit::Train if held_out.images == 0 => load(Split::Train),
+        EvalSplit::Train => parts().map(|(trained_on, _)| trained_on),
+        EvalSplit::Validation => parts().map(|(_, validation)| validation),
+        EvalSplit::Test => load(Split::Test),
+    }
 }
 
 fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {

@@ -5,7 +5,7 @@ mod folder;
 mod keeper;
 mod stop;
 
-use crate::checkpoint::{self, Checkpoint, ModelCard, State};
+use crate::checkpoint::{self, Checkpoint, HeldOut, ModelCard, State};
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::batches::{DeviceImages, Preprocess};
@@ -66,7 +66,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     check_memory(&plan, precision, device, ui)?;
     precision.warn_if_slow(device, ui);
     let source = args.data.source();
-    let (train_images, validation, test_images) = load_images(config, &source, device, ui)?;
+    let images = RunImages::load(config, &source, device, ui)?;
 
     let network = match resumed {
         Some(resumed) => resumed_network(&resumed.checkpoint, config, precision, device)?,
@@ -74,7 +74,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     };
     let (mean, std) = config.normalisation();
     let preprocess = Preprocess::new(&mean, &std, config.spec.size, (precision.kind(), device));
-    let mut trainer = Trainer::new(&network, &train_images, &preprocess, &config.recipe);
+    let mut trainer = Trainer::new(&network, &images.train, &preprocess, &config.recipe);
     if let Some(resumed) = resumed {
         checkpoint::read_optimizer(&resumed.checkpoint, &trainer.state())?;
         resumed.state.check_position(&resumed.checkpoint, trainer.steps_per_epoch())?;
@@ -84,13 +84,13 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let state = resumed.as_ref().map(|resumed| &resumed.state);
     let mut keeper =
         Keeper::open(folder, config, model_card(config, precision), state, &stop, *ui)?;
-    introduce(&plan, &network, [&train_images, &test_images], device, ui);
+    introduce(&plan, &network, &images, device, ui);
     if let Some(Resumed { changes, .. }) = resumed
         && !changes.is_empty()
     {
         keeper.resumed_with(changes, &trainer);
     }
-    let sets = EvalSets { test: &test_images, validation: validation.as_ref() };
+    let sets = EvalSets { test: &images.test, validation: images.validation.as_ref() };
     let from = keeper.position();
     let outcome = train::run::run(&mut trainer, &sets, &from, &mut keeper);
     keeper.clear();
@@ -108,7 +108,9 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
                 run_dir: run_dir.display().to_string(),
                 epochs: config.recipe.epochs,
                 test_accuracy: keeper.last_test_accuracy(),
+                test_images: keeper.limited_test_images(),
                 best_accuracy: keeper.best_accuracy(),
+                best_test_accuracy: keeper.best_test_accuracy(),
                 seconds: start.elapsed().as_secs_f64(),
             };
             keeper.record(&end);
@@ -208,22 +210,29 @@ fn resumed_network(
     checkpoint.network(device)
 }
 
-/// The images to train on, those held out, and the test images, all on the device.
-fn load_images(
-    config: &Config,
-    source: &Source,
-    device: Device,
-    ui: &Ui,
-) -> Result<(DeviceImages, Option<DeviceImages>, DeviceImages)> {
-    let load = |split| -> Result<DeviceImages> {
-        Ok(DeviceImages::new(&data::load(config.dataset, split, source, ui)?, device))
-    };
-    let (train, test) = (load(Split::Train)?, load(Split::Test)?);
-    if config.validation == 0 {
-        return Ok((train, None, test));
+/// The images of a run, on its device.
+struct RunImages {
+    /// The folder that they were read from.
+    folder: PathBuf,
+    train: DeviceImages,
+    /// Those of the training images that are held out, if any.
+    validation: Option<DeviceImages>,
+    test: DeviceImages,
+}
+
+impl RunImages {
+    fn load(config: &Config, source: &Source, device: Device, ui: &Ui) -> Result<Self> {
+        let folder = data::obtain(config.dataset, &Split::BOTH, source, ui)?;
+        let read = |split| -> Result<DeviceImages> {
+            Ok(DeviceImages::new(&data::read(config.dataset, split, &folder, source)?, device))
+        };
+        let (train, test) = (read(Split::Train)?, read(Split::Test)?);
+        if config.validation == 0 {
+            return Ok(Self { folder, train, validation: None, test });
+        }
+        let (train, validation) = train.hold_out(config.validation, config.recipe.seed);
+        Ok(Self { folder, train, validation: Some(validation), test })
     }
-    let (train, validation) = train.hold_out(config.validation, config.recipe.seed);
-    Ok((train, Some(validation), test))
 }
 
 fn draw(config: &Config, device: Device) -> Creation {
@@ -246,17 +255,12 @@ fn model_card(config: &Config, precision: Precision) -> ModelCard {
         std,
         batch_size: config.recipe.micro_batch_size(),
         precision,
+        held_out: Some(HeldOut { images: config.validation, seed: config.recipe.seed }),
     }
 }
 
 /// Says what is being trained on what.
-fn introduce(
-    plan: &Plan,
-    network: &Network,
-    [train, test]: [&DeviceImages; 2],
-    device: Device,
-    ui: &Ui,
-) {
+fn introduce(plan: &Plan, network: &Network, images: &RunImages, device: Device, ui: &Ui) {
     let Plan { config, folder, resumed } = plan;
     let run_dir = folder.path();
     let recipe = &config.recipe;
@@ -272,11 +276,11 @@ fn introduce(
         0 => String::new(),
         count => format!(", {} held out", grouped(count)),
     };
+    ui.say(format!("{} in {}:", config.dataset.title, images.folder.display()));
     ui.say(format!(
-        "{}: {} training images{held_out}, {} test images, {}×{size}×{size}",
-        config.dataset.title,
-        grouped(train.len()),
-        grouped(test.len()),
+        "{} training images{held_out}, {} test images, {}×{size}×{size}",
+        grouped(images.train.len()),
+        grouped(images.test.len()),
         config.spec.channels,
     ));
     let average = recipe.ema_decay.map(|decay| format!(", average {decay}")).unwrap_or_default();

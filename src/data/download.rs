@@ -12,6 +12,7 @@ use indicatif::DecimalBytes;
 use reqwest::Url;
 use std::fs::{self, File, TryLockError};
 use std::io::ErrorKind;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub struct Patience {
     pub connect: Duration,
     /// Time without a byte after which a transfer counts as stalled.
     pub stall: Duration,
+    /// Bytes a second below which it counts as stalled too, if no more come for as long.
+    pub least_rate: u64,
 }
 
 impl Default for Patience {
@@ -44,6 +47,7 @@ impl Default for Patience {
             first_pause: Duration::from_millis(500),
             connect: Duration::from_secs(15),
             stall: Duration::from_secs(30),
+            least_rate: 1000,
         }
     }
 }
@@ -128,7 +132,7 @@ impl<'a> Downloader<'a> {
                 };
                 // What fails as before is not said again.
                 if failure.as_ref().is_none_or(|before| before.to_string() != other.to_string()) {
-                    ui.warn(format!("{mirror}{}: {other}", part.file.name));
+                    ui.warn(format!("{}{}: {other}", shown(mirror), part.file.name));
                 }
                 *failure = Some(other);
             }
@@ -165,7 +169,9 @@ impl<'a> Downloader<'a> {
             .mirrors
             .iter()
             .zip(failures)
-            .filter_map(|(mirror, failure)| Some(format!("{mirror} ({})", failure.as_ref()?)))
+            .filter_map(|(mirror, failure)| {
+                Some(format!("{} ({})", shown(mirror), failure.as_ref()?))
+            })
             .collect();
         let folder = partial.parent().unwrap_or(partial).display();
         anyhow!(
@@ -183,8 +189,12 @@ type Attempt = Result<(), Failure>;
 
 fn own_mirror(base: &str, dataset: &Dataset) -> Result<Url> {
     let wrong = || {
+        let shown = match base.rsplit_once('@') {
+            Some((_, host)) => format!("…@{host}"),
+            None => base.to_owned(),
+        };
         usage(format!(
-            "{MIRROR_VARIABLE} is `{base}`: expected a base URL such as \
+            "{MIRROR_VARIABLE} is `{shown}`: expected a base URL such as \
              https://example.org/{{dataset}}"
         ))
     };
@@ -194,6 +204,13 @@ fn own_mirror(base: &str, dataset: &Dataset) -> Result<Url> {
     }
     let url = Url::parse(&base_url).map_err(|_| wrong())?;
     if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(wrong()) }
+}
+
+/// A mirror as messages show it: without the user's name and password.
+fn shown(mirror: &Url) -> Url {
+    let mut shown = mirror.clone();
+    let _ = shown.set_username("").and_then(|()| shown.set_password(None));
+    shown
 }
 
 /// One process at a time downloads into a folder.
@@ -209,7 +226,14 @@ struct Lock {
 impl Lock {
     fn take(folder: &Path, ui: &Ui) -> Result<Self> {
         let path = folder.join(".lock");
-        let file = File::create(&path).map_err(|error| write_error(&path, &error))?;
+        let file = File::options()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            // What a link leads to is no lock of this program's.
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .map_err(|error| write_error(&path, &error))?;
         let exclusive = match file.try_lock() {
             Ok(()) => true,
             Err(TryLockError::WouldBlock) => {
@@ -232,12 +256,16 @@ impl Lock {
     }
 }
 
+/// The length of a partial file; 0 where there is none, or something that this program did not begin: a
+/// link, or a file that has other names too.
 fn length(path: &Path) -> u64 {
-    fs::metadata(path).map_or(0, |metadata| metadata.len())
+    let own = |metadata: &fs::Metadata| metadata.is_file() && metadata.nlink() == 1;
+    fs::symlink_metadata(path).ok().filter(own).map_or(0, |metadata| metadata.len())
 }
 
 fn write_error(path: &Path, error: &std::io::Error) -> anyhow::Error {
     let reason = match error.kind() {
+        _ if error.raw_os_error() == Some(libc::ELOOP) => "it is a link".to_owned(),
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => "no space is left".to_owned(),
         ErrorKind::PermissionDenied => "permission denied".to_owned(),
         ErrorKind::ReadOnlyFilesystem => "the file system is read-only".to_owned(),
@@ -258,10 +286,11 @@ mod tests {
         let mirror = |base: &str| own_mirror(base, mnist).map(String::from);
         assert_eq!(mirror("http://host/a").unwrap(), "http://host/a/");
         assert_eq!(mirror("https://host/{dataset}/").unwrap(), "https://host/mnist/");
-        for wrong in ["host/a", "ftp://host/a"] {
+        for wrong in ["host/a", "ftp://host/a", "me:secret@host/a", "ftp://me:secret@host/a"] {
             let error = mirror(wrong).unwrap_err();
             assert_eq!(exit_code(&error), 2);
             assert!(error.to_string().starts_with("RESNET_MIRROR is `"), "{error}");
+            assert!(!error.to_string().contains("secret"), "{error}");
         }
     }
 

@@ -1,11 +1,12 @@
 //! Where data sets lie on this machine.
 //!
-//! The folder that the user names, else the platform's cache folder, is looked in first and is where
-//! downloads go; then comes the folder of the system's packages. In each, the files of a data set
+//! Where the user names a folder, it is looked in alone, and is where downloads go. Else the platform's
+//! cache folder is, and then comes the folder of the system's packages. In each, the files of a data set
 //! lie in a folder of its name, compressed as published or unpacked.
 
-use super::Source;
 use super::catalog::{Dataset, Part};
+use super::{NamedFolder, Source};
+use crate::error::usage;
 use anyhow::{Context, Result, anyhow};
 use etcetera::BaseStrategy;
 use std::path::{Path, PathBuf};
@@ -36,8 +37,8 @@ pub struct Located {
 /// # Errors
 /// Where the user names no folder and the platform has no cache folder.
 pub fn download_folder(dataset: &Dataset, source: &Source) -> Result<PathBuf> {
-    let base = match &source.data_dir {
-        Some(folder) => folder.clone(),
+    let base = match &source.folder {
+        Some(folder) => folder.path().to_owned(),
         None => etcetera::choose_base_strategy()
             .context("no cache folder on this platform: name a folder with --data-dir")?
             .cache_dir()
@@ -49,12 +50,27 @@ pub fn download_folder(dataset: &Dataset, source: &Source) -> Result<PathBuf> {
 /// The folders that a data set may lie in, the first one first.
 fn folders(dataset: &Dataset, source: &Source) -> Vec<PathBuf> {
     let own = download_folder(dataset, source).ok();
-    own.into_iter().chain([Path::new(SYSTEM_FOLDER).join(dataset.name)]).collect()
+    let system = Path::new(SYSTEM_FOLDER).join(dataset.name);
+    own.into_iter().chain(source.folder.is_none().then_some(system)).collect()
 }
 
 /// The first folder that holds all parts.
-pub fn find(dataset: &Dataset, parts: &[Part], source: &Source) -> Option<Located> {
-    folders(dataset, source).into_iter().find_map(|folder| find_in(&folder, parts))
+///
+/// # Errors
+/// A usage error for a folder that the user named and that is not there, is no folder, or is that of the
+/// data set itself.
+pub fn find(dataset: &Dataset, parts: &[Part], source: &Source) -> Result<Option<Located>> {
+    source.check()?;
+    let found = folders(dataset, source).into_iter().find_map(|folder| find_in(&folder, parts));
+    match &source.folder {
+        Some(folder) if found.is_none() && find_in(folder.path(), parts).is_some() => {
+            let name = dataset.name;
+            Err(usage(format!(
+                "{folder}: the files of {name} lie in it directly; expected the folder above, with {name}/ in it"
+            )))
+        }
+        _ => Ok(found),
+    }
 }
 
 /// The parts, where the folder holds all of them.
@@ -86,9 +102,9 @@ pub fn find_part(folder: &Path, part: &Part) -> Option<Found> {
 /// The command that brings a data set to where this source looks first.
 pub fn fetch_command(dataset: &Dataset, source: &Source) -> String {
     let name = dataset.name;
-    match &source.data_dir {
-        Some(folder) => format!("resnet data fetch {name} --data-dir {}", folder.display()),
-        None => format!("resnet data fetch {name}"),
+    match &source.folder {
+        Some(folder @ NamedFolder::Flag(_)) => format!("resnet data fetch {name} {folder}"),
+        Some(NamedFolder::Variable(_)) | None => format!("resnet data fetch {name}"),
     }
 }
 
@@ -119,7 +135,11 @@ pub fn missing(dataset: &Dataset, parts: &[Part], source: &Source) -> anyhow::Er
     } else {
         format!("`{fetch}` downloads it")
     };
-    anyhow!("{name} is not on this machine, looked in {}; {remedy}", looked.join(" and "))
+    let missing = match &source.folder {
+        Some(folder) => format!("{folder}: {name} is not there"),
+        None => format!("{name} is not on this machine"),
+    };
+    anyhow!("{missing}, looked in {}; {remedy}", looked.join(" and "))
 }
 
 #[cfg(test)]
@@ -135,7 +155,7 @@ mod tests {
 
     #[test]
     fn the_users_folder_is_where_downloads_go() {
-        let source = Source { data_dir: Some("d".into()), offline: false };
+        let source = Source { folder: Some(NamedFolder::Flag("d".into())), offline: false };
         let folder = download_folder(catalog::find("mnist").unwrap(), &source).unwrap();
         assert_eq!(folder, Path::new("d/mnist"));
     }
@@ -171,14 +191,14 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mnist = catalog::find("mnist").unwrap();
         let parts = mnist.parts(&[Split::Test]);
-        let mut source = Source { data_dir: Some(folder.path().to_owned()), offline: true };
+        let named = NamedFolder::Flag(folder.path().to_owned());
+        let mut source = Source { folder: Some(named), offline: true };
         touch(&folder.path().join("mnist/t10k-images-idx3-ubyte"));
         let error = missing(mnist, &parts, &source).to_string();
-        assert!(error.contains("mnist (lacks t10k-labels-idx1-ubyte.gz) and "), "{error}");
+        assert!(error.starts_with("--data-dir "), "{error}");
+        assert!(error.contains("mnist (lacks t10k-labels-idx1-ubyte.gz); "), "{error}");
+        assert!(!error.contains(SYSTEM_FOLDER), "{error}");
         assert!(error.contains("--offline"), "{error}");
-        touch(&folder.path().join("mnist/t10k-labels-idx1-ubyte"));
-        let error = missing(mnist, &parts, &source).to_string();
-        assert!(!error.contains(&folder.path().join("mnist").display().to_string()), "{error}");
         source.offline = false;
         let error = missing(mnist, &parts, &source).to_string();
         assert!(error.contains("`resnet data fetch mnist --data-dir "), "{error}");

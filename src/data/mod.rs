@@ -1,6 +1,7 @@
 //! Data sets: which there are, finding or downloading them, and reading their images.
 //!
-//! [`load`] goes all the way: locate or download → unpack → verify → parse → check.
+//! [`obtain`] locates or downloads the files; [`read`] unpacks, verifies, parses and checks them;
+//! [`load`] does both.
 
 pub mod augment;
 pub mod batches;
@@ -9,6 +10,7 @@ pub mod cifar;
 pub mod download;
 pub mod idx;
 pub mod locate;
+mod source;
 pub mod unpack;
 pub mod verify;
 
@@ -18,13 +20,13 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use catalog::{Dataset, Format, Part};
 use download::Downloader;
 use locate::Located;
-use std::fmt;
+pub use source::{FOLDER_VARIABLE, NamedFolder, Source};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// The two parts that a data set is published in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Split {
     /// The images to train on.
     Train,
@@ -35,24 +37,6 @@ pub enum Split {
 impl Split {
     /// Both of them.
     pub const BOTH: [Self; 2] = [Self::Train, Self::Test];
-}
-
-impl fmt::Display for Split {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Train => "train",
-            Self::Test => "test",
-        })
-    }
-}
-
-/// Where to look for data sets.
-#[derive(Debug, Clone, Default)]
-pub struct Source {
-    /// The folder that holds a folder for each data set; `None` is the platform's cache folder.
-    pub data_dir: Option<PathBuf>,
-    /// Never connect.
-    pub offline: bool,
 }
 
 /// The images and labels of a split, as they are published.
@@ -80,55 +64,83 @@ pub(crate) fn range_of(tensor: &Tensor, range: &Range<usize>) -> Tensor {
 /// The images of a split, downloaded where they are not on this machine yet.
 ///
 /// # Errors
-/// Where the files are missing and cannot be downloaded, or are not the published ones. The message
-/// names the file, what is wrong and the remedy.
+/// As for [`obtain`] and [`read`].
 pub fn load(dataset: &Dataset, split: Split, source: &Source, ui: &Ui) -> Result<Images> {
+    read(dataset, split, &obtain(dataset, &[split], source, ui)?, source)
+}
+
+/// The folder that holds the files of some splits, downloaded where they are not on this machine yet.
+///
+/// # Errors
+/// A folder that the user named and that cannot be the one; files that are missing and cannot be
+/// downloaded, or beside which damaged ones lie. The message names folder or file, what is wrong and the
+/// remedy.
+pub fn obtain(dataset: &Dataset, splits: &[Split], source: &Source, ui: &Ui) -> Result<PathBuf> {
+    let parts = dataset.parts(splits);
+    if let Some(located) = locate::find(dataset, &parts, source)? {
+        return Ok(located.folder);
+    }
+    // Only `resnet data fetch` replaces what is there.
+    match damage(dataset, &parts, &locate::download_folder(dataset, source)?) {
+        Some(error) => Err(with_remedy(&error, dataset, source)),
+        None => download(dataset, &parts, source, ui),
+    }
+}
+
+/// Reads the images of a split out of the folder that holds its files. `source` is where that folder was
+/// looked for, which decides what an error advises.
+///
+/// # Errors
+/// Files that are not the published ones. The message names the file, what is wrong and the remedy.
+pub fn read(dataset: &Dataset, split: Split, folder: &Path, source: &Source) -> Result<Images> {
     let parts = dataset.parts(&[split]);
-    let located = match locate::find(dataset, &parts, source) {
-        Some(located) => located,
-        None => download(dataset, &parts, source, ui)?,
-    };
-    read_images(dataset, split, &parts, &located).map_err(|error| {
-        let fetch = locate::fetch_command(dataset, source);
-        anyhow!("{}; `{fetch}` gets the published files", one_line(&error))
-    })
+    locate::find_in(folder, &parts)
+        .with_context(|| format!("files of {} vanished from {}", dataset.name, folder.display()))
+        .and_then(|located| read_images(dataset, split, &parts, &located))
+        .map_err(|error| with_remedy(&error, dataset, source))
+}
+
+fn with_remedy(error: &anyhow::Error, dataset: &Dataset, source: &Source) -> anyhow::Error {
+    let fetch = locate::fetch_command(dataset, source);
+    anyhow!("{}; `{fetch}` gets the published files", one_line(error))
 }
 
 /// Downloads what is missing or damaged of a data set, and gives the folder that holds it.
 ///
 /// A good copy is left alone: one in the user's folder where the user names one, else also one in
-/// the system's.
+/// the system's. A folder that the user names is made.
 ///
 /// # Errors
 /// Where a file cannot be downloaded or written, or no mirror has the published one.
 pub fn fetch(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<PathBuf> {
+    source.check_no_file()?;
     let parts = dataset.parts(&Split::BOTH);
-    let present = match &source.data_dir {
-        Some(_) => locate::find_in(&locate::download_folder(dataset, source)?, &parts),
-        None => locate::find(dataset, &parts, source),
-    };
-    if let Some(located) = present {
-        let damage = parts
-            .iter()
-            .zip(&located.files)
-            .find_map(|(part, found)| verify::read(dataset, part, found).err());
-        match damage.as_ref().map(one_line) {
-            None => return Ok(located.folder),
-            Some(damage) if source.offline => bail!("{damage}; --offline forbids a download"),
-            Some(damage) => ui.warn(format!("{damage}; downloading the published file")),
-        }
+    let folder = locate::download_folder(dataset, source)?;
+    let to_be_made = source.folder.as_ref().is_some_and(|folder| !folder.path().exists());
+    let located = if to_be_made { None } else { locate::find(dataset, &parts, source)? };
+    let folder = located.as_ref().map_or(&folder, |located| &located.folder);
+    match damage(dataset, &parts, folder).as_ref().map(one_line) {
+        None if located.is_some() => return Ok(folder.clone()),
+        None => {}
+        Some(damage) if source.offline => bail!("{damage}; --offline forbids a download"),
+        Some(damage) => ui.warn(format!("{damage}; downloading the published file")),
     }
-    Ok(download(dataset, &parts, source, ui)?.folder)
+    download(dataset, &parts, source, ui)
 }
 
-fn download(dataset: &Dataset, parts: &[Part], source: &Source, ui: &Ui) -> Result<Located> {
+/// What is wrong with the first damaged one of the files that lie in a folder.
+fn damage(dataset: &Dataset, parts: &[Part], folder: &Path) -> Option<anyhow::Error> {
+    let present = parts.iter().filter_map(|part| Some((part, locate::find_part(folder, part)?)));
+    present.map(|(part, found)| verify::read(dataset, part, &found)).find_map(Result::err)
+}
+
+fn download(dataset: &Dataset, parts: &[Part], source: &Source, ui: &Ui) -> Result<PathBuf> {
     if source.offline {
         return Err(locate::missing(dataset, parts, source));
     }
     let folder = locate::download_folder(dataset, source)?;
     Downloader::new(dataset)?.fetch(parts, &folder, ui)?;
-    locate::find_in(&folder, parts)
-        .with_context(|| format!("files of {} vanished from {}", dataset.name, folder.display()))
+    Ok(folder)
 }
 
 fn read_images(
@@ -230,7 +242,8 @@ mod tests {
         std::fs::create_dir(folder.path().join("cifar10")).unwrap();
         let test = std::fs::File::create(folder.path().join("cifar10/test_batch.bin")).unwrap();
         test.set_len(30_730_000).unwrap();
-        let source = Source { data_dir: Some(folder.path().to_owned()), offline: true };
+        let named = NamedFolder::Flag(folder.path().to_owned());
+        let source = Source { folder: Some(named), offline: true };
         let ui = Ui::new(true, false);
         let cifar10 = catalog::find("cifar10").unwrap();
         let images = load(cifar10, Split::Test, &source, &ui).unwrap();

@@ -2,7 +2,7 @@
 
 use super::catalog::{Member, Part};
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use flate2::read::GzDecoder;
+use flate2::bufread::GzDecoder;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
@@ -23,7 +23,12 @@ pub fn members(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
     let [member] = part.members[..] else {
         bail!("{} holds one file, {} are wanted", part.file.name, part.members.len());
     };
-    Ok(vec![read_member(&mut GzDecoder::new(packed), member)?])
+    let mut decoder = GzDecoder::new(packed);
+    let bytes = read_member(&mut decoder, member)?;
+    // A checksum of the unpacked bytes says nothing of what follows the packed ones.
+    let rest = decoder.get_ref().len();
+    ensure!(rest == 0, "{rest} bytes follow its gzip data");
+    Ok(vec![bytes])
 }
 
 /// The length of unpacked bytes against the expected one.
@@ -39,7 +44,9 @@ pub fn check_length(member: Member, bytes: u64) -> Result<()> {
 
 fn from_tar(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut found: Vec<Option<Vec<u8>>> = vec![None; part.members.len()];
-    let mut archive = tar::Archive::new(GzDecoder::new(packed));
+    // Names are read whole, and what lies before the wanted members is passed over: beside those the
+    // archive has little, so that what unpacks to much more is none of the published ones.
+    let mut archive = tar::Archive::new(GzDecoder::new(packed).take(2 * part.max_bytes()));
     for entry in archive.entries().context("it is no tar archive")? {
         let mut entry = entry.map_err(|error| damage(&error, "an entry of the archive"))?;
         let path = entry.path().context("the archive has an unreadable path")?.into_owned();
@@ -154,6 +161,24 @@ mod tests {
         let bomb = gzip(&vec![0; 1 << 20]);
         assert!(error(&part(&GZ, &[("a", 10)]), &bomb).contains("more than the 10 bytes"));
         assert!(error(&part(&GZ, &[("a", 6)]), &gzip(b"bytes")).contains("5 bytes unpacked"));
+    }
+
+    #[test]
+    fn no_more_is_unpacked_than_can_be_wanted() {
+        let mut endless = std::io::repeat(0).take(1 << 20);
+        let member = Member { path: "a", bytes: 10 };
+        assert!(read_member(&mut endless, member).unwrap_err().to_string().contains("more than"));
+        assert_eq!(endless.limit(), (1 << 20) - 11);
+        // In an archive, other files count too.
+        let long = vec![0; 4 << 20];
+        let packed = tar_gz(&[("d/other", &long), ("d/a", b"1")]);
+        assert!(error(&part(&TAR, &[("d/a", 1)]), &packed).contains("the gzip data is"));
+    }
+
+    #[test]
+    fn bytes_behind_the_gzip_data_are_refused() {
+        let longer = [gzip(b"bytes"), b"and more".to_vec()].concat();
+        assert_eq!(error(&part(&GZ, &[("a", 5)]), &longer), "8 bytes follow its gzip data");
     }
 
     #[test]

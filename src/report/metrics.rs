@@ -87,10 +87,19 @@ impl MetricsFile {
 
     /// The last epoch in it.
     pub fn last_epoch(&self) -> Option<EpochRecord> {
+        self.epochs_backwards().next()
+    }
+
+    /// The epoch that ended with a step of the run.
+    pub fn epoch_of(&self, step: u64) -> Option<EpochRecord> {
+        self.epochs_backwards().find(|record| record.step == step)
+    }
+
+    fn epochs_backwards(&self) -> impl Iterator<Item = EpochRecord> {
         let records = self.lines.iter().rev();
         records
             .filter_map(|line| serde_json::from_str::<EpochRecord>(line).ok())
-            .find(|record| record.event == "epoch")
+            .filter(|record| record.event == "epoch")
     }
 }
 

@@ -95,7 +95,7 @@ fn evaluate_in(
         let logits = frozen.forward(&inputs);
         let labels = batch.labels();
         losses.push(logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0));
-        let (_, likely) = logits.topk((TOP_K as i64).min(classes), 1, true, true);
+        let likely = most_likely(&logits);
         top_k_correct += likely.eq_tensor(&labels.unsqueeze(1)).sum(Kind::Int64);
         // Not by bincount, for which the host waits on CUDA.
         let pairs = one_hot(labels).transpose(0, 1).matmul(&one_hot(&likely.select(1, 0)));
@@ -124,6 +124,14 @@ fn evaluate_in(
         top_k_correct: top_k_correct.int64_value(&[]) as u64,
         confusion,
     }))
+}
+
+/// The [`TOP_K`] most likely classes of each image, or all where there are fewer, the likeliest first:
+/// logits [N, classes] → 64-bit integers [N, K].
+fn most_likely(logits: &Tensor) -> Tensor {
+    let classes = logits.size().last().copied().unwrap_or_default();
+    let (_, likely) = logits.topk((TOP_K as i64).min(classes), 1, true, true);
+    likely
 }
 
 #[cfg(test)]
@@ -193,5 +201,15 @@ mod tests {
         for kind in [Kind::Float, Kind::BFloat16] {
             assert!(evaluation(&network, kind, 5).loss.is_nan(), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn the_most_likely_classes_are_five_in_order() {
+        let likely = |logits: &[f32]| {
+            let likely = most_likely(&Tensor::from_slice(logits).unsqueeze(0));
+            Vec::<i64>::try_from(likely.view(-1)).unwrap()
+        };
+        assert_eq!(likely(&[0.1, 0.9, 0.3, 0.8, 0.2, 0.7, 0.6, 0.0]), [1, 3, 5, 6, 2]);
+        assert_eq!(likely(&[0.1, 0.9, 0.3]), [1, 2, 0]);
     }
 }

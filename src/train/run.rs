@@ -27,12 +27,18 @@ pub struct EpochRecord {
     pub test_loss: Option<f64>,
     /// Fraction of test images classified right.
     pub test_accuracy: Option<f64>,
+    /// How many test images these two figures are of, where a limit left some out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub test_images: Option<usize>,
     /// Mean loss over the held-out images, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_loss: Option<f64>,
     /// Fraction of the held-out images classified right.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_accuracy: Option<f64>,
+    /// How many held-out images these two figures are of, where a limit left some out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_images: Option<usize>,
     /// Training images a second.
     pub images_per_second: f64,
     /// Seconds of training, without evaluation.
@@ -50,9 +56,14 @@ pub struct EndRecord {
     pub epochs: u64,
     /// Fraction of test images classified right after the last epoch.
     pub test_accuracy: Option<f64>,
+    /// How many test images the accuracies on them are of, where a limit left some out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub test_images: Option<usize>,
     /// Accuracy of `checkpoints/best`: the highest on the held-out images with `--validation`; the
     /// last epoch's on the test images without, since those choose nothing.
     pub best_accuracy: Option<f64>,
+    /// Fraction of test images that `checkpoints/best` classifies right.
+    pub best_test_accuracy: Option<f64>,
     /// Seconds of the run, or of its last part if it was resumed, with evaluations and checkpoints.
     pub seconds: f64,
 }
@@ -149,6 +160,10 @@ pub fn run(
         let losses = [&validation, &test].into_iter().flatten().map(|evaluation| evaluation.loss);
         trainer.check_finite(&epoch, losses)?;
         let trained = epoch.sums();
+        let limited = |evaluation: &Option<Evaluation>, of: Option<&DeviceImages>| {
+            let images = evaluation.as_ref()?.images;
+            (images < of?.len()).then_some(images)
+        };
         let record = EpochRecord {
             event: "epoch".to_owned(),
             epoch: number,
@@ -158,8 +173,10 @@ pub fn run(
             train_accuracy: trained.accuracy(),
             test_loss: test.as_ref().map(|test| test.loss),
             test_accuracy: test.as_ref().map(Evaluation::accuracy),
+            test_images: limited(&test, Some(sets.test)),
             validation_loss: validation.as_ref().map(|validation| validation.loss),
             validation_accuracy: validation.as_ref().map(Evaluation::accuracy),
+            validation_images: limited(&validation, sets.validation),
             images_per_second: trained.images_per_second(),
             seconds: trained.seconds,
         };

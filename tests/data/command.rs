@@ -2,7 +2,7 @@
 //! mirrors on this machine. Where no package is installed, the tests that need the images pass
 //! without a check and say so.
 
-use crate::mirror::{Reply, Server};
+use crate::mirror::{Reply, Server, mirror_of};
 use flate2::read::GzDecoder;
 use resnet::data::catalog::{self, Dataset};
 use resnet::data::{self, Source, Split};
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use tempfile::TempDir;
 
-const FILES: [&str; 4] = [
+pub const FILES: [&str; 4] = [
     "train-images-idx3-ubyte.gz",
     "train-labels-idx1-ubyte.gz",
     "t10k-images-idx3-ubyte.gz",
@@ -22,7 +22,7 @@ const FILES: [&str; 4] = [
 ];
 
 /// The folder of the system's package, where it is installed.
-fn system_folder() -> Option<PathBuf> {
+pub fn system_folder() -> Option<PathBuf> {
     let folder = Path::new("/usr/share/datasets/fashion-mnist");
     let installed = folder.join(FILES[0]).is_file();
     if !installed {
@@ -32,18 +32,27 @@ fn system_folder() -> Option<PathBuf> {
 }
 
 /// A home without data sets, and no way to the published mirrors: a proxy at a closed port.
-struct Home(TempDir);
+pub struct Home(TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().unwrap())
     }
 
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
     fn command(&self, args: &str) -> Command {
+        self.resnet(&format!("data {args}"))
+    }
+
+    /// Any command of the program.
+    pub fn resnet(&self, args: &str) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_resnet"));
         command
-            .arg("data")
             .args(args.split_whitespace())
+            .current_dir(self.path())
             .env("HOME", self.0.path())
             .env("XDG_CACHE_HOME", self.0.path().join("cache"))
             .env("NO_PROXY", "127.0.0.1")
@@ -68,10 +77,10 @@ impl Home {
 }
 
 #[derive(Debug)]
-struct Ended {
+pub struct Ended {
     code: Option<i32>,
-    stdout: String,
-    stderr: String,
+    pub stdout: String,
+    pub stderr: String,
 }
 
 impl From<Output> for Ended {
@@ -87,14 +96,14 @@ impl From<Output> for Ended {
 
 impl Ended {
     #[track_caller]
-    fn done(self) -> Self {
+    pub fn done(self) -> Self {
         assert_eq!(self.code, Some(0), "{self:?}");
         self
     }
 
     /// Ended with that code, nothing on stdout, and an error that says all of these.
     #[track_caller]
-    fn failed(&self, code: i32, says: &[&str]) {
+    pub fn failed(&self, code: i32, says: &[&str]) {
         assert_eq!(self.code, Some(code), "{self:?}");
         assert!(self.stderr.contains("error: "), "{self:?}");
         for text in says {
@@ -105,12 +114,6 @@ impl Ended {
     fn json(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
-}
-
-fn mirror_of(folder: PathBuf) -> Server {
-    Server::start(move |request, _| {
-        fs::read(folder.join(&request.file)).map_or(Reply::Status(404), Reply::Ranged)
-    })
 }
 
 #[test]
@@ -140,7 +143,7 @@ fn what_is_missing_ends_with_1_and_the_remedy() {
 #[test]
 fn what_the_user_got_wrong_ends_with_2() {
     let home = Home::new();
-    home.run("fetch imagenet").failed(2, &["imagenet: no such data set", "kmnist"]);
+    home.run("fetch imagenet").failed(2, &["invalid value 'imagenet' for '[NAME]'", "kmnist"]);
     let ended = home.command("fetch mnist").env("RESNET_MIRROR", "mirror").output().unwrap();
     Ended::from(ended).failed(2, &["RESNET_MIRROR is `mirror`", "https://example.org/"]);
 }
@@ -151,16 +154,22 @@ fn a_folder_that_is_a_file_is_named() {
     let file = home.0.path().join("file");
     fs::write(&file, "").unwrap();
     let ended = home.command("fetch mnist --data-dir").arg(&file).output().unwrap();
-    Ended::from(ended).failed(1, &["cannot write ", "/file/mnist", "--data-dir"]);
+    Ended::from(ended).failed(2, &["--data-dir ", "/file: is no folder"]);
 }
 
 #[test]
 fn a_mirror_without_the_file_is_named_and_nothing_is_left() {
     let home = Home::new();
     let server = Server::start(|_, _| Reply::Html);
-    let ended = home.command("fetch mnist").env("RESNET_MIRROR", &server.url).output().unwrap();
+    let mirror = server.url.replace("http://", "http://me:secret@");
+    let ended = home.command("fetch mnist").env("RESNET_MIRROR", mirror).output().unwrap();
     let says = ["cannot download train-images-idx3-ubyte.gz of mnist", "web page", &server.url];
-    Ended::from(ended).failed(1, &says);
+    let ended = Ended::from(ended);
+    ended.failed(1, &says);
+    assert!(!ended.stderr.contains("secret"), "{ended:?}");
+    // The user's mirror comes before the published ones.
+    let asked: Vec<_> = ended.stderr.match_indices("downloading ").map(|(at, _)| at).collect();
+    assert!(ended.stderr[asked[0]..asked[1]].contains("from 127.0.0.1"), "{ended:?}");
     let left: Vec<_> = fs::read_dir(home.dataset("mnist")).unwrap().collect();
     assert_eq!(left.len(), 1, "only the lock: {left:?}");
 }
@@ -295,7 +304,7 @@ fn fashion_mnist_has_the_mean_and_deviation_of_the_table() {
         return;
     }
     let fashion: &Dataset = catalog::find("fashion-mnist").unwrap();
-    let (source, ui) = (Source { data_dir: None, offline: true }, Ui::new(true, false));
+    let (source, ui) = (Source { folder: None, offline: true }, Ui::new(true, false));
     let train = data::load(fashion, Split::Train, &source, &ui).unwrap();
     assert_eq!((train.count, train.channels, train.height, train.width), (60_000, 1, 28, 28));
     let pixels = || train.pixels.iter().map(|&level| f64::from(level) / 255.0);

@@ -21,6 +21,7 @@ const PATIENCE: Patience = Patience {
     first_pause: Duration::from_millis(1),
     connect: Duration::from_secs(5),
     stall: Duration::from_millis(300),
+    least_rate: 1000,
 };
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
@@ -185,6 +186,82 @@ fn a_stalled_transfer_is_resumed() {
 }
 
 #[test]
+fn a_mirror_that_does_not_answer_or_drips_gives_way_to_the_next() {
+    for slow in [Reply::Silence, Reply::Drip] {
+        let first = Server::start(move |request, _| slow(published(&request.file)));
+        let next = good();
+        assert_whole(fetch(b"", &[&first.url, &next.url]));
+        let files: Vec<String> = next.requests().into_iter().map(|request| request.file).collect();
+        assert_eq!(files, [IMAGES, LABELS]);
+    }
+}
+
+#[test]
+fn a_body_that_is_too_long_is_cut_at_its_length_or_refused() {
+    let server =
+        Server::start(|request, _| Reply::Overlong(published(&request.file), b"and more".to_vec()));
+    assert_whole(fetch(b"", &[&server.url]));
+    let longer = || {
+        Server::start(|request, _| {
+            Reply::Unmeasured([published(&request.file), b"and more".to_vec()].concat())
+        })
+    };
+    assert_refused(fetch(b"", &[&longer().url]), "8 bytes follow its gzip data");
+    assert_whole(fetch(b"", &[&longer().url, &good().url]));
+    let measured = Server::start(|request, _| {
+        Reply::Whole([published(&request.file), b"and more".to_vec()].concat())
+    });
+    assert_refused(fetch(b"", &[&measured.url]), "8 bytes follow its gzip data");
+    // Without a length, a whole body still ends well.
+    let unmeasured = Server::start(|request, _| Reply::Unmeasured(published(&request.file)));
+    assert_whole(fetch(b"", &[&unmeasured.url]));
+}
+
+#[test]
+fn links_in_place_of_a_partial_file_are_not_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    let others = folder.path().join("another's");
+    let sets = folder.path().join("sets");
+    std::fs::create_dir(&sets).unwrap();
+    std::fs::write(&others, [b'x'; 500]).unwrap();
+    let partials = [IMAGES, LABELS].map(|file| sets.join(format!("{file}.part")));
+    std::os::unix::fs::symlink(&others, &partials[0]).unwrap();
+    std::fs::hard_link(&others, &partials[1]).unwrap();
+    let server = good();
+    assert_eq!(try_fetch(&sets, &[&server.url]), Ok(()));
+    assert_eq!(std::fs::read(sets.join(IMAGES)).unwrap(), images());
+    assert_eq!(std::fs::read(&others).unwrap(), [b'x'; 500]);
+    assert_eq!(server.requests(), [request(IMAGES, None), request(LABELS, None)]);
+}
+
+#[test]
+fn a_link_in_place_of_the_lock_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let others = folder.path().join("another's");
+    std::fs::write(&others, "precious").unwrap();
+    let sets = folder.path().join("sets");
+    std::fs::create_dir(&sets).unwrap();
+    let lock = sets.join(".lock");
+    std::os::unix::fs::symlink(&others, &lock).unwrap();
+    let error = try_fetch(&sets, &[&good().url]).unwrap_err();
+    assert!(error.contains(&format!("cannot write {}: it is a link", lock.display())), "{error}");
+    assert_eq!(std::fs::read_to_string(&others).unwrap(), "precious");
+}
+
+#[test]
+fn a_mirrors_password_is_sent_and_never_shown() {
+    let with_password = |url: &str| url.replace("http://", "http://me:secret@");
+    assert_whole(fetch(b"", &[&with_password(&good().url)]));
+    let pages = Server::start(|_, _| Reply::Html);
+    for base in [&refused(), &pages.url] {
+        let (folder, result) = fetch(b"", &[&with_password(base)]);
+        let error = result.clone().unwrap_err();
+        assert!(error.contains(base.as_str()) && !error.contains("secret"), "{error}");
+        assert_refused((folder, result), "RESNET_MIRROR");
+    }
+}
+
+#[test]
 fn a_partial_file_of_other_bytes_is_thrown_away() {
     let server = good();
     assert_whole(fetch(&[b'x'; 500], &[&server.url]));
@@ -251,6 +328,13 @@ fn a_truncated_file_is_refused() {
 fn a_file_that_is_far_too_long_is_refused_before_it_is_read() {
     let server = Server::start(|_, _| Reply::Length(1 << 40));
     assert_refused(fetch(b"", &[&server.url]), "it has 1099511627776 bytes, expected");
+}
+
+#[test]
+fn a_redirect_is_followed() {
+    let target = good().url;
+    let server = Server::start(move |_, _| Reply::RedirectTo(target.clone()));
+    assert_whole(fetch(b"", &[&server.url]));
 }
 
 #[test]

@@ -9,4 +9,5 @@
 
 mod command;
 mod download;
+mod folder;
 mod mirror;

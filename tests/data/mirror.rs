@@ -1,8 +1,9 @@
 //! A mirror on this machine that misbehaves as told.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
@@ -30,13 +31,27 @@ pub enum Reply {
     CutOff(Vec<u8>, usize),
     /// The same, but the connection is reset, as by a server that crashed.
     Reset(Vec<u8>, usize),
-    /// So many bytes, then silence for a second.
+    /// So many bytes, then silence until the client hangs up, or the rest if it waits for
+    /// [`LONGEST_WAIT`].
     Stall(Vec<u8>, usize),
+    /// The same silence before any answer.
+    Silence(Vec<u8>),
+    /// A byte every 10 ms.
+    Drip(Vec<u8>),
+    /// The length of the first bytes, and then all of both.
+    Overlong(Vec<u8>, Vec<u8>),
+    /// These bytes and no length: the end of the connection is theirs.
+    Unmeasured(Vec<u8>),
     /// 200 with a length and nothing else.
     Length(u64),
     /// A redirect to the same path.
     RedirectToSelf,
+    /// A redirect to the same file below another base URL.
+    RedirectTo(String),
 }
+
+/// Far longer than a test's client waits, and short enough for one that does not give up.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 pub struct Server {
     /// Base URL, which ends in `/`.
@@ -75,6 +90,13 @@ impl Server {
     }
 }
 
+/// A mirror with the files of a folder.
+pub fn mirror_of(folder: PathBuf) -> Server {
+    Server::start(move |request, _| {
+        std::fs::read(folder.join(&request.file)).map_or(Reply::Status(404), Reply::Ranged)
+    })
+}
+
 /// A base URL at which nothing listens.
 pub fn refused() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -95,9 +117,9 @@ fn read_request(stream: &TcpStream) -> Request {
 }
 
 fn send(mut stream: &TcpStream, request: &Request, reply: Reply) -> std::io::Result<()> {
-    let mut head = |status: u16, length: u64, headers: &str| {
+    let head = |status: u16, length: u64, headers: &str| {
         write!(
-            stream,
+            &mut { stream },
             "HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: {length}\r\n{headers}\r\n"
         )
     };
@@ -140,12 +162,40 @@ fn send(mut stream: &TcpStream, request: &Request, reply: Reply) -> std::io::Res
         Reply::Stall(bytes, sent) => {
             head(200, bytes.len() as u64, "")?;
             stream.write_all(&bytes[..sent])?;
-            thread::sleep(Duration::from_secs(1));
-            Ok(())
+            wait_for_the_end(stream)?;
+            stream.write_all(&bytes[sent..])
+        }
+        Reply::Silence(bytes) => {
+            wait_for_the_end(stream)?;
+            head(200, bytes.len() as u64, "")?;
+            stream.write_all(&bytes)
+        }
+        Reply::Drip(bytes) => {
+            head(200, bytes.len() as u64, "")?;
+            bytes.iter().try_for_each(|byte| {
+                thread::sleep(Duration::from_millis(10));
+                stream.write_all(&[*byte])
+            })
+        }
+        Reply::Overlong(bytes, more) => {
+            head(200, bytes.len() as u64, "")?;
+            stream.write_all(&[bytes, more].concat())
+        }
+        Reply::Unmeasured(bytes) => {
+            write!(stream, "HTTP/1.1 200 X\r\nConnection: close\r\n\r\n")?;
+            stream.write_all(&bytes)
         }
         Reply::Length(length) => head(200, length, ""),
         Reply::RedirectToSelf => head(302, 0, &format!("Location: /{}\r\n", request.file)),
+        Reply::RedirectTo(base) => head(302, 0, &format!("Location: {base}{}\r\n", request.file)),
     }
+}
+
+/// Waits until the client hangs up, or for [`LONGEST_WAIT`].
+fn wait_for_the_end(mut stream: &TcpStream) -> std::io::Result<()> {
+    stream.set_read_timeout(Some(LONGEST_WAIT))?;
+    let _ = stream.read(&mut [0]);
+    Ok(())
 }
 
 /// Closing a socket that lingers for no time resets the connection.

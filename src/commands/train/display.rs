@@ -2,7 +2,7 @@
 
 use crate::train::epoch::EpochSums;
 use crate::train::run::EpochRecord;
-use crate::ui::{Progress, Ui, duration};
+use crate::ui::{Progress, Ui, accuracy_text, duration};
 use std::time::Instant;
 
 /// A bar for the epoch under way, a line for each that is over.
@@ -94,12 +94,18 @@ impl Display {
             record.train_loss,
             record.train_accuracy
         );
-        for (name, loss, accuracy) in [
-            ("validation", record.validation_loss, record.validation_accuracy),
-            ("test", record.test_loss, record.test_accuracy),
+        for (name, loss, accuracy, limited) in [
+            (
+                "validation",
+                record.validation_loss,
+                record.validation_accuracy,
+                record.validation_images,
+            ),
+            ("test", record.test_loss, record.test_accuracy, record.test_images),
         ] {
             if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
-                line.push_str(&format!("  {name} loss {loss:.4} acc {accuracy:.4}"));
+                let accuracy = accuracy_text(accuracy, limited);
+                line.push_str(&format!("  {name} loss {loss:.4} acc {accuracy}"));
             }
         }
         self.ui.say(format!(

@@ -12,7 +12,7 @@ use crate::report::metrics::MetricsFile;
 use crate::train::Trainer;
 use crate::train::epoch::EpochSums;
 use crate::train::run::{EndRecord, EpochRecord, Observer, Position, Wish};
-use crate::ui::{Ui, duration};
+use crate::ui::{Ui, accuracy_text, duration};
 use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -120,19 +120,37 @@ impl<'a> Keeper<'a> {
         self.best.map(|best| best.validation_accuracy).or(self.last_test_accuracy())
     }
 
+    /// Test accuracy of the best checkpoint, as it was measured after its epoch.
+    pub fn best_test_accuracy(&self) -> Option<f64> {
+        match self.best {
+            Some(best) => self.metrics.epoch_of(best.step)?.test_accuracy,
+            None => self.last_test_accuracy(),
+        }
+    }
+
+    /// How many test images were evaluated, where a limit left some out.
+    pub fn limited_test_images(&self) -> Option<usize> {
+        self.last.as_ref()?.test_images
+    }
+
     /// Shows the end of the run.
     pub fn show_end(&self, end: &EndRecord) {
         if self.ui.is_json() {
             self.ui.json(end);
         } else {
             if let Some(best) = self.best {
-                self.ui.out(format!(
-                    "best validation accuracy {:.4} at step {}",
-                    best.validation_accuracy, best.step
-                ));
+                let limited =
+                    self.metrics.epoch_of(best.step).and_then(|epoch| epoch.validation_images);
+                let validation = accuracy_text(best.validation_accuracy, limited);
+                self.ui.out(format!("best validation accuracy {validation} at step {}", best.step));
+                if let Some(accuracy) = end.best_test_accuracy {
+                    let accuracy = accuracy_text(accuracy, end.test_images);
+                    self.ui.out(format!("test accuracy {accuracy} at step {}", best.step));
+                }
             }
             if let Some(accuracy) = end.test_accuracy {
-                self.ui.out(format!("test accuracy {accuracy:.4} after {} epochs", end.epochs));
+                let accuracy = accuracy_text(accuracy, end.test_images);
+                self.ui.out(format!("test accuracy {accuracy} after {} epochs", end.epochs));
             }
         }
         self.ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));

@@ -3,7 +3,7 @@
 use super::{Patience, length, write_error};
 use crate::data::catalog::Part;
 use crate::error::one_line;
-use crate::ui::Ui;
+use crate::ui::{Progress, Ui};
 use anyhow::{Context, Result, anyhow};
 use reqwest::blocking::{Client, Response};
 use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, RANGE};
@@ -12,7 +12,9 @@ use std::error::Error;
 use std::fmt;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 const MAX_REDIRECTS: usize = 5;
 const BUFFER_BYTES: usize = 1 << 16;
@@ -39,6 +41,8 @@ impl fmt::Display for Failure {
 #[derive(Debug)]
 pub struct Transfer {
     client: Client,
+    /// Bytes a second that a server has to send, over each such span.
+    least_rate: (u64, Duration),
 }
 
 impl Transfer {
@@ -51,7 +55,7 @@ impl Transfer {
             .redirect(redirect::Policy::limited(MAX_REDIRECTS))
             .build()
             .context("cannot set up HTTPS")?;
-        Ok(Self { client })
+        Ok(Self { client, least_rate: (patience.least_rate, patience.stall) })
     }
 
     /// Adds to `partial` what it lacks of the file at `url`, and flushes it to the disk.
@@ -68,15 +72,110 @@ impl Transfer {
             }
         })?;
         refuse_web_page(&response)?;
-        let total = response.content_length().map(|rest| start + rest);
+        let total = whole_length(&response, start);
         if let Some(total) = total.filter(|&total| total > part.max_bytes()) {
             let expected = part.file.bytes;
             return Err(Failure::Refused(anyhow!("it has {total} bytes, expected {expected}")));
         }
         let label = part.file.name;
-        let progress = ui.bytes_progress(label, Some(total.unwrap_or(part.file.bytes)));
-        receive(response, partial, start, part, progress)
+        let mut progress = ui.bytes_progress(label, Some(total.unwrap_or(part.file.bytes)));
+        let outcome = self.receive(response, partial, start, part, &mut progress);
+        progress.clear();
+        outcome
     }
+
+    fn receive(
+        &self,
+        mut response: Response,
+        partial: &Path,
+        start: u64,
+        part: &Part,
+        progress: &mut Progress,
+    ) -> Result<(), Failure> {
+        let local = |error: std::io::Error| write_failure(partial, &error);
+        let mut file = open(partial, start).map_err(local)?;
+        let total = whole_length(&response, start);
+        let mut received = start;
+        let mut pace = Pace::from(received);
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            match response.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => {
+                    received += count as u64;
+                    if received > part.max_bytes() {
+                        let _ = fs::remove_file(partial);
+                        let expected = part.file.bytes;
+                        return Err(Failure::Refused(anyhow!(
+                            "it sends more than {received} bytes, expected {expected}"
+                        )));
+                    }
+                    let bytes = buffer.get(..count).unwrap_or(&buffer);
+                    file.write_all(bytes).map_err(local)?;
+                    progress.set(received);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => {
+                    let reason = innermost(&error);
+                    return Err(Failure::Passing(anyhow!(
+                        "the transfer broke off after {received} bytes ({reason})"
+                    )));
+                }
+            }
+            if total != Some(received) && pace.is_below(self.least_rate, received) {
+                let (least, span) = (self.least_rate.0, self.least_rate.1.as_secs_f32());
+                return Err(Failure::Passing(anyhow!(
+                    "it sent less than {least} bytes a second for {span} s, {received} bytes in all"
+                )));
+            }
+        }
+        file.sync_all().map_err(local)
+    }
+}
+
+/// How fast bytes come. Without it, a server that sends one now and then would hold a download for ever.
+struct Pace {
+    since: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn from(bytes: u64) -> Self {
+        Self { since: Instant::now(), bytes }
+    }
+
+    /// Whether fewer bytes a second came than the least rate in a span of time, if one is over.
+    fn is_below(&mut self, (least, span): (u64, Duration), bytes: u64) -> bool {
+        let elapsed = self.since.elapsed();
+        if elapsed < span {
+            return false;
+        }
+        let came = bytes - self.bytes;
+        *self = Self::from(bytes);
+        (came as f64) < least as f64 * elapsed.as_secs_f64()
+    }
+}
+
+/// Opens the partial file to go on after `start` bytes. Whatever else lies there, such as a link to another
+/// file, is left alone: a file is begun anew in its place.
+fn open(partial: &Path, start: u64) -> std::io::Result<File> {
+    let mut options = File::options();
+    options.custom_flags(libc::O_NOFOLLOW);
+    if start > 0 {
+        return options.append(true).open(partial);
+    }
+    match fs::remove_file(partial) {
+        Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
+        _ => options.write(true).create_new(true).open(partial),
+    }
+}
+
+fn write_failure(partial: &Path, error: &std::io::Error) -> Failure {
+    // A full disk is better off without a file that cannot be finished.
+    if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
+        let _ = fs::remove_file(partial);
+    }
+    Failure::Local(write_error(partial, error))
 }
 
 /// Where in the file the body of a response begins, if it is one of the file.
@@ -106,6 +205,11 @@ fn body_start(response: &Response, asked: u64) -> Result<u64, Failure> {
     }
 }
 
+/// The length of the whole file, where the response says how much comes after `start` bytes.
+fn whole_length(response: &Response, start: u64) -> Option<u64> {
+    response.content_length().map(|rest| start.saturating_add(rest))
+}
+
 /// Networks that ask for a login, and hosts whose files moved, answer 200 with a page.
 fn refuse_web_page(response: &Response) -> Result<(), Failure> {
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
@@ -115,54 +219,6 @@ fn refuse_web_page(response: &Response) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
-}
-
-fn receive(
-    mut response: Response,
-    partial: &Path,
-    start: u64,
-    part: &Part,
-    mut progress: crate::ui::Progress,
-) -> Result<(), Failure> {
-    let local = |error: std::io::Error| {
-        // A full disk is better off without a file that cannot be finished.
-        if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
-            let _ = fs::remove_file(partial);
-        }
-        Failure::Local(write_error(partial, &error))
-    };
-    let mut options = File::options();
-    options.create(true).write(true);
-    let options = if start == 0 { options.truncate(true) } else { options.append(true) };
-    let mut file = options.open(partial).map_err(local)?;
-    let mut received = start;
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let outcome = loop {
-        match response.read(&mut buffer) {
-            Ok(0) => break Ok(()),
-            Ok(count) => {
-                received += count as u64;
-                if received > part.max_bytes() {
-                    let _ = fs::remove_file(partial);
-                    let expected = part.file.bytes;
-                    let error = anyhow!("it sends more than {received} bytes, expected {expected}");
-                    break Err(Failure::Refused(error));
-                }
-                let bytes = buffer.get(..count).unwrap_or(&buffer);
-                file.write_all(bytes).map_err(local)?;
-                progress.set(received);
-            }
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => {
-                let reason = innermost(&error);
-                let error = anyhow!("the transfer broke off after {received} bytes ({reason})");
-                break Err(Failure::Passing(error));
-            }
-        }
-    };
-    progress.clear();
-    outcome?;
-    file.sync_all().map_err(local)
 }
 
 fn send_failure(error: &reqwest::Error) -> Failure {

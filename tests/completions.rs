@@ -1,0 +1,45 @@
+//! The scripts that complete the program's commands, flags and values in a shell.
+
+mod common;
+
+use common::resnet;
+use std::process::Command;
+
+fn script(shell: &str) -> String {
+    resnet(&format!("completions {shell}"), &[]).success()
+}
+
+#[test]
+fn each_script_is_of_the_shell_that_was_named() {
+    for (shell, own) in [
+        ("bash", "complete -F _resnet "),
+        ("zsh", "#compdef resnet"),
+        ("fish", "complete -c resnet "),
+        ("elvish", "set edit:completion:arg-completer[resnet]"),
+        ("powershell", "Register-ArgumentCompleter -Native -CommandName 'resnet'"),
+    ] {
+        assert!(script(shell).contains(own), "{shell}");
+    }
+}
+
+/// Where bash is not installed, the test passes without a check and says so.
+#[test]
+fn bash_completes_the_names_of_data_sets() {
+    if Command::new("bash").arg("--version").output().is_err() {
+        println!("not checked: no bash");
+        return;
+    }
+    // The words of the line; the last one is to be completed.
+    let complete = |words: &[&str]| {
+        let ask = "eval \"$0\"; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
+                   _resnet resnet \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD-1]}\"; \
+                   echo \"${COMPREPLY[@]}\"";
+        let mut bash = Command::new("bash");
+        bash.args(["-c", ask, &script("bash")]).args(words);
+        common::ran(&mut bash).success().trim().to_owned()
+    };
+    assert_eq!(complete(&["resnet", "train", "--dataset", "cifar"]), "cifar10 cifar100");
+    for command in ["fetch", "verify", "path"] {
+        assert_eq!(complete(&["resnet", "data", command, "k"]), "kmnist", "{command}");
+    }
+}
