@@ -60,7 +60,7 @@ pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
             figure(checkpoint.validation_accuracy),
             figure(checkpoint.test_accuracy),
             grouped(checkpoint.bytes as usize),
-            if checkpoint.whole { "whole" } else { "damaged" }.to_owned(),
+            if checkpoint.whole { "intact" } else { "damaged" }.to_owned(),
             checkpoint.names.join(", "),
         ]
     }));

@@ -53,7 +53,10 @@ pub struct EndRecord {
     /// Accuracy of `checkpoints/best`: the highest on the held-out images with `--validation`; the
     /// last epoch's on the test images without, since those choose nothing.
     pub best_accuracy: Option<f64>,
-    /// Seconds of the run, or of its last part if it was resumed, with evaluations and checkpoints.
+    /// Whether the last epoch's losses are beyond those of a guess; see
+    /// [`explosion`](super::divergence::explosion).
+    pub diverged: bool,
+    /// Seconds of the run over all its parts, with evaluations and checkpoints.
     pub seconds: f64,
 }
 
