@@ -16,6 +16,8 @@ use std::time::Duration;
 /// Build and train residual networks on libtorch.
 #[derive(Debug, Parser)]
 #[command(name = "resnet", version, arg_required_else_help = true, max_term_width = 100)]
+// Of a flag that is given twice, as by a script and by hand, the last one counts.
+#[command(args_override_self = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -66,7 +68,7 @@ pub struct NetworkOptions {
     pub depth: Option<usize>,
 
     /// Blocks in each stage, for a network of your own, such as 2,2,2,2
-    #[arg(long, value_delimiter = ',', value_name = "N,N,…", value_parser = whole_number::<usize>)]
+    #[arg(long, value_delimiter = ',', value_name = "N,N,…", value_parser = whole_number::<usize>, action = clap::ArgAction::Set)]
     pub blocks: Option<Vec<usize>>,
 
     /// Kind of block, with --blocks [default: basic]
@@ -96,7 +98,8 @@ pub struct NetworkOptions {
     #[arg(long, value_parser = whole_number::<usize>)]
     pub classes: Option<usize>,
 
-    /// Height and width of an image in pixels [default: 96]
+    /// Height and width of an image in pixels; others are resized to it, bilinearly, and smoothed first
+    /// where they shrink (antialiased) [default: 96]
     #[arg(long, short, value_parser = whole_number::<usize>)]
     pub size: Option<usize>,
 }
@@ -155,11 +158,11 @@ pub struct TrainOptions {
     #[arg(long, value_name = "EPOCHS", value_parser = number)]
     pub warmup_epochs: Option<f64>,
 
-    /// With the step schedule: epochs from one cut to the next [default: a third of the run]
+    /// With --schedule step alone: epochs from one cut to the next [default: a third of the run]
     #[arg(long, value_name = "EPOCHS", value_parser = number)]
     pub step_every: Option<f64>,
 
-    /// With the step schedule: factor of each cut [default: 0.1]
+    /// With --schedule step alone: factor of each cut [default: 0.1]
     #[arg(long, value_name = "FACTOR", value_parser = number)]
     pub step_factor: Option<f64>,
 
@@ -246,8 +249,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub cuda_graphs: Option<bool>,
 
-    /// How often to save a checkpoint: 500steps, 2epochs, 10m, or auto, which is each epoch, or less often
-    /// where that would take over 2 % of the time; the end of the run always leaves one [default: auto]
+    /// How often to save a checkpoint: 500steps, 2epochs (or 2), 10m, or auto, which is each epoch, or less
+    /// often where that would take over 2 % of the time; the end of the run always leaves one [default: auto]
     #[arg(long, value_name = "CADENCE")]
     pub checkpoint_every: Option<Cadence>,
 

@@ -1,12 +1,14 @@
 //! File, flags and defaults become one validated [`Config`]; nothing after it checks a value again.
 
+mod derived;
+
 use crate::checkpoint::Cadence;
-use crate::cli::{NetworkOptions, Options};
+use crate::cli::{NetworkOptions, Options, TrainOptions};
 use crate::data::augment::Augment;
 use crate::data::catalog::{self, Dataset};
 use crate::device;
 use crate::error::{above_zero, at_least_one, in_range, usage};
-use crate::model::spec::{Choices, Init, Spec};
+use crate::model::spec::{Choices, Init, Spec, value_name};
 use crate::precision::{Precision, PrecisionChoice};
 use crate::train::Recipe;
 use crate::train::recipe::SgdOptions;
@@ -46,8 +48,10 @@ pub struct Config {
     pub checkpoint_every: Cadence,
     /// Checkpoints to keep besides the best.
     pub keep: usize,
-    /// The same as options, every default filled in: itself a valid config file.
-    pub options: Options,
+    /// The same as options, every default filled in.
+    options: Options,
+    /// Those of them that follow from others, since nobody chose them: `section.key`.
+    derived: Vec<String>,
 }
 
 /// The size that images are resized to where the user does not choose, as in the chapter.
@@ -78,7 +82,9 @@ impl Config {
     /// A usage error that names the flag or the file's key, the value and what is possible.
     pub fn load(file: Option<&Path>, flags: &Options) -> Result<Self> {
         let Some(path) = file else {
-            return Self::resolve(flags.clone());
+            let config = Self::resolve(flags.clone())?;
+            check_step_flags(&flags.train, config.recipe.schedule_kind)?;
+            return Ok(config);
         };
         let text = fs::read_to_string(path).map_err(|error| {
             usage(format!("--config {}: {error}; expected a TOML file", path.display()))
@@ -103,17 +109,20 @@ impl Config {
         if names_a_network && let Some(Value::Table(network)) = base.get_mut("network") {
             network.retain(|key, _| !matches!(key, "depth" | "blocks" | "block"));
         }
-        let flags = to_table(flags)?;
-        Self::resolve(overlay(base.clone(), flags.clone()).try_into().map_err(invalid)?)
-            .map_err(|error| blame(error, path, &base, &flags))
+        let above = to_table(flags)?;
+        let settings = overlay(base.clone(), above.clone()).try_into().map_err(invalid)?;
+        let config = Self::resolve(settings).map_err(|error| blame(error, path, &base, &above))?;
+        check_step_flags(&flags.train, config.recipe.schedule_kind)?;
+        Ok(config)
     }
 
     /// The configuration of a run that goes on: the one it was saved with, and flags that may change.
-    /// With it, the settings that do change: `section.key` → [the run's value, the new one].
+    /// Those of its settings that were `derived` from one that changes are derived anew. With it, the
+    /// settings that do change: `section.key` → [the run's value, the new one].
     ///
     /// # Errors
     /// A usage error that names the flag with the run's value and the new one.
-    pub fn resume(saved: &Table, flags: &Options) -> Result<(Self, Table)> {
+    pub fn resume(saved: &Table, derived: &[String], flags: &Options) -> Result<(Self, Table)> {
         let mut changes = Table::new();
         let flags = to_table(flags)?;
         for (section, keys) in &flags {
@@ -138,10 +147,25 @@ impl Config {
         if let Some(Value::Table(train)) = merged.get_mut("train") {
             train.entry("precision").or_insert_with(|| "fp32".into());
         }
-        Ok((Self::resolve(merged.try_into().map_err(invalid)?)?, changes))
+        derived::forget(&mut merged, derived, &changes);
+        let mut config = Self::resolve(merged.try_into().map_err(invalid)?)?;
+        config.derived = derived.to_vec();
+        let resolved = config.to_table()?;
+        for name in derived {
+            if let (Some(old), Some(new)) =
+                (derived::value(saved, name), derived::value(&resolved, name))
+                && old != new
+            {
+                changes.insert(name.clone(), Value::Array(vec![old.clone(), new.clone()]));
+            }
+        }
+        Ok((config, changes))
     }
 
     fn resolve(mut options: Options) -> Result<Self> {
+        // That the machine is to decide is as good as no choice.
+        options.train.precision = options.train.precision.filter(|&p| p != PrecisionChoice::Auto);
+        let chosen = to_table(&options)?;
         let dataset_name = options.data.dataset.get_or_insert_with(|| "fashion-mnist".to_owned());
         let dataset =
             catalog::find(dataset_name).map_err(|error| usage(format!("--dataset {error}")))?;
@@ -178,6 +202,7 @@ impl Config {
         let deterministic = *run.deterministic.get_or_insert(false);
         let checkpoint_every = *run.checkpoint_every.get_or_insert(Cadence::Auto);
         let keep = at_least_one("--keep", *run.keep.get_or_insert(3))?;
+        let derived = derived::of(&chosen, &to_table(&options)?);
         Ok(Self {
             spec,
             init,
@@ -193,6 +218,7 @@ impl Config {
             checkpoint_every,
             keep,
             options,
+            derived,
         })
     }
 
@@ -220,6 +246,19 @@ impl Config {
     /// None that a resolved configuration can cause.
     pub fn to_table(&self) -> Result<Table> {
         to_table(&self.options)
+    }
+
+    /// The settings in it that follow from others, which [`Config::resume`] takes too.
+    pub fn derived(&self) -> &[String] {
+        &self.derived
+    }
+
+    /// The resolved configuration as a config file, in which what follows from other settings is a comment.
+    ///
+    /// # Errors
+    /// None that a resolved configuration can cause.
+    pub fn to_file(&self) -> Result<String> {
+        derived::file(&self.to_table()?, &self.derived)
     }
 
     /// Per-channel mean and standard deviation that pixels in [0, 1] are normalised with.
@@ -309,10 +348,12 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
     in_range("--weight-decay", weight_decay, 0.0..=1.0)?;
     let label_smoothing = *train.label_smoothing.get_or_insert(0.1);
     in_range("--label-smoothing", label_smoothing, 0.0..=1.0)?;
-    let step_every =
-        above_zero("--step-every", *train.step_every.get_or_insert(epochs as f64 / 3.0))?;
-    let step_factor = *train.step_factor.get_or_insert(0.1);
-    in_range("--step-factor", step_factor, 0.0..=1.0)?;
+    let step_every = above_zero("--step-every", train.step_every.unwrap_or(epochs as f64 / 3.0))?;
+    let step_factor = in_range("--step-factor", train.step_factor.unwrap_or(0.1), 0.0..=1.0)?;
+    if schedule == ScheduleKind::Step {
+        train.step_every = Some(step_every);
+        train.step_factor = Some(step_factor);
+    }
     if let Some(norm) = train.clip_grad_norm {
         above_zero("--clip-grad-norm", norm)?;
     }
@@ -351,6 +392,20 @@ fn resolve_recipe(options: &mut Options, augment: Augment, images: usize) -> Res
         limit_batches: train.limit_batches,
         eval_every: at_least_one("--eval-every", *train.eval_every.get_or_insert(1))?,
     })
+}
+
+/// Refuses flags of the step schedule with another one. In a file they may stand for when a flag chooses it.
+fn check_step_flags(flags: &TrainOptions, schedule: ScheduleKind) -> Result<()> {
+    for (flag, value) in [("--step-every", flags.step_every), ("--step-factor", flags.step_factor)]
+    {
+        if let Some(value) = value.filter(|_| schedule != ScheduleKind::Step) {
+            return Err(usage(format!(
+                "{flag} {value}: means nothing to --schedule {}; expected --schedule step with it",
+                value_name(schedule)
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The options that are set, as a table of sections.

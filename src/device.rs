@@ -2,6 +2,7 @@
 
 use crate::error::{in_range, usage};
 use crate::native;
+use crate::ui::counted;
 use anyhow::{Result, anyhow};
 use sysinfo::System;
 use tch::Device;
@@ -83,7 +84,7 @@ pub fn check_threads(chosen: Option<usize>) -> Result<()> {
 /// What a person calls a device.
 pub fn describe(device: Device) -> String {
     match device {
-        Device::Cpu => format!("cpu, {} threads", tch::get_num_threads()),
+        Device::Cpu => format!("cpu, {}", counted(tch::get_num_threads().unsigned_abs(), "thread")),
         Device::Cuda(index) => format!("cuda:{index}"),
         Device::Mps => "mps".to_owned(),
         Device::Vulkan => "vulkan".to_owned(),

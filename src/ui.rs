@@ -168,6 +168,51 @@ pub fn accuracy_text(fraction: f64, limited: Option<usize>) -> String {
     format!("{fraction:.4}{mark}")
 }
 
+/// A number as people write it: four digits, and a power of ten where it is very large or small.
+pub fn rounded(number: f64) -> String {
+    let text = format!("{number:.3e}");
+    let number = text.parse().unwrap_or(number);
+    if number == 0.0 || (1e-4..1e6).contains(&number.abs()) {
+        number.to_string()
+    } else {
+        format!("{number:e}")
+    }
+}
+
+/// A loss with four decimals, as long as they mean anything.
+pub fn loss(loss: f64) -> String {
+    if loss < 1e4 { format!("{loss:.4}") } else { rounded(loss) }
+}
+
+/// A number of things: `1 epoch`, `2 epochs`.
+pub fn counted(number: impl Into<u64>, thing: &str) -> String {
+    let number = number.into();
+    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+}
+
+/// Parts with commas between them, in lines of at most 80 columns.
+pub fn comma_lines(parts: &[String]) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for part in parts {
+        match lines.last_mut() {
+            Some(line)
+                if console::measure_text_width(line) + 2 + console::measure_text_width(part)
+                    < 80 =>
+            {
+                line.push_str(", ");
+                line.push_str(part);
+            }
+            last => {
+                if let Some(line) = last {
+                    line.push(',');
+                }
+                lines.push(part.clone());
+            }
+        }
+    }
+    lines
+}
+
 /// A time span as `h:mm:ss` or `m:ss`.
 pub fn duration(seconds: f64) -> String {
     let seconds = seconds.round() as u64;
@@ -204,4 +249,39 @@ fn stdout(line: &str) {
 
 fn stderr(line: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_rounded_as_people_write_them() {
+        for (number, text) in [
+            (18.825_509_907_063_324, "18.83"),
+            (0.05, "0.05"),
+            (1.0, "1"),
+            (123_456.0, "123500"),
+            (3_852_291_727_687_680.0, "3.852e15"),
+            (0.000_012_345, "1.234e-5"),
+            (-2.5, "-2.5"),
+            (0.0, "0"),
+        ] {
+            assert_eq!(rounded(number), text);
+        }
+        assert_eq!((loss(2.0), loss(123_456.0)), ("2.0000".to_owned(), "123500".to_owned()));
+        assert_eq!(
+            (counted(1u64, "epoch"), counted(0u64, "epoch")),
+            ("1 epoch".to_owned(), "0 epochs".to_owned())
+        );
+    }
+
+    #[test]
+    fn parts_are_joined_in_lines_of_80_columns() {
+        let lines = comma_lines(&["a".repeat(40), "é".repeat(37), "b".to_owned(), "c".repeat(90)]);
+        let expected =
+            [format!("{}, {},", "a".repeat(40), "é".repeat(37)), "b,".to_owned(), "c".repeat(90)];
+        assert_eq!(lines, expected);
+        assert_eq!(lines.first().map(|line| line.chars().count()), Some(80));
+    }
 }

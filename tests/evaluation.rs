@@ -98,7 +98,7 @@ fn figures_of_fewer_images_are_marked() {
         &[&folder.path().join("text")],
     );
     assert!(text.stderr.contains(" (of 512)  lr "), "{}", text.stderr);
-    assert!(text.success().ends_with(" (of 512) after 1 epochs\n"));
+    assert!(text.success().ends_with(" (of 512) after 1 epoch\n"));
 
     // What a limit does not touch is not marked.
     let all = train("--epochs 1 --limit-batches 40", &folder.path().join("all"));

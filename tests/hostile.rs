@@ -158,7 +158,9 @@ static CHECKPOINT: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
         seed: 0,
         best: None,
         versions: Versions::current(),
+        seconds: 1.5,
         config: config.to_table().unwrap(),
+        derived: config.derived().to_vec(),
     };
     let folder = tempfile::tempdir().unwrap();
     let sgd = Sgd::new(network.parameters(), config.recipe.sgd);
@@ -264,7 +266,7 @@ fn states() {
     check(changed_text(text.clone()), |text| {
         if let Ok(state) = State::parse(&text) {
             let _ = state.check_position(Path::new("5"), 10);
-            if let Err(error) = Config::resume(&state.config, &Options::default()) {
+            if let Err(error) = Config::resume(&state.config, &state.derived, &Options::default()) {
                 prop_assert_eq!(exit_code(&error), 2, "{}", error);
             }
         }

@@ -108,6 +108,7 @@ fn a_damaged_checkpoint_is_named_with_the_whole_one_before_it_and_never_used() {
     let damaged: Vec<_> = list().into_iter().filter(|line| line["whole"] == false).collect();
     assert_eq!(damaged.len(), 3);
     let table = resnet("checkpoints", &[&whole]).success();
+    assert_eq!(table.matches("intact").count(), 9, "{table}");
     assert_eq!(table.matches("damaged").count(), 3, "{table}");
 
     // From the whole one, the run comes to the same end. Later ones are out of the way before.

@@ -219,9 +219,22 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint() {
     let before = weights(&run);
     // A run of its own that diverges at once: nothing is kept of it, and the message says where.
     let other = folder.path().join("other");
-    let flags = "--epochs 2 --lr 1e30 --warmup-epochs 0 --limit-batches 5 --run-dir";
-    resnet(&format!("{TINY} {flags}"), &[&other]).fails_with(1, &["at step", "--lr"]);
+    let flags = "--epochs 2 --lr 1e30 --schedule constant --limit-batches 5 --run-dir";
+    resnet(&format!("{TINY} {flags}"), &[&other]).fails_with(
+        1,
+        &[
+            "stopped before its first checkpoint (delete the folder",
+            "at step",
+            "learning rate 1e30)",
+            "--lr",
+        ],
+    );
     assert!(!other.join("checkpoints/last").exists());
+    // Whoever tries again is told what to do with the folder.
+    resnet(&format!("{TINY} {flags}"), &[&other])
+        .fails_with(2, &["a run without a checkpoint", "delete it", "empty folder"]);
+    resnet("train --offline --resume", &[&other])
+        .fails_with(2, &["no checkpoint to go on from", "delete the folder"]);
     assert_eq!(weights(&run), before);
     // The last step's update shows in no training loss.
     let last_step = folder.path().join("last step");
@@ -231,13 +244,37 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint() {
     assert!(!last_step.join("checkpoints/last").exists());
 }
 
+/// Steps so long that the losses are huge for certain, and so few that they stay finite.
+#[test]
+fn a_run_whose_loss_exploded_says_so_and_fails() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags = "--epochs 2 --limit-batches 5 --lr 10000 --clip-grad-norm 1 --momentum 0 \
+        --weight-decay 0 --schedule constant --precision fp32";
+    let ran = resnet(&format!("{TINY} --json {flags} --run-dir"), &[&run]);
+    let lines: Vec<Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines[0]["train_loss"].as_f64() > Some(231.0), "{}", lines[0]);
+    assert_eq!(lines[2]["diverged"], true);
+    assert!(ran.stderr.contains("warning: epoch 1: the training loss is"), "{}", ran.stderr);
+    ran.fails_with(1, &["the run has diverged", "that of a guess 2.303", "--lr"]);
+    // It is saved all the same, as any run.
+    resnet("eval --offline --json", &[&run]).success();
+    let lines = train("--epochs 1 --limit-batches 1", &folder.path().join("other"));
+    assert_eq!(lines[1]["diverged"], false);
+}
+
 #[test]
 fn a_run_never_writes_over_another() {
     let folder = tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "mine").unwrap();
     resnet(&format!("{TINY} --run-dir"), &[folder.path()])
-        .fails_with(2, &["--run-dir", "in use", "--resume"]);
+        .fails_with(2, &["--run-dir", "is not empty", "a new or empty folder"]);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    let run = folder.path().join("run");
+    train("--epochs 1 --limit-batches 1", &run);
+    resnet(&format!("{TINY} --run-dir"), &[&run])
+        .fails_with(2, &["--run-dir", "holds a run", &format!("--resume {}", run.display())]);
     resnet(&format!("{TINY} --run-dir"), &[&folder.path().join("thesis.txt")])
         .fails_with(2, &["--run-dir", "thesis.txt", "folder"]);
 }
@@ -322,10 +359,14 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
         ("--precision tf32 --device cpu", ["--precision tf32", "bf16"]),
         ("--warmup-epochs 11", ["--warmup-epochs 11", "0 to 10"]),
         ("--schedule square", ["square", "cosine"]),
+        ("--schedule cosine --step-every 3", ["--step-every 3", "--schedule cosine"]),
+        ("--step-factor 0.5", ["--step-factor 0.5", "--schedule step"]),
         ("--resume nowhere --run-dir x", ["--resume", "--run-dir"]),
         ("--config nowhere.toml", ["nowhere.toml", "TOML"]),
     ] {
-        resnet(&format!("train --offline {flags}"), &[]).fails_with(2, &parts);
+        // A fault that is not noticed is to end soon.
+        let flags = format!("train --offline --time-limit 1s {flags}");
+        resnet(&flags, &[]).fails_with(2, &parts);
     }
     resnet("train --resume nowhere", &[]).fails_with(2, &["--resume nowhere", "no checkpoint"]);
 }

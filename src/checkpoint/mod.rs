@@ -154,8 +154,14 @@ pub struct State {
     pub best: Option<Best>,
     /// Of the programs that wrote it.
     pub versions: Versions,
+    /// Seconds that the run took up to here, over all its parts; 0 where an earlier version did not count.
+    #[serde(default)]
+    pub seconds: f64,
     /// The run's resolved configuration.
     pub config: toml::Table,
+    /// The settings in it that follow from others, as `section.key`; earlier versions did not tell.
+    #[serde(default)]
+    pub derived: Vec<String>,
 }
 
 impl State {

@@ -50,35 +50,37 @@ pub fn resume_point(path: &Path, run_dir: &Path) -> Result<PathBuf> {
 /// # Errors
 /// A usage error for a run that has none.
 pub fn latest(run_dir: &Path) -> Result<PathBuf> {
-    let last = run_dir.join(CHECKPOINTS).join(LAST);
+    let folder = run_dir.join(CHECKPOINTS);
+    let last = folder.join(LAST);
     last.canonicalize().map_err(|_| {
-        usage(format!(
-            "--resume {}: no checkpoint to go on from; expected {}",
-            run_dir.display(),
-            last.display()
-        ))
+        let remedy = if steps(&folder).is_ok_and(|steps| steps.is_empty()) {
+            "the run ended before its first; delete the folder, and begin anew".to_owned()
+        } else {
+            format!("expected {}", last.display())
+        };
+        usage(format!("--resume {}: no checkpoint to go on from; {remedy}", run_dir.display()))
     })
 }
 
 /// Checks that a checkpoint, to go on from, is as it was written.
 ///
 /// # Errors
-/// What is damaged, with the newest checkpoint before it that is whole.
+/// What is damaged, with the newest checkpoint before it that is intact.
 pub fn verify_to_resume(run_dir: &Path, checkpoint: &Path) -> Result<()> {
     verify(checkpoint).map_err(|error| {
         let step = checkpoint.file_name().and_then(|name| name.to_string_lossy().parse().ok());
         let mut older = steps(&run_dir.join(CHECKPOINTS)).unwrap_or_default();
         older.retain(|&other| step.is_none_or(|step: u64| other < step));
         older.sort_unstable_by(|a, b| b.cmp(a));
-        let whole = older
+        let intact = older
             .iter()
             .map(|step| run_dir.join(CHECKPOINTS).join(step.to_string()))
             .find(|folder| verify(folder).is_ok());
-        let remedy = match whole {
-            Some(whole) => {
-                format!("the newest whole one before it: --resume {}", whole.display())
+        let remedy = match intact {
+            Some(intact) => {
+                format!("the newest intact one before it: --resume {}", intact.display())
             }
-            None => "and there is no whole one before it".to_owned(),
+            None => "and there is no intact one before it".to_owned(),
         };
         anyhow!("cannot go on from {}: {error:#}; {remedy}", checkpoint.display())
     })

@@ -68,7 +68,7 @@ pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
             figure(checkpoint.validation_accuracy, checkpoint.validation_images),
             figure(checkpoint.test_accuracy, checkpoint.test_images),
             grouped(checkpoint.bytes as usize),
-            if checkpoint.whole { "whole" } else { "damaged" }.to_owned(),
+            if checkpoint.whole { "intact" } else { "damaged" }.to_owned(),
             checkpoint.names.join(", "),
         ]
     }));

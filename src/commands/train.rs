@@ -18,9 +18,10 @@ use crate::model::spec::value_name;
 use crate::native;
 use crate::precision::{Precision, PrecisionChoice};
 use crate::report::metrics::has_end;
+use crate::train::divergence::REMEDY;
 use crate::train::run::{EndRecord, EvalSets, Outcome, Position};
 use crate::train::{self, Trainer, memory};
-use crate::ui::{Ui, grouped};
+use crate::ui::{Ui, comma_lines, counted, grouped, rounded};
 use anyhow::{Context, Result, bail};
 use folder::RunFolder;
 use keeper::Keeper;
@@ -82,8 +83,8 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 
     let stop = Stop::listen(start, args.time_limit)?;
     let state = resumed.as_ref().map(|resumed| &resumed.state);
-    let mut keeper =
-        Keeper::open(folder, config, model_card(config, precision), state, &stop, *ui)?;
+    let card = model_card(config, precision);
+    let mut keeper = Keeper::open(folder, config, card, state, &stop, start, *ui)?;
     introduce(&plan, &network, &images, device, ui);
     if let Some(Resumed { changes, .. }) = resumed
         && !changes.is_empty()
@@ -95,11 +96,15 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let outcome = train::run::run(&mut trainer, &sets, &from, &mut keeper);
     keeper.clear();
     let outcome = outcome.with_context(|| {
-        let kept = match checkpoint::latest(run_dir) {
-            Ok(last) => format!("its last checkpoint, {}, is whole", last.display()),
-            Err(_) => "before its first checkpoint".to_owned(),
-        };
-        format!("the run in {} stopped; {kept}", run_dir.display())
+        let run_dir = run_dir.display();
+        match checkpoint::latest(folder.path()) {
+            Ok(last) => {
+                format!("the run in {run_dir} stopped, with {} intact", last.display())
+            }
+            Err(_) => format!(
+                "the run in {run_dir} stopped before its first checkpoint (delete the folder, or begin in another)"
+            ),
+        }
     })?;
     match outcome {
         Outcome::Done => {
@@ -111,12 +116,18 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
                 test_images: keeper.limited_test_images(),
                 best_accuracy: keeper.best_accuracy(),
                 best_test_accuracy: keeper.best_test_accuracy(),
-                seconds: start.elapsed().as_secs_f64(),
+                diverged: keeper.explosion().is_some(),
+                seconds: keeper.seconds(),
             };
             keeper.record(&end);
             keeper.ensure_saved(&trainer)?;
             keeper.show_end(&end);
-            Ok(())
+            match keeper.explosion() {
+                None => Ok(()),
+                Some(explosion) => {
+                    bail!("the run has diverged: after its last epoch {explosion}; {REMEDY}")
+                }
+            }
         }
         Outcome::Stopped => {
             keeper.ensure_saved(&trainer)?;
@@ -165,17 +176,17 @@ fn plan(args: &TrainArgs) -> Result<Plan> {
         let checkpoint = checkpoint::resume_point(path, &run_dir)?;
         checkpoint::verify_to_resume(&run_dir, &checkpoint)?;
         let state = State::read(&checkpoint)?;
-        let (config, changes) = Config::resume(&state.config, &args.options)?;
+        let (config, changes) = Config::resume(&state.config, &state.derived, &args.options)?;
         // A run that was killed after its last checkpoint and before its last line gets that line.
         let only_lacks_its_end = changes.is_empty() && !has_end(&run_dir)?;
         if config.recipe.epochs < state.epoch + u64::from(state.in_epoch.is_some())
             || config.recipe.epochs == state.epoch && !only_lacks_its_end
         {
             return Err(usage(format!(
-                "--resume {}: the run has done {} of {} epochs; give --epochs with a larger number to go on",
+                "--resume {}: the run has done {} of {}; give --epochs with a larger number to go on",
                 run_dir.display(),
                 state.epoch,
-                config.recipe.epochs
+                counted(config.recipe.epochs, "epoch")
             )));
         }
         return Ok(Plan { config, folder, resumed: Some(Resumed { checkpoint, state, changes }) });
@@ -263,15 +274,14 @@ fn model_card(config: &Config, precision: Precision) -> ModelCard {
 fn introduce(plan: &Plan, network: &Network, images: &RunImages, device: Device, ui: &Ui) {
     let Plan { config, folder, resumed } = plan;
     let run_dir = folder.path();
-    let recipe = &config.recipe;
     let size = config.spec.size;
-    ui.say(format!(
-        "{}, {} parameters, {}, on {}",
-        config.spec,
-        grouped(network.parameter_count()),
+    let network = [
+        config.spec.to_string(),
+        format!("{} parameters", grouped(network.parameter_count())),
         value_name(config.precision),
-        device::describe(device)
-    ));
+        format!("on {}", device::describe(device)),
+    ];
+    comma_lines(&network).iter().for_each(|line| ui.say(line));
     let held_out = match config.validation {
         0 => String::new(),
         count => format!(", {} held out", grouped(count)),
@@ -283,17 +293,7 @@ fn introduce(plan: &Plan, network: &Network, images: &RunImages, device: Device,
         grouped(images.test.len()),
         config.spec.channels,
     ));
-    let average = recipe.ema_decay.map(|decay| format!(", average {decay}")).unwrap_or_default();
-    ui.say(format!(
-        "{} epochs, batch {}, lr {} ({}), momentum {}, weight decay {}{average}, seed {}",
-        recipe.epochs,
-        recipe.batch_size,
-        recipe.lr,
-        value_name(recipe.schedule_kind),
-        recipe.sgd.momentum,
-        recipe.sgd.weight_decay,
-        recipe.seed,
-    ));
+    comma_lines(&told(config)).iter().for_each(|line| ui.say(line));
     let Some(Resumed { state, changes, .. }) = resumed else {
         ui.say(format!("in {}", run_dir.display()));
         return;
@@ -305,4 +305,30 @@ fn introduce(plan: &Plan, network: &Network, images: &RunImages, device: Device,
             ui.warn(format!("--{key} changes from {old} to {new} from here on"));
         }
     }
+}
+
+/// How the network is trained, in parts for people.
+fn told(config: &Config) -> Vec<String> {
+    let recipe = &config.recipe;
+    let momentum = if recipe.sgd.nesterov { "Nesterov momentum" } else { "momentum" };
+    let mut parts = vec![
+        counted(recipe.epochs, "epoch"),
+        format!("batch {}", recipe.batch_size),
+        format!("lr {} ({})", recipe.lr, value_name(recipe.schedule_kind)),
+    ];
+    match recipe.warmup_epochs {
+        0.0 => {}
+        1.0 => parts.push("warm-up 1 epoch".to_owned()),
+        epochs => parts.push(format!("warm-up {} epochs", rounded(epochs))),
+    }
+    parts.extend([
+        format!("{momentum} {}", recipe.sgd.momentum),
+        format!("weight decay {}", recipe.sgd.weight_decay),
+        format!("label smoothing {}", recipe.label_smoothing),
+        format!("augmentation {}", value_name(recipe.augment)),
+    ]);
+    parts.extend(recipe.clip_grad_norm.map(|norm| format!("gradients clipped to {norm}")));
+    parts.extend(recipe.ema_decay.map(|decay| format!("average {decay}")));
+    parts.push(format!("seed {}", recipe.seed));
+    parts
 }

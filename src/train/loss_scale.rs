@@ -86,7 +86,8 @@ mod tests {
         }
         assert_eq!(scale.scale().double_value(&[]), 16_384.0);
 
-        for _ in 0..LossScale::INTERVAL - 1 {
+        // As many as torch.amp.GradScaler takes, to the step.
+        for _ in 0..1999 {
             let _ = scale.unscale(&finite()).unwrap();
         }
         assert_eq!(scale.scale().double_value(&[]), 16_384.0);

@@ -2,6 +2,7 @@
 
 mod average;
 mod backward;
+pub mod divergence;
 pub mod epoch;
 pub mod evaluate;
 mod loss_scale;

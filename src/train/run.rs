@@ -64,7 +64,10 @@ pub struct EndRecord {
     pub best_accuracy: Option<f64>,
     /// Fraction of test images that `checkpoints/best` classifies right.
     pub best_test_accuracy: Option<f64>,
-    /// Seconds of the run, or of its last part if it was resumed, with evaluations and checkpoints.
+    /// Whether the last epoch's losses are beyond those of a guess; see
+    /// [`explosion`](super::divergence::explosion).
+    pub diverged: bool,
+    /// Seconds of the run over all its parts, with evaluations and checkpoints.
     pub seconds: f64,
 }
 

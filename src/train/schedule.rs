@@ -14,15 +14,17 @@ pub enum ScheduleKind {
     Cosine,
     /// Multiplied by a factor every so many epochs.
     Step,
-    /// Up to the peak over the first 30 % of the run along half a cosine, then down to zero along
-    /// another (Smith and Topin 2018). A warm-up replaces the way up.
+    /// Up from 4 % of the peak over the first 30 % of the run along half a cosine, then down to almost
+    /// zero along another (Smith and Topin 2018). A warm-up replaces the way up.
     OneCycle,
 }
 
-/// The part of a one-cycle run that goes up.
+/// The defaults of `torch.optim.lr_scheduler.OneCycleLR`: the part of a run that goes up (`pct_start`).
 const ONE_CYCLE_RISE: f64 = 0.3;
-/// Where a one-cycle run starts, as a part of the peak.
-const ONE_CYCLE_START: f64 = 0.04;
+/// Where it starts, as a part of the peak (1 / `div_factor`).
+const ONE_CYCLE_START: f64 = 1.0 / 25.0;
+/// Where it ends, as a part of the peak (that / `final_div_factor`).
+const ONE_CYCLE_END: f64 = ONE_CYCLE_START / 1e4;
 
 /// A learning-rate schedule of a run of known length.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -54,14 +56,26 @@ impl Schedule {
             ScheduleKind::Constant => 1.0,
             ScheduleKind::Cosine => falling(progress),
             ScheduleKind::Step => self.step_factor.powf((step / self.step_every.max(1)) as f64),
-            ScheduleKind::OneCycle if self.warmup_steps > 0 => falling(progress),
-            ScheduleKind::OneCycle if progress < ONE_CYCLE_RISE => {
-                let rise = 1.0 - falling(progress / ONE_CYCLE_RISE);
-                ONE_CYCLE_START + (1.0 - ONE_CYCLE_START) * rise
-            }
-            ScheduleKind::OneCycle => falling((progress - ONE_CYCLE_RISE) / (1.0 - ONE_CYCLE_RISE)),
+            ScheduleKind::OneCycle => self.one_cycle(step),
         };
         self.peak * factor
+    }
+
+    /// The part of the peak that a step of a one-cycle run has. As PyTorch has it, the peak and the end
+    /// belong to steps: the last one that goes up, and the run's last.
+    fn one_cycle(&self, step: u64) -> f64 {
+        let last = self.total_steps as f64 - 1.0;
+        let top = match self.warmup_steps {
+            0 => ONE_CYCLE_RISE * self.total_steps as f64 - 1.0,
+            warmup_steps => warmup_steps as f64 - 1.0,
+        };
+        let step = (step as f64).min(last);
+        let between = |from: f64, to: f64, progress: f64| to + (from - to) * falling(progress);
+        if step <= top {
+            between(ONE_CYCLE_START, 1.0, step / top)
+        } else {
+            between(1.0, ONE_CYCLE_END, (step - top) / (last - top))
+        }
     }
 }
 
@@ -96,8 +110,61 @@ mod tests {
             assert!(close(schedule.rate(0), 0.04));
             assert!(close(schedule.rate(4), 0.2));
             assert!(close(schedule.rate(9), 0.4));
-            assert!(close(schedule.rate(10), 0.4));
+            let after = schedule.rate(10);
+            assert!(if kind == ScheduleKind::OneCycle { after < 0.4 } else { close(after, 0.4) });
         }
+    }
+
+    /// Golden values, computed in Python by the formulas in PyTorch 2.11's documentation of each class.
+    #[test]
+    fn rates_are_pytorchs() {
+        let agrees = |schedule: Schedule, rates: &[(u64, f64)]| {
+            for &(step, rate) in rates {
+                assert!(close(schedule.rate(step), rate), "{schedule:?}, step {step}");
+            }
+        };
+        // OneCycleLR(max_lr=0.4, total_steps=100), and with 10 and 1407.
+        let cycle = schedule(ScheduleKind::OneCycle, 0);
+        agrees(
+            cycle,
+            &[
+                (0, 0.016),
+                (1, 0.017_125_512_226_362_993),
+                (15, 0.218_394_670_448_400_16),
+                (29, 0.4),
+                (30, 0.399_798_614_113_809_74),
+                (50, 0.317_557_380_230_292_8),
+                (98, 0.000_202_985_886_190_315_2),
+                (99, 1.6e-6),
+            ],
+        );
+        agrees(Schedule { total_steps: 10, ..cycle }, &[(1, 0.208), (2, 0.4), (9, 1.6e-6)]);
+        let odd = Schedule { total_steps: 1407, ..cycle };
+        agrees(odd, &[(421, 0.399_999_946_568_117_5), (422, 0.399_999_175_864_818_9)]);
+        // CosineAnnealingLR(T_max=100); behind LinearLR(start_factor=0.1, total_iters=9) T_max=90.
+        let cosine = |warmup_steps| schedule(ScheduleKind::Cosine, warmup_steps);
+        agrees(
+            cosine(0),
+            &[
+                (1, 0.399_901_312_073_146_33),
+                (33, 0.301_808_283_150_074_3),
+                (99, 9.868_792_685_368e-5),
+            ],
+        );
+        agrees(
+            cosine(10),
+            &[
+                (0, 0.04),
+                (5, 0.24),
+                (9, 0.4),
+                (10, 0.4),
+                (55, 0.2),
+                (99, 0.000_121_834_596_180_847_58),
+            ],
+        );
+        // StepLR(step_size=30, gamma=0.1).
+        let step = schedule(ScheduleKind::Step, 0);
+        agrees(step, &[(29, 0.4), (30, 0.04), (59, 0.04), (60, 0.004), (99, 0.0004)]);
     }
 
     #[test]
@@ -110,10 +177,14 @@ mod tests {
         assert!(close(step.rate(29), 0.4) && close(step.rate(30), 0.04));
         assert!(close(step.rate(60), 0.004));
         let cycle = schedule(ScheduleKind::OneCycle, 0);
-        assert!(close(cycle.rate(0), 0.016) && close(cycle.rate(30), 0.4));
-        assert!(cycle.rate(15) < 0.4 && cycle.rate(99) < 0.001);
-        let rises = (0..30).all(|s| cycle.rate(s) < cycle.rate(s + 1));
-        let falls = (30..100).all(|s| cycle.rate(s) > cycle.rate(s + 1));
+        assert!(close(cycle.rate(0), 0.016) && close(cycle.rate(29), 0.4));
+        let rises = (0..29).all(|s| cycle.rate(s) < cycle.rate(s + 1));
+        let falls = (29..99).all(|s| cycle.rate(s) > cycle.rate(s + 1));
         assert!(rises && falls);
+        // Runs of a few steps, in which nothing goes up.
+        for total_steps in 1..4 {
+            let cycle = Schedule { total_steps, ..cycle };
+            assert!((0..total_steps).all(|s| (0.0..=0.4).contains(&cycle.rate(s))));
+        }
     }
 }

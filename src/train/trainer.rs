@@ -2,6 +2,7 @@
 
 use super::average::Average;
 use super::backward::{Backward, Pass};
+use super::divergence::Diverged;
 use super::epoch::{Epoch, EpochSums, StepOutcome};
 use super::loss_scale::LossScale;
 use super::out_of_memory::{Attempt, attempt};
@@ -54,19 +55,6 @@ struct BatchPass {
     /// Of the mean loss, for each learned tensor.
     gradients: Vec<Tensor>,
     outcome: StepOutcome,
-}
-
-/// A step led to a loss or to weights that are no numbers, or infinite.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{what} at step {step} (epoch {epoch}, learning rate {lr}): the run has diverged; try a lower --lr, a longer --warmup-epochs or --clip-grad-norm 1"
-)]
-pub struct Diverged {
-    what: String,
-    /// Counted from 1 over the run.
-    step: u64,
-    epoch: u64,
-    lr: f64,
 }
 
 impl<'a> Trainer<'a> {

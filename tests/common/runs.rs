@@ -1,5 +1,6 @@
 //! Runs that are started to be stopped, and what is the same in two of them.
 
+use resnet::files::sha256;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
@@ -34,6 +35,19 @@ pub fn command(arguments: &str, path: &Path) -> Command {
 /// Starts it.
 pub fn spawn(arguments: &str, path: &Path, stderr: Stdio) -> Child {
     command(arguments, path).stderr(stderr).spawn().expect("the program starts")
+}
+
+/// Changes the text of a file of a checkpoint, and its checksum with it.
+pub fn edit(checkpoint: &Path, name: &str, change: impl FnOnce(String) -> String) {
+    let (file, sums) = (checkpoint.join(name), checkpoint.join("SHA256SUMS"));
+    let before = fs::read_to_string(&file).expect("a file of a checkpoint");
+    let listed = fs::read_to_string(&sums).expect("its checksums");
+    let sum = sha256(before.as_bytes());
+    assert!(listed.contains(&sum), "{listed}");
+    let after = change(before);
+    fs::write(&sums, listed.replace(&sum, &sha256(after.as_bytes())))
+        .expect("a checkpoint to change");
+    fs::write(&file, after).expect("a checkpoint to change");
 }
 
 /// A run's metrics without what a clock or a place decides.

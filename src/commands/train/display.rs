@@ -2,7 +2,7 @@
 
 use crate::train::epoch::EpochSums;
 use crate::train::run::EpochRecord;
-use crate::ui::{Progress, Ui, accuracy_text, duration};
+use crate::ui::{Progress, Ui, accuracy_text, duration, loss};
 use std::time::Instant;
 
 /// A bar for the epoch under way, a line for each that is over.
@@ -50,8 +50,8 @@ impl Display {
             + per_step * (later_epochs * self.steps as u64) as f64
             + self.between_epochs() * (later_epochs + 1) as f64;
         let figures = format!(
-            "loss {:.4}  acc {:.4}  {:.0} images/s  left: epoch {}, run {}",
-            sums.mean_loss(),
+            "loss {}  acc {:.4}  {:.0} images/s  left: epoch {}, run {}",
+            loss(sums.mean_loss()),
             sums.accuracy(),
             sums.images_per_second(),
             duration(epoch_left),
@@ -89,12 +89,12 @@ impl Display {
     pub fn epoch_ends(&mut self, record: &EpochRecord) {
         self.clear();
         let mut line = format!(
-            "{}  train loss {:.4} acc {:.4}",
+            "{}  train loss {} acc {:.4}",
             self.label(),
-            record.train_loss,
+            loss(record.train_loss),
             record.train_accuracy
         );
-        for (name, loss, accuracy, limited) in [
+        for (name, mean_loss, accuracy, limited) in [
             (
                 "validation",
                 record.validation_loss,
@@ -103,9 +103,9 @@ impl Display {
             ),
             ("test", record.test_loss, record.test_accuracy, record.test_images),
         ] {
-            if let (Some(loss), Some(accuracy)) = (loss, accuracy) {
+            if let (Some(mean_loss), Some(accuracy)) = (mean_loss, accuracy) {
                 let accuracy = accuracy_text(accuracy, limited);
-                line.push_str(&format!("  {name} loss {loss:.4} acc {accuracy}"));
+                line.push_str(&format!("  {name} loss {} acc {accuracy}", loss(mean_loss)));
             }
         }
         self.ui.say(format!(

@@ -1,5 +1,6 @@
 //! A run's folder: claimed before anything else is done, so that two runs never share one.
 
+use crate::checkpoint::{CHECKPOINTS, LAST};
 use crate::error::usage;
 use crate::files::numbered;
 use anyhow::{Context, Result, anyhow};
@@ -33,8 +34,18 @@ impl RunFolder {
     /// or written to.
     pub fn create(path: &Path) -> Result<Self> {
         if is_used(path)? {
+            let holds = if path.join(CHECKPOINTS).join(LAST).exists() {
+                format!("holds a run (--resume {} goes on with it)", path.display())
+            } else if path.join(CONFIG_FILE).is_file() {
+                // If another process has only begun it, that is what to say.
+                drop(lock(path)?);
+                "holds a run without a checkpoint, which cannot go on: delete it, or choose another"
+                    .to_owned()
+            } else {
+                "is not empty".to_owned()
+            };
             return Err(usage(format!(
-                "--run-dir {0}: is in use; expected a new or empty folder (or --resume {0} to go on with the run in it)",
+                "--run-dir {}: {holds}; expected a new or empty folder",
                 path.display()
             )));
         }

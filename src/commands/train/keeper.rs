@@ -10,9 +10,10 @@ use crate::error::one_line;
 use crate::files::write_atomically;
 use crate::report::metrics::MetricsFile;
 use crate::train::Trainer;
+use crate::train::divergence::{Explosion, REMEDY, explosion};
 use crate::train::epoch::EpochSums;
 use crate::train::run::{EndRecord, EpochRecord, Observer, Position, Wish};
-use crate::ui::{Ui, accuracy_text, duration};
+use crate::ui::{Ui, accuracy_text, counted, duration};
 use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -30,6 +31,9 @@ pub struct Keeper<'a> {
     best_if_saved: Option<Best>,
     last: Option<EpochRecord>,
     position: Position,
+    /// When this part of the run began, and the seconds that the parts before it took.
+    start: Instant,
+    earlier_seconds: f64,
     last_save: Instant,
     /// What it took.
     save_cost: Duration,
@@ -41,7 +45,8 @@ pub struct Keeper<'a> {
 }
 
 impl<'a> Keeper<'a> {
-    /// A keeper of the run in `folder`, which stands where `resumed` says, if it goes on.
+    /// A keeper of the run in `folder`, which stands where `resumed` says, if it goes on. This part of it
+    /// began at `start`.
     ///
     /// # Errors
     /// A folder that cannot be written to.
@@ -51,6 +56,7 @@ impl<'a> Keeper<'a> {
         card: ModelCard,
         resumed: Option<&State>,
         stop: &'a Stop,
+        start: Instant,
         ui: Ui,
     ) -> Result<Self> {
         let run_dir = folder.path();
@@ -83,6 +89,8 @@ impl<'a> Keeper<'a> {
             best,
             best_if_saved: best,
             position,
+            start,
+            earlier_seconds: resumed.map_or(0.0, |state| state.seconds),
             last_save: Instant::now(),
             save_cost: Duration::ZERO,
             unsaved: None,
@@ -110,6 +118,11 @@ impl<'a> Keeper<'a> {
         self.record(&record);
     }
 
+    /// Seconds that the run took so far, over all its parts.
+    pub fn seconds(&self) -> f64 {
+        self.earlier_seconds + self.start.elapsed().as_secs_f64()
+    }
+
     /// Test accuracy after the last epoch.
     pub fn last_test_accuracy(&self) -> Option<f64> {
         self.last.as_ref()?.test_accuracy
@@ -133,6 +146,11 @@ impl<'a> Keeper<'a> {
         self.last.as_ref()?.test_images
     }
 
+    /// Whether the last epoch's losses are those of a run that has diverged.
+    pub fn explosion(&self) -> Option<Explosion> {
+        explosion(self.last.as_ref()?, self.config.spec.classes)
+    }
+
     /// Shows the end of the run.
     pub fn show_end(&self, end: &EndRecord) {
         if self.ui.is_json() {
@@ -150,7 +168,8 @@ impl<'a> Keeper<'a> {
             }
             if let Some(accuracy) = end.test_accuracy {
                 let accuracy = accuracy_text(accuracy, end.test_images);
-                self.ui.out(format!("test accuracy {accuracy} after {} epochs", end.epochs));
+                let epochs = counted(end.epochs, "epoch");
+                self.ui.out(format!("test accuracy {accuracy} after {epochs}"));
             }
         }
         self.ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));
@@ -208,7 +227,9 @@ impl<'a> Keeper<'a> {
             seed: self.config.recipe.seed,
             best: self.best_if_saved,
             versions: Versions::current(),
+            seconds: self.seconds(),
             config: self.config.to_table()?,
+            derived: self.config.derived().to_vec(),
         })
     }
 
@@ -344,10 +365,17 @@ impl Observer for Keeper<'_> {
             self.ui.json(record);
         }
         self.display.epoch_ends(record);
+        // What it says of the last epoch is the run's error.
+        if record.epoch < self.config.recipe.epochs
+            && let Some(explosion) = explosion(record, self.config.spec.classes)
+        {
+            self.display
+                .warn(&format!("epoch {}: {explosion}: the run diverges; {REMEDY}", record.epoch));
+        }
         self.last = Some(record.clone());
     }
 }
 
 fn write_config(config: &Config, run_dir: &Path) -> Result<()> {
-    write_atomically(&run_dir.join(CONFIG_FILE), toml::to_string(&config.to_table()?)?.as_bytes())
+    write_atomically(&run_dir.join(CONFIG_FILE), config.to_file()?.as_bytes())
 }

@@ -1,0 +1,134 @@
+//! When a run has diverged: by numbers that are not finite, which stop it, or by a loss that no network has
+//! that answers anything.
+
+use super::run::EpochRecord;
+use crate::ui::rounded;
+use std::fmt;
+
+/// What helps against it.
+pub const REMEDY: &str = "try a lower --lr, a longer --warmup-epochs or --clip-grad-norm 1";
+
+/// A step led to a loss or to weights that are no numbers, or infinite.
+#[derive(Debug)]
+pub struct Diverged {
+    /// What is not finite.
+    pub what: String,
+    /// Counted from 1 over the run.
+    pub step: u64,
+    /// Counted from 1.
+    pub epoch: u64,
+    /// The step's learning rate.
+    pub lr: f64,
+}
+
+impl fmt::Display for Diverged {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, step, epoch, lr } = self;
+        let lr = rounded(*lr);
+        write!(
+            f,
+            "{what} at step {step} (epoch {epoch}, learning rate {lr}): the run has diverged; {REMEDY}"
+        )
+    }
+}
+
+impl std::error::Error for Diverged {}
+
+/// A loss that is finite, and so large that the network answers nothing.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Explosion {
+    /// Of which images.
+    split: &'static str,
+    loss: f64,
+    /// The loss of a guess: the same probability for each class.
+    guess: f64,
+}
+
+impl fmt::Display for Explosion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (loss, guess) = (rounded(self.loss), rounded(self.guess));
+        write!(f, "the {} loss is {loss}, and that of a guess {guess}", self.split)
+    }
+}
+
+/// So many times the loss of a guess is beyond what any network has that learns.
+const FAR: f64 = 100.0;
+/// A training loss above that of a guess by this factor, with no more right answers than this factor times
+/// a guess's, is that of a network that has lost what it knew.
+const LOST: f64 = 2.0;
+/// Steps from a run's start in which the network knows nothing yet, and in which batch norm's running
+/// statistics, of which each step replaces a tenth, are not those of any network.
+const FIRST_STEPS: u64 = 100;
+
+/// Whether an epoch's figures are those of a run that has diverged.
+pub fn explosion(record: &EpochRecord, classes: usize) -> Option<Explosion> {
+    let guess = (classes as f64).ln();
+    let settled = record.step >= FIRST_STEPS;
+    let is_lost = record.train_loss > LOST * guess
+        && record.train_accuracy < LOST / classes as f64
+        && settled;
+    let is_far = |loss: f64| loss > FAR * guess;
+    let losses = [
+        ("training", Some(record.train_loss), is_lost || is_far(record.train_loss)),
+        (
+            "validation",
+            record.validation_loss,
+            settled && record.validation_loss.is_some_and(is_far),
+        ),
+        ("test", record.test_loss, settled && record.test_loss.is_some_and(is_far)),
+    ];
+    let mut exploded = losses.into_iter().filter(|(_, _, exploded)| *exploded);
+    exploded.find_map(|(split, loss, _)| Some(Explosion { split, loss: loss?, guess }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(step: u64, train_loss: f64, train_accuracy: f64, test_loss: f64) -> EpochRecord {
+        EpochRecord {
+            event: "epoch".to_owned(),
+            epoch: 1,
+            step,
+            lr: 0.1,
+            train_loss,
+            train_accuracy,
+            test_loss: Some(test_loss),
+            test_accuracy: Some(0.1),
+            validation_loss: None,
+            validation_accuracy: None,
+            images_per_second: 1.0,
+            seconds: 1.0,
+        }
+    }
+
+    #[test]
+    fn losses_of_networks_that_learn_are_no_explosion() {
+        for (what, record) in [
+            ("a run that learns", record(235, 0.7, 0.8, 0.4)),
+            ("one that guesses", record(235, 2.31, 0.1, 2.303)),
+            ("an epoch that began badly", record(235, 7.0, 0.3, 3.0)),
+            ("an unlucky evaluation", record(235, 1.0, 0.6, 90.0)),
+            ("a first step", record(1, 6.0, 0.1, 6000.0)),
+        ] {
+            assert_eq!(explosion(&record, 10), None, "{what}");
+        }
+    }
+
+    #[test]
+    fn an_explosion_is_told_with_the_loss_of_a_guess() {
+        for (record, expected) in [
+            (record(3, 1e15, 0.1, 2.3), "the training loss is 1e15, and that of a guess 2.303"),
+            (
+                record(235, 6.912345, 0.1, 2.3),
+                "the training loss is 6.912, and that of a guess 2.303",
+            ),
+            (
+                record(235, 1.9, 0.3, 3_852_291_727_687_680.0),
+                "the test loss is 3.852e15, and that of a guess 2.303",
+            ),
+        ] {
+            assert_eq!(explosion(&record, 10).unwrap().to_string(), expected);
+        }
+    }
+}

@@ -1,0 +1,224 @@
+//! What a recipe says is what the steps compute: each part of it by itself, on a tiny network.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "clippy takes no helper for a part of a test"
+)]
+
+use resnet::cli::Options;
+use resnet::config::Config;
+use resnet::data::Images;
+use resnet::data::augment::Augment;
+use resnet::data::batches::{DeviceImages, Preprocess, epoch_order};
+use resnet::model::Network;
+use resnet::model::parameters::{Creation, Role};
+use resnet::model::spec::{Choices, Init, Spec};
+use resnet::train::epoch::EpochSums;
+use resnet::train::recipe::SgdOptions;
+use resnet::train::schedule::ScheduleKind;
+use resnet::train::{Recipe, Trainer};
+use tch::{Device, Kind, Reduction, Tensor};
+
+/// Images that differ, or copies of one.
+fn images(count: usize, differ: bool) -> DeviceImages {
+    let of = |image: usize| if differ { image } else { 0 };
+    let images = Images {
+        pixels: (0..count * 64).map(|i| ((of(i / 64) + 1) * (i % 64) * 7 % 251) as u8).collect(),
+        labels: (0..count).map(|image| (of(image) % 10) as u8).collect(),
+        count,
+        channels: 1,
+        height: 8,
+        width: 8,
+    };
+    DeviceImages::new(&images, Device::Cpu)
+}
+
+fn network() -> Network {
+    let choices = Choices {
+        depth: Some(20),
+        width: Some(4),
+        channels: 1,
+        classes: 10,
+        size: 8,
+        ..Choices::default()
+    };
+    let device = Device::Cpu;
+    let draw = Creation::Draw { init: Init::He, zero_init_residual: false, seed: 0, device };
+    Network::new(&Spec::resolve(&choices).unwrap(), draw)
+}
+
+fn preprocess(kind: Kind) -> Preprocess {
+    Preprocess::new(&[0.5], &[0.5], 8, (kind, Device::Cpu))
+}
+
+/// Plain gradient descent at a constant rate, with nothing random but the order of images.
+fn plain() -> Recipe {
+    tch::set_num_threads(1);
+    let mut recipe = Config::load(None, &Options::default()).unwrap().recipe;
+    recipe.batch_size = 6;
+    recipe.lr = 0.1;
+    recipe.schedule_kind = ScheduleKind::Constant;
+    recipe.warmup_epochs = 0.0;
+    recipe.augment = Augment::None;
+    recipe.sgd = SgdOptions { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay_all: false };
+    recipe
+}
+
+fn tensors(network: &Network) -> Vec<Tensor> {
+    network.parameters().iter().map(|p| p.tensor.detach().copy()).collect()
+}
+
+/// The sums of one epoch by itself, and all tensors after it.
+fn epoch(recipe: &Recipe, number: u64, images: &DeviceImages, kind: Kind) -> (f64, Vec<Tensor>) {
+    let (network, preprocess) = (network(), preprocess(kind));
+    let mut trainer = Trainer::new(&network, images, &preprocess, recipe);
+    let mut epoch = trainer.epoch(number, EpochSums::default());
+    while !epoch.is_over() {
+        trainer.step(&mut epoch).unwrap();
+    }
+    trainer.look(&mut epoch).unwrap();
+    (epoch.sums().mean_loss(), tensors(&network))
+}
+
+#[test]
+fn a_warm_up_takes_its_first_steps_at_a_part_of_the_rate() {
+    let images = images(6, true);
+    // The first of four steps, each of them an epoch.
+    let warm = Recipe { warmup_epochs: 4.0, ..plain() };
+    let slow = Recipe { lr: 0.1 / 4.0, ..plain() };
+    let [warm, slow, full] =
+        [&warm, &slow, &plain()].map(|recipe| epoch(recipe, 1, &images, Kind::Float).1);
+    assert_eq!(warm, slow);
+    assert_ne!(warm, full);
+}
+
+#[test]
+fn a_warm_up_is_of_the_default_recipe() {
+    let recipe = Config::load(None, &Options::default()).unwrap().recipe;
+    let schedule = recipe.schedule(100);
+    assert_eq!((schedule.warmup_steps, schedule.total_steps), (50, 1000));
+}
+
+/// A network that learns nothing (no rate) tells by its losses which batches it gets.
+#[test]
+fn each_epoch_has_another_order_of_images() {
+    let images = images(18, true);
+    // The first third of the epoch: all images together give the same loss in any order.
+    let recipe = Recipe { lr: 0.0, limit_batches: Some(1), ..plain() };
+    let loss = |number| epoch(&recipe, number, &images, Kind::Float).0;
+    let losses = [1, 2, 3].map(loss);
+    assert_eq!(losses, [1, 2, 3].map(loss));
+    assert!(losses[0] != losses[1] && losses[1] != losses[2] && losses[0] != losses[2]);
+}
+
+#[test]
+fn each_epoch_changes_the_same_image_otherwise() {
+    // Copies of one image: in which order they come makes no difference.
+    let images = images(6, false);
+    for augment in [Augment::Flip, Augment::FlipCrop] {
+        let recipe = Recipe { lr: 0.0, augment, ..plain() };
+        let loss = |number| epoch(&recipe, number, &images, Kind::Float).0;
+        // A single flip of six may come twice by chance.
+        let losses: Vec<f64> = (1..6).map(loss).collect();
+        assert!(losses[1..].iter().any(|loss| *loss != losses[0]), "{augment:?}: {losses:?}");
+    }
+    let same = Recipe { lr: 0.0, ..plain() };
+    let loss = |number| epoch(&same, number, &images, Kind::Float).0;
+    assert_eq!(loss(1), loss(2));
+}
+
+#[test]
+fn an_average_keeps_what_its_formula_says_at_each_step() {
+    let images = images(18, true);
+    // min(decay, step / (step + 9)), from step 1 on: 1/10, 2/11, and then the decay.
+    let recipe = Recipe { ema_decay: Some(0.2), ..plain() };
+    let (network, preprocess) = (network(), preprocess(Kind::Float));
+    let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
+    let mut epoch = trainer.epoch(1, EpochSums::default());
+    let mut expected = tensors(&network);
+    for kept in [1.0 / 10.0, 2.0 / 11.0, 0.2] {
+        trainer.step(&mut epoch).unwrap();
+        for (average, new) in expected.iter_mut().zip(tensors(&network)) {
+            *average = &*average * kept + new * (1.0 - kept);
+        }
+        for (expected, found) in expected.iter().zip(tensors(trainer.result())) {
+            let difference = (expected - found).abs().max().double_value(&[]);
+            assert!(difference < 1e-6, "{difference} where {kept} is kept");
+        }
+    }
+}
+
+#[test]
+fn uneven_micro_batches_count_by_their_images() {
+    let images = images(5, true);
+    // Parts of three and two images; the momentum after the first step is the gradient.
+    let sgd = SgdOptions { momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_all: false };
+    let recipe = Recipe { batch_size: 5, accumulate: 2, label_smoothing: 0.0, sgd, ..plain() };
+    let preprocess = preprocess(Kind::Float);
+    let by_hand = network();
+    let order = epoch_order(recipe.seed, 1, 5, Device::Cpu);
+    let learned: Vec<_> = by_hand.parameters().iter().filter(|p| p.role != Role::Buffer).collect();
+    let mut loss = Tensor::zeros([], (Kind::Float, Device::Cpu));
+    for (start, length) in [(0, 3), (3, 2)] {
+        let part = images.select(&order.narrow(0, start, length));
+        let logits = by_hand.forward(&preprocess.apply(&part), true);
+        let sum =
+            logits.cross_entropy_loss::<Tensor>(part.labels(), None, Reduction::Sum, -100, 0.0);
+        loss += sum / 5.0;
+    }
+    let wanted: Vec<_> = learned.iter().map(|parameter| &parameter.tensor).collect();
+    let gradients = Tensor::f_run_backward(&[&loss], &wanted, false, false).unwrap();
+
+    let network = network();
+    let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
+    let mut epoch = trainer.epoch(1, EpochSums::default());
+    trainer.step(&mut epoch).unwrap();
+    trainer.look(&mut epoch).unwrap();
+    assert!((epoch.sums().mean_loss() - loss.double_value(&[])).abs() < 1e-6);
+    let state = trainer.state();
+    for (parameter, expected) in learned.iter().zip(gradients) {
+        let (_, found) = state.iter().find(|(name, _)| *name == parameter.name).unwrap();
+        let scale = expected.abs().max().double_value(&[]) + 1e-3;
+        let difference = (expected - found).abs().max().double_value(&[]);
+        assert!(difference < 1e-4 * scale, "{}: {difference}", parameter.name);
+    }
+}
+
+#[test]
+fn gradients_of_half_floats_are_clipped_at_their_own_size() {
+    let images = images(6, true);
+    // Far above the gradient's norm, and far below that of the loss's 65,536 times.
+    let clipped = Recipe { clip_grad_norm: Some(1000.0), ..plain() };
+    let [clipped, free] =
+        [&clipped, &plain()].map(|recipe| epoch(recipe, 1, &images, Kind::Half).1);
+    assert_eq!(clipped, free);
+    assert_ne!(free, tensors(&network()), "a step was taken");
+}
+
+#[test]
+fn a_step_whose_half_floats_overflow_is_left_out() {
+    let images = images(6, true);
+    let sgd = SgdOptions { momentum: 0.9, nesterov: true, weight_decay: 0.1, decay_all: true };
+    let recipe = Recipe { sgd, ..plain() };
+    let (network, preprocess) = (network(), preprocess(Kind::Half));
+    let last = network.parameters().iter().find(|p| p.name == "fc.weight").unwrap();
+    // The logits' gradients are multiplied with these on their way back.
+    tch::no_grad(|| {
+        let _ = last.tensor.shallow_clone().g_mul_scalar_(10_000.0);
+    });
+    let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
+    let learned = |network: &Network| -> Vec<Tensor> {
+        let learned = network.parameters().iter().filter(|p| p.role != Role::Buffer);
+        learned.map(|p| p.tensor.detach().copy()).collect()
+    };
+    let before = learned(&network);
+    let mut epoch = trainer.epoch(1, EpochSums::default());
+    trainer.step(&mut epoch).unwrap();
+    assert_eq!(learned(&network), before);
+    for (name, tensor) in trainer.state() {
+        let value = tensor.abs().max().double_value(&[]);
+        let expected = if name == "loss_scale.scale" { 32_768.0 } else { 0.0 };
+        assert_eq!(value, expected, "{name}");
+    }
+}

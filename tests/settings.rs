@@ -1,0 +1,161 @@
+//! A run's settings through the program: what is saved of them, and what follows from it.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+#![allow(clippy::indexing_slicing, reason = "a test that fails says so")]
+
+mod common;
+
+use common::runs::{edit, timeless_metrics};
+use common::{Ran, TINY, resnet};
+use serde_json::{Value, json};
+use std::fs;
+use std::path::Path;
+use tempfile::tempdir;
+
+/// Trains with the tiny network and further flags.
+fn train(flags: &str, run: &Path) -> Ran {
+    resnet(&format!("{TINY} --limit-batches 2 {flags} --run-dir"), &[run])
+}
+
+fn config(run: &Path) -> String {
+    fs::read_to_string(run.join("config.toml")).unwrap()
+}
+
+fn has(config: &str, line: &str) -> bool {
+    config.lines().any(|other| other == line)
+}
+
+#[test]
+fn a_saved_configuration_with_flags_is_what_its_own_flags_would_have_been() {
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    // All flags but those that the rows below change.
+    let rest = "train --offline --device cpu --width 8 --size 12 --batch-size 256 --threads 1 \
+        --limit-batches 2 --lr 0.1";
+    let trained = |flags: &str, name: &str| {
+        resnet(&format!("{rest} {flags} --run-dir"), &[&path(name)]).success();
+        config(&path(name))
+    };
+    trained("--blocks 1,1,1 --epochs 1", "first");
+    let saved = path("first").join("config.toml");
+    for (at, (all, changes)) in [
+        ("--blocks 1,1,1 --epochs 1 --momentum 0", "--momentum 0"),
+        ("--blocks 1,1,1 --epochs 3 --schedule step", "--epochs 3 --schedule step"),
+        ("--blocks 1,1,1 --epochs 1 --schedule one-cycle", "--schedule one-cycle"),
+        ("--blocks 1,1,1 --epochs 2", "--epochs 2"),
+        ("--blocks 1,1,1 --epochs 1 --warmup-epochs 1", "--warmup-epochs 1"),
+        ("--depth 20 --epochs 1", "--depth 20"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (of_file, of_flags) = (path(&format!("file {at}")), format!("flags {at}"));
+        let again = format!("train --offline {changes} --run-dir");
+        resnet(&again, &[&of_file, Path::new("--config"), &saved]).success();
+        assert_eq!(config(&of_file), trained(all, &of_flags), "{changes}");
+    }
+    // Its images are of another size and kind; that they are not there is the only complaint.
+    let other = "train --offline --dataset cifar10 --config";
+    resnet(other, &[&saved, Path::new("--data-dir"), &path("empty")]).fails_with(1, &["--offline"]);
+}
+
+#[test]
+fn more_epochs_bring_what_follows_from_them_and_leave_what_was_chosen() {
+    let folder = tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    for (name, flags, derived) in [
+        ("cosine", "", "# warmup-epochs = 0.5  (follows from schedule and epochs)"),
+        (
+            "step",
+            "--schedule step --warmup-epochs 0.5",
+            "# step-every = 3.0  (follows from epochs)",
+        ),
+    ] {
+        let (run, whole) = (path(name), path(&format!("{name} at once")));
+        train(&format!("{flags} --epochs 1"), &run).success();
+        resnet("train --offline --epochs 9 --resume", &[&run]).success();
+        train(&format!("{flags} --epochs 9"), &whole).success();
+        assert_eq!(config(&run), config(&whole));
+        assert!(has(&config(&run), derived), "{}", config(&run));
+    }
+    let resumed = |name: &str| {
+        timeless_metrics(&path(name)).into_iter().find(|line| line["event"] == "resume").unwrap()
+    };
+    assert_eq!(
+        resumed("cosine")["changes"],
+        json!({"train.epochs": [1, 9], "train.warmup-epochs": [0.1, 0.5]})
+    );
+    assert!(has(&config(&path("step")), "warmup-epochs = 0.5"));
+}
+
+/// Takes from a checkpoint's state what earlier versions did not write.
+fn as_earlier_versions(run: &Path) {
+    edit(&run.join("checkpoints/last"), "state.json", |text| {
+        let mut state: Value = serde_json::from_str(&text).unwrap();
+        for key in ["derived", "seconds"] {
+            assert!(state.as_object_mut().unwrap().remove(key).is_some(), "{key}");
+        }
+        state.to_string()
+    });
+}
+
+#[test]
+fn a_checkpoint_that_does_not_tell_what_was_chosen_goes_on_with_all_of_it() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    train("--epochs 2", &run).success();
+    as_earlier_versions(&run);
+    resnet("train --offline --epochs 3 --resume", &[&run]).success();
+    assert!(has(&config(&run), "warmup-epochs = 0.2"), "{}", config(&run));
+    assert_eq!(timeless_metrics(&run).iter().filter(|line| line["event"] == "epoch").count(), 3);
+}
+
+#[test]
+fn the_time_of_a_resumed_run_is_of_all_its_parts() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    train("--epochs 1", &run).success();
+    edit(&run.join("checkpoints/last"), "state.json", |text| {
+        let mut state: Value = serde_json::from_str(&text).unwrap();
+        assert!(state["seconds"].as_f64() > Some(0.0), "{text}");
+        state["seconds"] = json!(36_000.0);
+        state.to_string()
+    });
+    let ran = resnet("train --offline --json --epochs 2 --resume", &[&run]);
+    assert!(ran.stderr.contains("done in 10:0"), "{}", ran.stderr);
+    let end = ran.json_lines().pop().unwrap();
+    assert!(end["seconds"].as_f64() > Some(36_000.0), "{end}");
+}
+
+#[test]
+fn of_a_flag_that_is_given_twice_the_last_counts() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    let flags = "--epochs 5 --epochs 1 --blocks 2,2,2 --blocks 1,2,1 --nesterov false --nesterov";
+    train(flags, &run).success();
+    for line in ["epochs = 1", "blocks = [1, 2, 1]", "nesterov = true"] {
+        assert!(has(&config(&run), line), "{line}: {}", config(&run));
+    }
+}
+
+#[test]
+fn the_header_tells_the_recipe_in_80_columns() {
+    let folder = tempdir().unwrap();
+    let flags = "--epochs 1 --clip-grad-norm 0.12345678 --ema-decay 0.99999 --seed 1234567890123 \
+        --weight-decay 0.000123456789";
+    let ran = train(flags, &folder.path().join("a"));
+    let header: Vec<&str> =
+        ran.stderr.lines().take_while(|line| !line.starts_with("in ")).collect();
+    assert!(header.iter().all(|line| line.chars().count() <= 80), "{}", ran.stderr);
+    let header = header.join(" ");
+    for part in [
+        "on cpu, 1 thread ",
+        " 1 epoch, batch 256, lr 0.05 (cosine), warm-up 0.1 epochs, ",
+        " Nesterov momentum 0.9, ",
+        " label smoothing 0.1, augmentation flip,crop, gradients clipped to 0.12345678, ",
+        " average 0.99999, ",
+    ] {
+        assert!(header.contains(part), "no `{part}` in: {header}");
+    }
+    assert!(ran.success().contains(" after 1 epoch\n"));
+}
