@@ -50,6 +50,16 @@ pub fn run_of(path: &Path) -> Result<PathBuf> {
     }
     let checkpoint = path.canonicalize().ok();
     let folder = checkpoint.as_deref().and_then(Path::parent);
+    // A link among a run's checkpoints that leads out of it would have another run trained.
+    let beside =
+        path.is_symlink().then(|| path.parent().and_then(|beside| beside.canonicalize().ok()));
+    let beside = beside.flatten().filter(|beside| beside.ends_with(CHECKPOINTS));
+    if beside.is_some_and(|beside| Some(beside.as_path()) != folder) {
+        return Err(usage(format!(
+            "--resume {}: leads out of its run; expected a link to a checkpoint beside it",
+            path.display()
+        )));
+    }
     match folder.filter(|folder| folder.ends_with(CHECKPOINTS)).and_then(Path::parent) {
         Some(run_dir) => Ok(run_dir.to_owned()),
         None => Err(usage(format!(

@@ -154,7 +154,8 @@ pub fn has_end(run_dir: &Path) -> Result<bool> {
 }
 
 fn is_end(line: &str) -> bool {
-    serde_json::from_str::<Value>(line).is_ok_and(|event| event["event"] == END)
+    serde_json::from_str::<Value>(line)
+        .is_ok_and(|event| event.get("event").is_some_and(|name| name == END))
 }
 
 fn damage(path: &Path, line: usize) -> String {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::expect_used, reason = "clippy takes no helper for a part of a test")]
 
+pub mod inject;
 pub mod runs;
 
 use serde_json::Value;

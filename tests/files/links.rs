@@ -88,6 +88,7 @@ fn last_and_best_lead_to_checkpoints_of_their_own_run_or_are_refused() {
     for to in ["../../other/checkpoints/8", ".", "..", "nothing"] {
         point("last", to);
         resume(&run).fails_with(2, &["checkpoints/last", "checkpoints/8"]);
+        resume(&run.join("checkpoints/last")).fails_with(2, &["checkpoints/last"]);
         assert_eq!(text(&run.join("metrics.jsonl")), before);
     }
     point("last", "8");

@@ -1,8 +1,14 @@
-//! Nothing is written under the name that it is read by.
+//! How a run's files are written, and what of that may fail.
 
-use super::{finished, limited};
+use super::common::TINY;
+use super::common::inject::{Fate, Injector};
+use super::common::runs::{assert_best_is_told, command};
+use super::{FLAGS, finished, limited};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use std::fs;
 use std::mem::MaybeUninit;
+use std::process::Stdio;
+use tempfile::tempdir;
 
 #[test]
 fn checkpoints_links_and_settings_appear_whole_by_renaming() {
@@ -29,4 +35,30 @@ fn checkpoints_links_and_settings_appear_whole_by_renaming() {
     }
     made.retain(|name| !name.starts_with(".writing-"));
     assert!(made.is_empty(), "written under their own names: {made:?}");
+}
+
+#[test]
+fn the_end_tells_of_the_best_checkpoint_whichever_could_be_saved() {
+    let injector = Injector::new();
+    for at in 1.. {
+        let folder = tempdir().unwrap();
+        let [run, rescue] = ["run", "rescue"].map(|name| folder.path().join(name));
+        fs::create_dir(&rescue).unwrap();
+        let flags =
+            format!("{TINY} {FLAGS} --validation 500 --lr 0.2 --schedule constant --run-dir");
+        let mut command = command(&flags, &run);
+        injector.arm(command.env("TMPDIR", &rescue), &run, "mkdir", at, Fate::NoSpace, false);
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        match output.status.code() {
+            Some(0) => assert_best_is_told(&run),
+            // Neither the run's folder nor that of its checkpoints could be made.
+            Some(1) => assert!(!run.join("checkpoints/last").exists() && at < 4, "{at}: {stderr}"),
+            code => panic!("{at}: {code:?} {stderr}"),
+        }
+        if injector.count() < at {
+            assert!(at > 5, "a folder for the run, its checkpoints, and each of them");
+            break;
+        }
+    }
 }
