@@ -2,7 +2,7 @@
 //! written over or deleted.
 
 use super::checksums::CHECKSUMS_FILE;
-use super::{MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
+use super::{BEST, LAST, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
 use crate::files::{TEMPORARY, numbered};
 use std::ffi::OsStr;
 use std::fs;
@@ -51,8 +51,8 @@ pub fn holds_nothing_else(path: &Path) -> bool {
 pub fn is_leftover(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str);
     let Some(rest) = name.and_then(|name| name.strip_prefix(TEMPORARY)) else { return false };
-    let step = rest.strip_suffix(GONE).unwrap_or(rest);
-    path.is_symlink() || step_of(OsStr::new(step)).is_some() && holds_nothing_else(path)
+    let is_of_step = step_of(rest.strip_suffix(GONE).unwrap_or(rest).as_ref()).is_some();
+    (is_of_step || [LAST, BEST].contains(&rest)) && (path.is_symlink() || holds_nothing_else(path))
 }
 
 /// Where the checkpoint of a step is written.

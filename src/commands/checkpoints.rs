@@ -53,7 +53,11 @@ pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
     }
     let steps = steps(&folder)?;
     let (metrics, damaged_metrics) = read_run(&args.run)?;
-    let listed: Vec<Listed> = steps.into_iter().map(|step| list(&folder, step, &metrics)).collect();
+    let mut listed: Vec<Listed> =
+        steps.into_iter().map(|step| list(&folder, step, &metrics)).collect();
+    // A run that is training may have deleted one meanwhile.
+    listed
+        .retain(|checkpoint| checkpoint.whole || folder.join(checkpoint.step.to_string()).exists());
     if ui.is_json() {
         listed.iter().for_each(|checkpoint| ui.json(checkpoint));
     } else {
