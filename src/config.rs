@@ -8,13 +8,13 @@ use crate::data::augment::Augment;
 use crate::data::catalog::{self, Dataset};
 use crate::device;
 use crate::error::{above_zero, at_least_one, in_range, usage};
+use crate::files;
 use crate::model::spec::{Choices, Init, Spec, value_name};
 use crate::precision::{Precision, PrecisionChoice};
 use crate::train::Recipe;
 use crate::train::recipe::SgdOptions;
 use crate::train::schedule::ScheduleKind;
 use anyhow::{Context, Result};
-use std::fs;
 use std::path::Path;
 use tch::Device;
 use toml::{Table, Value};
@@ -57,6 +57,9 @@ pub struct Config {
 /// The size that images are resized to where the user does not choose, as in the chapter.
 const DEFAULT_SIZE: usize = 96;
 
+/// The largest file of settings, in bytes: some thousand times the usual.
+const LARGEST_FILE: u64 = 1 << 20;
+
 // Beyond any use; it keeps steps in 64 bits.
 const MAX_EPOCHS: u64 = 1_000_000;
 
@@ -86,7 +89,7 @@ impl Config {
             check_step_flags(&flags.train, config.recipe.schedule_kind)?;
             return Ok(config);
         };
-        let text = fs::read_to_string(path).map_err(|error| {
+        let text = files::read_text(path, LARGEST_FILE).map_err(|error| {
             usage(format!("--config {}: {error}; expected a TOML file", path.display()))
         })?;
         Self::parse(&text, path, flags)

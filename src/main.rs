@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     native::set_up_allocator();
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| ui::refuse(&error));
     // tch panics where an operator of libtorch fails, such as for want of memory.
     panic::set_hook(Box::new(|info| {
         if let Some(message) = error::keep_panic(info) {

@@ -3,6 +3,8 @@
 use console::style;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde::Serialize;
+use std::borrow::Cow;
+use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -34,18 +36,19 @@ impl Ui {
     /// A line of talk on stderr.
     pub fn say(&self, line: impl AsRef<str>) {
         if !self.quiet {
-            stderr(line.as_ref());
+            stderr(&harmless(line.as_ref()));
         }
     }
 
     /// A warning on stderr; `--quiet` does not silence it.
     pub fn warn(&self, line: impl AsRef<str>) {
-        stderr(&format!("{} {}", style("warning:").for_stderr().yellow().bold(), line.as_ref()));
+        let line = message(line.as_ref());
+        stderr(&format!("{} {line}", style("warning:").for_stderr().yellow().bold()));
     }
 
-    /// A line of data for people on stdout.
-    pub fn out(&self, line: impl AsRef<str>) {
-        stdout(line.as_ref());
+    /// Lines of data for people on stdout.
+    pub fn out(&self, lines: impl AsRef<str>) {
+        stdout(&harmless(lines.as_ref()));
     }
 
     /// A JSON line on stdout.
@@ -225,9 +228,53 @@ pub fn duration(seconds: f64) -> String {
 }
 
 /// Prints an error the way every command ends with one.
-pub fn error(message: &str) {
-    stderr(&format!("{} {message}", style("error:").for_stderr().red().bold()));
+pub fn error(text: &str) {
+    let text = message(text);
+    stderr(&format!("{} {text}", style("error:").for_stderr().red().bold()));
 }
+
+/// Says what is wrong with the command line, or prints the help that was asked for, and ends the process.
+pub fn refuse(error: &clap::Error) -> ! {
+    let hostile =
+        |argument: OsString| harmless(&argument.to_string_lossy()) != argument.to_string_lossy();
+    if std::env::args_os().any(hostile) {
+        stderr(&harmless(&error.render().to_string()));
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
+}
+
+/// A message as a terminal can show it. One that quotes what lies in a file may be of any length.
+fn message(text: &str) -> Cow<'_, str> {
+    match text.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => Cow::Owned(harmless(text.get(..end).unwrap_or(text)).into_owned() + "…"),
+        None => harmless(text),
+    }
+}
+
+const LONGEST_MESSAGE: usize = 2000;
+
+/// Text with its control characters escaped, but for the ends of lines and tabs: a name in a message may
+/// come from anywhere, and a terminal would obey it.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let commands = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(commands) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if commands(c) { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(escape).collect())
+}
+
+/// A name out of a file, which may hold anything at any length, as it stands in a table or a message: in one
+/// line, and cut after some 60 characters.
+pub fn short(name: &str) -> String {
+    let escape =
+        |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    let short: String = name.chars().take(LONGEST_NAME).map(escape).collect();
+    if name.chars().nth(LONGEST_NAME).is_some() { short + "…" } else { short }
+}
+
+const LONGEST_NAME: usize = 60;
 
 /// Why stdout did not take a line, if so. A command goes on without it (a run is worth more
 /// than its report), and the program fails in the end.
@@ -283,5 +330,15 @@ mod tests {
             [format!("{}, {},", "a".repeat(40), "é".repeat(37)), "b,".to_owned(), "c".repeat(90)];
         assert_eq!(lines, expected);
         assert_eq!(lines.first().map(|line| line.chars().count()), Some(80));
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        assert_eq!(harmless("two\n\tlines é"), "two\n\tlines é");
+        assert_eq!(harmless("\u{1b}[31m\u{7}\u{9b}\r"), "\\u{1b}[31m\\u{7}\\u{9b}\\r");
+        assert_eq!(message(&"é".repeat(10_000)).chars().count(), LONGEST_MESSAGE + 1);
+        assert_eq!(short("T-shirt/top"), "T-shirt/top");
+        assert_eq!(short("a\nb"), "a\\nb");
+        assert_eq!(short(&"é".repeat(1000)).chars().count(), LONGEST_NAME + 1);
     }
 }

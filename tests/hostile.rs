@@ -235,7 +235,7 @@ fn compressed_files() {
 fn weights() {
     let (model, _) = &*CHECKPOINT;
     let path = Path::new("model.safetensors");
-    let network = |bytes: Vec<u8>| Checkpoint::parse(bytes, path)?.network(Device::Cpu);
+    let network = |bytes: Vec<u8>| Checkpoint::parse(&bytes, path)?.network(Device::Cpu);
     assert!(network(model.clone()).is_ok());
     // Most of the file are weights, where a change does no harm: the header is changed more often.
     let header = 8 + u64::from_le_bytes(model[..8].try_into().unwrap()) as usize;

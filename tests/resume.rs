@@ -76,7 +76,7 @@ fn a_damaged_checkpoint_is_named_with_the_whole_one_before_it_and_never_used() {
     let (_folder, whole) = uninterrupted();
     let expected = timeless_metrics(&whole);
     let weights = fs::read(whole.join("checkpoints/last/model.safetensors")).unwrap();
-    let list = || resnet("checkpoints --json", &[&whole]).json_lines();
+    let list = || resnet("checkpoints --json", &[&whole]).printed_json();
     assert!(list().iter().all(|checkpoint| checkpoint["whole"] == true));
     let last = list().pop().unwrap();
     assert_eq!(last["step"], 120);
@@ -107,9 +107,10 @@ fn a_damaged_checkpoint_is_named_with_the_whole_one_before_it_and_never_used() {
         .fails_with(1, &["120/model.safetensors", "damaged"]);
     let damaged: Vec<_> = list().into_iter().filter(|line| line["whole"] == false).collect();
     assert_eq!(damaged.len(), 3);
-    let table = resnet("checkpoints", &[&whole]).success();
-    assert_eq!(table.matches("intact").count(), 9, "{table}");
-    assert_eq!(table.matches("damaged").count(), 3, "{table}");
+    let table = resnet("checkpoints", &[&whole]);
+    assert_eq!(table.stdout.matches("intact").count(), 9, "{}", table.stdout);
+    assert_eq!(table.stdout.matches("damaged").count(), 3, "{}", table.stdout);
+    table.fails_with(1, &["3 of 12"]);
 
     // From the whole one, the run comes to the same end. Later ones are out of the way before.
     let ran = resnet("train --offline --quiet --resume", &[Path::new(whole_one)]);

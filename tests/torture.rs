@@ -6,13 +6,15 @@
 
 mod common;
 
-use common::runs::{Signal, assert_same_run, spawn, wait_for};
+use common::inject::{Fate, Injector};
+use common::runs::{Signal, assert_best_is_told, assert_same_run, command, spawn, wait_for};
 use common::{TINY, resnet};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 use std::fs;
-use std::path::Path;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
@@ -76,6 +78,7 @@ fn torture(signal: Signal, signals: u64, seed: u64, first_recipe: usize) {
         let (whole, run) = (folder.path().join("whole"), folder.path().join("run"));
         let first = format!("{TINY} {recipe} --quiet --seed {runs} --run-dir");
         resnet(&first, &[&whole]).success();
+        let foreign = Foreign::new(folder.path());
         let mut seen = false;
         loop {
             assert!(starts < 100 * (signals + 1), "{recipe}: no end (seed {seed})");
@@ -91,6 +94,9 @@ fn torture(signal: Signal, signals: u64, seed: u64, first_recipe: usize) {
                     &first
                 }
             };
+            if resumes {
+                foreign.put_into(&run);
+            }
             let life = live(arguments, &run, signal, &mut random);
             starts += 1;
             sent += u64::from(life.signalled);
@@ -104,6 +110,7 @@ fn torture(signal: Signal, signals: u64, seed: u64, first_recipe: usize) {
             }
         }
         assert_same_run(&run, &whole);
+        foreign.assert_untouched(&run);
         let best = |run: &Path| fs::read_link(run.join("checkpoints/best")).unwrap();
         assert_eq!(best(&run), best(&whole), "{recipe}");
         runs += 1;
@@ -111,6 +118,55 @@ fn torture(signal: Signal, signals: u64, seed: u64, first_recipe: usize) {
     println!(
         "{sent} times {signal:?} in {starts} processes of {runs} runs (seed {seed}): all equal"
     );
+}
+
+/// What is not the run's: a file and a folder that links in it lead to, and its user's own folders among its
+/// checkpoints.
+struct Foreign {
+    file: PathBuf,
+    folder: PathBuf,
+}
+
+impl Foreign {
+    const TEXT: &str = "not of a run\n";
+    const FOLDERS: [&str; 5] = ["007", "1000000", "3.replaced", "notes.replaced", ".writing-notes"];
+    const LINKS: [&str; 3] =
+        [".writing-config.toml", ".writing-metrics.jsonl", "checkpoints/.writing-last"];
+
+    fn new(beside: &Path) -> Self {
+        let (file, folder) = (beside.join("file"), beside.join("folder"));
+        fs::create_dir(&folder).unwrap();
+        for path in [file.clone(), folder.join("state.json"), folder.join("note")] {
+            fs::write(path, Self::TEXT).unwrap();
+        }
+        Self { file, folder }
+    }
+
+    fn put_into(&self, run: &Path) {
+        for name in Self::FOLDERS {
+            let folder = run.join("checkpoints").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            fs::write(folder.join("note"), Self::TEXT).unwrap();
+        }
+        // The program takes such links away, and what a kill left may be in their place.
+        for name in Self::LINKS {
+            let _ = symlink(&self.file, run.join(name));
+        }
+        for step in 1..100 {
+            let _ = symlink(&self.folder, run.join(format!("checkpoints/.writing-{step}")));
+        }
+    }
+
+    fn assert_untouched(&self, run: &Path) {
+        let is_whole = |path: &Path| fs::read_to_string(path).is_ok_and(|text| text == Self::TEXT);
+        assert!(is_whole(&self.file) && is_whole(&self.folder.join("state.json")));
+        assert_eq!(fs::read_dir(&self.folder).unwrap().count(), 2);
+        if run.join("checkpoints/007").exists() {
+            for name in Self::FOLDERS {
+                assert!(is_whole(&run.join("checkpoints").join(name).join("note")), "{name}");
+            }
+        }
+    }
 }
 
 /// Whether a run was killed between its last checkpoint and its last line.
@@ -138,6 +194,68 @@ fn a_run_that_is_interrupted_at_random_moments_ends_as_the_run_that_was_not() {
 #[test]
 fn a_run_that_is_terminated_at_random_moments_ends_as_the_run_that_was_not() {
     torture(Signal::Term, setting("RESNET_TORTURE_TERMS", 2), setting("RESNET_TORTURE_SEED", 3), 3);
+}
+
+/// Trains runs in which a call that changes their folder fails, once or from then on, or is the last of the
+/// process, and compares what was saved, where it was saved, with a run that was left alone.
+#[test]
+fn an_error_or_a_kill_at_a_call_to_the_system_loses_nothing() {
+    let (errors, seed) = (setting("RESNET_TORTURE_ERRORS", 12), setting("RESNET_TORTURE_SEED", 5));
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
+    let injector = Injector::new();
+    let mut ends = [0; 4];
+    for (index, recipe) in [RECIPES[0], RECIPES[2], RECIPES[1]].into_iter().enumerate() {
+        let folder = tempdir().unwrap();
+        let whole = folder.path().join("whole");
+        let first = format!("{TINY} {recipe} --quiet --run-dir");
+        let mut count = command(&first, &whole);
+        injector.arm(&mut count, &whole, "", 0, Fate::NoSpace, false);
+        assert!(count.status().unwrap().success());
+        let calls = injector.count();
+        for number in (index..errors).step_by(3) {
+            let (run, rescue) = (folder.path().join("run"), folder.path().join("rescue"));
+            fs::create_dir(&rescue).unwrap();
+            let at = random.random_range(1..=calls);
+            let fate = Fate::ALL[random.random_range(0..Fate::ALL.len())];
+            let lasting = random.random_ratio(1, 4);
+            let case =
+                format!("{recipe}: call {at} of {calls}, {fate:?}, lasting {lasting}, seed {seed}");
+            let mut process = command(&first, &run);
+            process.env("TMPDIR", &rescue).env("HOME", &rescue).stderr(Stdio::null());
+            injector.arm(&mut process, &run, "", at, fate, lasting);
+            let code = process.status().unwrap().code();
+            let rescued = fs::read_dir(&rescue).unwrap().next().map(|entry| entry.unwrap().path());
+            let (end, place) = match (code, rescued) {
+                (Some(0), None) => (0, Some(run.clone())),
+                (Some(1), Some(rescued)) => (1, Some(rescued)),
+                (Some(1), None) | (None, _) if run.join("checkpoints/last").exists() => {
+                    let resumed = resnet("train --offline --quiet --resume", &[&run]);
+                    // Killed before its last line, or after it.
+                    assert!(matches!(resumed.code, Some(0 | 2)), "{case}: {}", resumed.stderr);
+                    (2, Some(run.clone()))
+                }
+                // It had not begun.
+                (Some(1 | 2), None) => (3, None),
+                (None, _) if fate == Fate::Killed => (3, None),
+                (code, rescued) => panic!("{case}: {code:?}, {rescued:?}"),
+            };
+            if let Some(place) = place {
+                println!("{number}: {case}");
+                // Which checkpoint is the best on held-out images depends on which could be saved.
+                match recipe.contains("--validation") {
+                    true => assert_best_is_told(&place),
+                    false => assert_same_run(&place, &whole),
+                }
+            }
+            ends[end] += 1;
+            let _ = fs::remove_dir_all(&run);
+            fs::remove_dir_all(&rescue).unwrap();
+        }
+    }
+    println!(
+        "{errors} calls failed (seed {seed}): {} runs saved in their folder, {} elsewhere, {} went on, all equal; {} had not begun",
+        ends[0], ends[1], ends[2], ends[3]
+    );
 }
 
 /// Needs a folder on a disk of a megabyte or two, in `RESNET_TORTURE_DISK`.

@@ -368,7 +368,7 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
         let flags = format!("train --offline --time-limit 1s {flags}");
         resnet(&flags, &[]).fails_with(2, &parts);
     }
-    resnet("train --resume nowhere", &[]).fails_with(2, &["--resume nowhere", "no checkpoint"]);
+    resnet("train --resume nowhere", &[]).fails_with(2, &["--resume nowhere", "no such folder"]);
 }
 
 #[test]
@@ -446,7 +446,7 @@ fn what_is_no_checkpoint_is_refused_by_name() {
     replaced(r#"\"format\":1"#, r#"\"format\":9"#);
     eval(&file).fails_with(1, &["format 9", "format 1"]);
     replaced(r#"\"width\":8"#, r#"\"width\":4"#);
-    eval(&file).fails_with(1, &["cannot load", "shape"]);
+    eval(&file).fails_with(1, &["cannot use", "shape"]);
     replaced(r#"\"width\":8"#, r#"\"width\":0"#);
     eval(&file).fails_with(1, &["impossible network", "0"]);
     replaced("layer1.0.conv1.weight", "layer1.0.conv9.weight");

@@ -1,13 +1,15 @@
 //! `SHA256SUMS` in a checkpoint's folder, as `sha256sum -c` reads it: what a disk spoils later is found
 //! before it is used.
 
-use crate::files::sha256;
+use crate::files::{read_text, sha256};
 use anyhow::{Context, Result, anyhow, bail};
-use std::fs;
 use std::path::Path;
 
 /// The name of the file.
 pub const CHECKSUMS_FILE: &str = "SHA256SUMS";
+
+/// The largest such file that is read, in bytes: those of others may have been added.
+const LARGEST: u64 = 1 << 16;
 
 /// The text of the file for some files, by name and content.
 pub fn checksums(files: &[(&str, &[u8])]) -> String {
@@ -20,7 +22,7 @@ pub fn checksums(files: &[(&str, &[u8])]) -> String {
 /// Bytes that are not those that were written, or have no checksum.
 pub fn verify(folder: &Path, name: &str, bytes: &[u8]) -> Result<()> {
     let path = folder.join(CHECKSUMS_FILE);
-    let sums = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let sums = read_text(&path, LARGEST).with_context(|| path.display().to_string())?;
     let expected = sums
         .lines()
         .filter_map(|line| line.split_once("  "))

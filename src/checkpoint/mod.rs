@@ -11,15 +11,16 @@
 
 pub mod cadence;
 mod checksums;
+mod contents;
+mod find;
 mod read;
-mod resume;
 pub mod retention;
 mod tensors;
 mod write;
 
 pub use cadence::Cadence;
-pub use read::{Checkpoint, read_optimizer, resolve, steps, verify};
-pub use resume::{latest, resume_point, run_of, verify_to_resume};
+pub use find::{instead_of, latest, resolve, resume_point, run_of, steps, verify_to_resume};
+pub use read::{Checkpoint, read_optimizer, verify};
 pub use write::{Store, remove_leftovers};
 
 use crate::model::Spec;
@@ -31,6 +32,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::collections::HashMap;
 use std::path::Path;
+use tensors::Header;
 
 /// The version of the files' layout.
 pub const FORMAT: u32 = 1;
@@ -90,8 +92,8 @@ impl ModelCard {
         Ok(HashMap::from([(CARD_KEY.to_owned(), serde_json::to_string(self)?)]))
     }
 
-    fn from_metadata(metadata: &HashMap<String, String>) -> Result<Self> {
-        let Some(card) = metadata.get(CARD_KEY) else {
+    fn from_header(header: &Header) -> Result<Self> {
+        let Some(card) = header.metadata().and_then(|metadata| metadata.get(CARD_KEY)) else {
             bail!("its metadata has no \"{CARD_KEY}\": it is not a model that resnet wrote");
         };
         let card = serde_json::from_str(card)
@@ -99,6 +101,14 @@ impl ModelCard {
             .and_then(|card| check_format(&card).map(|()| card))?;
         let card: Self = serde_json::from_value(card).context("its metadata is damaged")?;
         card.check()?;
+        // Before a network is built that a few bytes can make as large as they like.
+        if card.spec.depth() > header.tensor_count() {
+            bail!(
+                "it describes a network of {} layers, and holds {} tensors",
+                card.spec.depth(),
+                header.tensor_count()
+            );
+        }
         Ok(card)
     }
 

@@ -1,15 +1,14 @@
-//! Finding and reading checkpoints. Names and shapes are compared before a weight is touched.
+//! Reading checkpoints. Names and shapes are compared before a weight is touched.
 
 use super::checksums::{self, CHECKSUMS_FILE};
-use super::tensors::TensorFile;
-use super::{
-    BEST, CHECKPOINTS, LAST, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, check_format,
-};
-use crate::error::usage;
+use super::tensors::{Header, TensorFile};
+use super::{MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, check_format};
+use crate::files;
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use anyhow::{Context, Result};
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use tch::{Device, Tensor};
 
@@ -23,100 +22,79 @@ pub struct Checkpoint {
     bytes: Vec<u8>,
 }
 
-/// The file of weights that `path` stands for: itself, that of a checkpoint's folder, or that of
-/// the best checkpoint of a run's folder.
-///
-/// # Errors
-/// A usage error for a path that is none of these.
-pub fn resolve(path: &Path) -> Result<PathBuf> {
-    if !path.exists() {
-        return Err(usage(format!(
-            "{}: not found; expected a run's folder, a checkpoint's folder or a model.safetensors",
-            path.display()
-        )));
-    }
-    if path.is_file() {
-        return Ok(path.to_owned());
-    }
-    let checkpoints = path.join(CHECKPOINTS);
-    [path.to_owned(), checkpoints.join(BEST), checkpoints.join(LAST)]
-        .iter()
-        .map(|folder| folder.join(MODEL_FILE))
-        .find(|file| file.is_file())
-        .ok_or_else(|| {
-            usage(format!(
-                "{}: holds no checkpoint; expected checkpoints/best/{MODEL_FILE} or {MODEL_FILE} in it",
-                path.display()
-            ))
-        })
-}
-
 /// Checks that a checkpoint's files are as they were written.
 ///
 /// # Errors
 /// The first that is damaged.
 pub fn verify(checkpoint: &Path) -> Result<()> {
-    for name in [MODEL_FILE, OPTIMIZER_FILE, STATE_FILE] {
-        let file = checkpoint.join(name);
-        let bytes = fs::read(&file).with_context(|| file.display().to_string())?;
-        checksums::verify(checkpoint, name, &bytes)?;
-    }
-    Ok(())
+    let check = |name: &str, read: &dyn Fn(&Path) -> Result<Vec<u8>>| -> Result<()> {
+        let path = checkpoint.join(name);
+        let bytes = read(&path).with_context(|| path.display().to_string())?;
+        checksums::verify(checkpoint, name, &bytes)
+    };
+    check(MODEL_FILE, &|path| Ok(read_model(path)?.1))?;
+    // Each weight has at most a momentum and, beside an average, its own value.
+    let most = 3 * fs::metadata(checkpoint.join(MODEL_FILE))?.len();
+    check(OPTIMIZER_FILE, &|path| Ok(files::read(path, most)?))?;
+    check(STATE_FILE, &|path| Ok(files::read(path, LARGEST_STATE)?))
 }
 
-/// The steps of the checkpoints in a run's `checkpoints` folder.
-///
-/// # Errors
-/// A folder that cannot be read.
-pub fn steps(folder: &Path) -> Result<Vec<u64>> {
-    Ok(names(folder)?.iter().filter_map(|name| name.parse().ok()).collect())
+/// The largest `state.json`, in bytes: some hundred times the usual.
+const LARGEST_STATE: u64 = 1 << 20;
+
+/// Reads a file of weights: its card, and all its bytes, which are those of the card's network.
+fn read_model(path: &Path) -> Result<(ModelCard, Vec<u8>)> {
+    let (mut file, length) = files::open(path)?;
+    parse_model(&mut file, length)
 }
 
-/// What lies in a folder.
-pub(super) fn names(folder: &Path) -> Result<Vec<String>> {
-    let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
-    entries
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<std::io::Result<_>>()
-        .with_context(|| folder.display().to_string())
+fn parse_model(file: &mut impl Read, length: u64) -> Result<(ModelCard, Vec<u8>)> {
+    let header = Header::read(file, length)?;
+    let card = ModelCard::from_header(&header)?;
+    // Compared with shapes alone: a damaged file must not decide how much is allocated.
+    let shapes = Network::new(&card.spec, Creation::Meta);
+    header.check(shapes.parameters().iter().map(|p| (p.name.as_str(), p.tensor.size())))?;
+    Ok((card, header.read_rest(file)?))
 }
 
 impl Checkpoint {
-    /// Reads a file of weights.
+    /// Reads the weights of a checkpoint's folder, and compares them with their checksum; or a file of
+    /// weights that was named itself, which may have been copied out of its folder: that has to be as its
+    /// checksum says only where there are checksums beside it.
     ///
     /// # Errors
-    /// A file that is no checkpoint, truncated or of another version.
+    /// A file that is no checkpoint, damaged or of another version.
     pub fn open(path: &Path) -> Result<Self> {
+        let folder = path.is_dir();
+        let file = if folder { path.join(MODEL_FILE) } else { path.to_owned() };
         let read = || -> Result<Self> {
-            let bytes = fs::read(path)?;
-            // A file of weights that was copied out of its folder goes without.
-            if let Some(folder) = path.parent().filter(|f| f.join(CHECKSUMS_FILE).is_file()) {
-                checksums::verify(folder, MODEL_FILE, &bytes)?;
+            let (card, bytes) = read_model(&file)?;
+            let beside = file.parent().unwrap_or(Path::new(""));
+            if folder || files::is_taken(&beside.join(CHECKSUMS_FILE)) {
+                let name = file.file_name().unwrap_or_default().to_string_lossy();
+                checksums::verify(beside, &name, &bytes)?;
             }
-            Self::parse(bytes, path)
+            Ok(Self { path: file.clone(), card, bytes })
         };
-        read().with_context(|| format!("cannot use {} as a checkpoint", path.display()))
+        read().with_context(|| format!("cannot use {} as a checkpoint", file.display()))
     }
 
     /// The same, with the bytes of the file, which `path` names in messages.
     ///
     /// # Errors
     /// Bytes that are no checkpoint, truncated or of another version.
-    pub fn parse(bytes: Vec<u8>, path: &Path) -> Result<Self> {
-        let card = ModelCard::from_metadata(&TensorFile::metadata(&bytes)?)?;
+    pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
+        let (card, bytes) = parse_model(&mut &bytes[..], bytes.len() as u64)?;
         Ok(Self { path: path.to_owned(), card, bytes })
     }
 
     /// The network with the checkpoint's weights, on `device`.
     ///
     /// # Errors
-    /// Tensors that are not exactly the network's.
+    /// What libtorch could not do.
     pub fn network(&self, device: Device) -> Result<Network> {
         let read = || -> Result<Network> {
             let file = TensorFile::parse(&self.bytes)?;
-            // Compared with shapes alone first: a damaged file must not decide how much is allocated.
-            let shapes = Network::new(&self.card.spec, Creation::Meta);
-            file.check(shapes.parameters().iter().map(|p| (p.name.as_str(), p.tensor.size())))?;
             let network = Network::new(&self.card.spec, Creation::Empty { device });
             for parameter in network.parameters() {
                 file.copy_into(&parameter.name, &parameter.tensor)?;
@@ -134,7 +112,7 @@ impl State {
     /// A file that is missing, damaged or of another version.
     pub fn read(checkpoint: &Path) -> Result<Self> {
         let path = checkpoint.join(STATE_FILE);
-        let read = || -> Result<Self> { Self::parse(&fs::read_to_string(&path)?) };
+        let read = || -> Result<Self> { Self::parse(&files::read_text(&path, LARGEST_STATE)?) };
         read().with_context(|| format!("cannot use {}", path.display()))
     }
 
@@ -157,9 +135,11 @@ impl State {
 pub fn read_optimizer(checkpoint: &Path, state: &[(String, Tensor)]) -> Result<()> {
     let path = checkpoint.join(OPTIMIZER_FILE);
     let read = || -> Result<()> {
-        let bytes = fs::read(&path)?;
+        let (mut file, length) = files::open(&path)?;
+        let header = Header::read(&mut file, length)?;
+        header.check(state.iter().map(|(name, tensor)| (name.as_str(), tensor.size())))?;
+        let bytes = header.read_rest(&mut file)?;
         let file = TensorFile::parse(&bytes)?;
-        file.check(state.iter().map(|(name, tensor)| (name.as_str(), tensor.size())))?;
         state.iter().try_for_each(|(name, tensor)| file.copy_into(name, tensor))
     };
     read().with_context(|| format!("cannot use {}", path.display()))

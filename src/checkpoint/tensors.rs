@@ -1,8 +1,10 @@
 //! Named tensors to and from safetensors files, 32-bit floats in row-major order.
 
+use crate::ui::short;
 use anyhow::{Context, Result, anyhow, bail};
-use safetensors::tensor::{Dtype, SafeTensors, TensorView};
+use safetensors::tensor::{Dtype, Metadata, SafeTensors, TensorView};
 use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
 use tch::{Device, Kind, Tensor};
 
 /// The bytes of a safetensors file.
@@ -36,28 +38,59 @@ fn data(tensor: &Tensor) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// A parsed safetensors file.
+/// The largest header, in bytes: some ten times that of the deepest network.
+const LARGEST_HEADER: u64 = 100_000_000;
+
+/// What a safetensors file says that it holds. It is compared with what is expected before the rest is read.
 #[derive(Debug)]
-pub struct TensorFile<'a> {
-    tensors: SafeTensors<'a>,
+pub struct Header {
+    metadata: Metadata,
+    /// The bytes up to the first tensor.
+    bytes: Vec<u8>,
 }
 
-impl<'a> TensorFile<'a> {
-    /// Parses the header; every tensor lies within the bytes.
+impl Header {
+    /// Reads it from the start of a file of so many bytes, which are those that it tells of.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
-    pub fn parse(bytes: &'a [u8]) -> Result<Self> {
-        let tensors = SafeTensors::deserialize(bytes)
-            .map_err(|error| anyhow!("it is no whole safetensors file ({error})"))?;
-        Ok(Self { tensors })
+    /// A file that cannot be read, or what is wrong with its bytes.
+    pub fn read(file: &mut impl Read, length: u64) -> Result<Self> {
+        let broken = |why: String| anyhow!("it is no whole safetensors file ({why})");
+        let mut bytes = Vec::new();
+        file.take(8).read_to_end(&mut bytes)?;
+        let size = bytes.as_slice().try_into().map(u64::from_le_bytes);
+        let size = size.map_err(|_| broken("it has no header".to_owned()))?;
+        if size > LARGEST_HEADER.min(length.saturating_sub(8)) {
+            return Err(broken("its header ends beyond it".to_owned()));
+        }
+        file.take(size).read_to_end(&mut bytes)?;
+        let text = bytes.get(8..).unwrap_or_default();
+        let metadata: Metadata =
+            serde_json::from_slice(text).map_err(|error| broken(format!("header: {error}")))?;
+        match (metadata.data_len() as u64).checked_add(8 + size) {
+            Some(whole) if whole == length => Ok(Self { metadata, bytes }),
+            _ => Err(broken(format!("it has {length} bytes, and its header tells of others"))),
+        }
+    }
+
+    /// The whole file, of which only the header was read.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn read_rest(self, file: &mut impl Read) -> Result<Vec<u8>> {
+        let mut bytes = self.bytes;
+        file.take(self.metadata.data_len() as u64).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     /// The text that the file carries beside its tensors.
-    pub fn metadata(bytes: &[u8]) -> Result<HashMap<String, String>> {
-        let (_, metadata) = SafeTensors::read_metadata(bytes)
-            .map_err(|error| anyhow!("it is no whole safetensors file ({error})"))?;
-        Ok(metadata.metadata().clone().unwrap_or_default())
+    pub fn metadata(&self) -> Option<&HashMap<String, String>> {
+        self.metadata.metadata().as_ref()
+    }
+
+    /// How many tensors it names.
+    pub fn tensor_count(&self) -> usize {
+        self.metadata.offset_keys().len()
     }
 
     /// Checks that the file holds exactly the tensors of `expected`, by name and shape.
@@ -67,23 +100,42 @@ impl<'a> TensorFile<'a> {
     pub fn check<'n>(&self, expected: impl Iterator<Item = (&'n str, Vec<i64>)>) -> Result<()> {
         let expected: BTreeMap<&str, Vec<i64>> = expected.collect();
         let missing: Vec<&str> =
-            expected.keys().copied().filter(|name| self.tensors.tensor(name).is_err()).collect();
+            expected.keys().copied().filter(|name| self.metadata.info(name).is_none()).collect();
         if let Some(first) = missing.first() {
             bail!("it lacks {} tensors of this network, such as {first}", missing.len());
         }
-        for (name, tensor) in self.tensors.iter() {
-            let Some(shape) = expected.get(name) else {
-                bail!("it holds {name}, which this network has not");
+        for name in self.metadata.offset_keys() {
+            let Some(shape) = expected.get(name.as_str()) else {
+                bail!("it holds {}, which this network has not", short(&name));
             };
-            let found: Vec<i64> = tensor.shape().iter().map(|&n| n as i64).collect();
+            let Some(tensor) = self.metadata.info(&name) else { continue };
+            let found: Vec<i64> = tensor.shape.iter().map(|&n| n as i64).collect();
             if found != *shape {
                 bail!("its {name} has the shape {found:?}; this network's has {shape:?}");
             }
-            if tensor.dtype() != Dtype::F32 {
-                bail!("its {name} is of type {:?}; expected F32", tensor.dtype());
+            if tensor.dtype != Dtype::F32 {
+                bail!("its {name} is of type {:?}; expected F32", tensor.dtype);
             }
         }
         Ok(())
+    }
+}
+
+/// A parsed safetensors file.
+#[derive(Debug)]
+pub struct TensorFile<'a> {
+    tensors: SafeTensors<'a>,
+}
+
+impl<'a> TensorFile<'a> {
+    /// Parses the bytes; every tensor lies within them.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes.
+    pub fn parse(bytes: &'a [u8]) -> Result<Self> {
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|error| anyhow!("it is no whole safetensors file ({error})"))?;
+        Ok(Self { tensors })
     }
 
     /// Copies the tensor `name` into `target`, which has its shape.
@@ -99,15 +151,21 @@ impl<'a> TensorFile<'a> {
 mod tests {
     use super::*;
 
+    fn header(mut bytes: &[u8]) -> Result<Header> {
+        let length = bytes.len() as u64;
+        Header::read(&mut bytes, length)
+    }
+
     #[test]
     fn tensors_come_back_in_row_major_order_whatever_their_layout() {
         let plain = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([1, 2, 3, 4]);
         let channels_last = plain.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
         let metadata = HashMap::from([("key".to_owned(), "value".to_owned())]);
         let bytes = to_bytes([("w", &channels_last)], metadata.clone()).unwrap();
-        assert_eq!(TensorFile::metadata(&bytes).unwrap(), metadata);
+        let header = header(&bytes).unwrap();
+        assert_eq!(header.metadata(), Some(&metadata));
+        header.check([("w", vec![1, 2, 3, 4])].into_iter()).unwrap();
         let file = TensorFile::parse(&bytes).unwrap();
-        file.check([("w", vec![1, 2, 3, 4])].into_iter()).unwrap();
         let target = Tensor::zeros([1, 2, 3, 4], (Kind::Float, Device::Cpu));
         file.copy_into("w", &target).unwrap();
         assert_eq!(target, plain);
@@ -117,23 +175,24 @@ mod tests {
     fn a_file_without_tensors_is_a_whole_one() {
         // Such as the momentum of plain SGD.
         let bytes = to_bytes([], HashMap::new()).unwrap();
-        TensorFile::parse(&bytes).unwrap().check(std::iter::empty()).unwrap();
+        header(&bytes).unwrap().check(std::iter::empty()).unwrap();
+        TensorFile::parse(&bytes).unwrap();
     }
 
     #[test]
     fn names_and_shapes_must_be_exactly_the_networks() {
         let tensor = Tensor::zeros([2], (Kind::Float, Device::Cpu));
         let bytes = to_bytes([("a", &tensor), ("b", &tensor)], HashMap::new()).unwrap();
-        let file = TensorFile::parse(&bytes).unwrap();
+        let header_of_two = header(&bytes).unwrap();
         let check = |expected: &[(&'static str, Vec<i64>)]| {
-            file.check(expected.iter().cloned()).map_err(|error| error.to_string())
+            header_of_two.check(expected.iter().cloned()).map_err(|error| error.to_string())
         };
         assert!(check(&[("a", vec![2]), ("b", vec![2])]).is_ok());
         assert!(check(&[("a", vec![2])]).unwrap_err().contains("holds b"));
         let surplus = check(&[("a", vec![2]), ("b", vec![2]), ("c", vec![1])]);
         assert!(surplus.unwrap_err().contains("such as c"));
         assert!(check(&[("a", vec![2]), ("b", vec![3])]).unwrap_err().contains("[3]"));
-        assert!(TensorFile::parse(&bytes[..bytes.len() - 1]).is_err());
-        assert!(TensorFile::parse(b"PK\x03\x04").is_err());
+        assert!(header(&bytes[..bytes.len() - 1]).is_err());
+        assert!(header(b"PK\x03\x04").is_err());
     }
 }

@@ -1,15 +1,16 @@
 //! Writing checkpoints so that a kill at any moment leaves only whole ones.
 
 use super::checksums::{CHECKSUMS_FILE, checksums};
-use super::read::{names, steps};
-use super::retention::superseded;
-use super::{
-    BEST, Best, CHECKPOINTS, LAST, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State,
-    tensors,
+use super::contents::{
+    being_deleted, being_replaced, being_written, holds_nothing_else, is_checkpoint, is_leftover,
+    name_aside, replaced_step,
 };
-use crate::files::{TEMPORARY, numbered, sync_folder, write_synced};
+use super::find::{checkpoints_folder, steps};
+use super::retention::superseded;
+use super::{BEST, Best, LAST, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, tensors};
+use crate::files::{is_taken, sync_folder, write_synced};
 use crate::model::Network;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
 use std::collections::HashMap;
@@ -17,9 +18,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 use tch::Tensor;
-
-/// Ends the name of a checkpoint that gives way to a new one of its step.
-const REPLACED: &str = ".replaced";
 
 /// What file systems answer that cannot exchange two directories.
 const CANNOT_EXCHANGE: [Errno; 4] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
@@ -35,16 +33,20 @@ impl Store {
     /// The store of a run, which keeps the newest `keep` checkpoints and the best one.
     ///
     /// # Errors
-    /// A folder that cannot be made.
+    /// A folder that cannot be made, or is a link to one.
     pub fn open(run_dir: &Path, keep: usize) -> Result<Self> {
-        let folder = run_dir.join(CHECKPOINTS);
+        let folder = checkpoints_folder(run_dir)?;
         fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
         Ok(Self { folder, keep })
     }
 
     /// Whether there is a checkpoint of a step.
     pub fn has(&self, step: u64) -> bool {
-        self.folder.join(step.to_string()).is_dir()
+        is_checkpoint(&self.place(step))
+    }
+
+    fn place(&self, step: u64) -> PathBuf {
+        self.folder.join(step.to_string())
     }
 
     /// Prepares for going on from a step: `last` and `best` name it and the best one so far, and
@@ -55,20 +57,18 @@ impl Store {
     pub fn go_on_from(&self, step: u64, best: Option<Best>) -> Result<Vec<String>> {
         self.link(LAST, step)?;
         self.link(BEST, best.map_or(step, |best| best.step))?;
-        let mut aside = Vec::new();
-        let mut later = steps(&self.folder)?;
-        later.retain(|&other| other > step);
-        later.sort_unstable();
-        for step in later {
-            let name = format!("{step}.abandoned");
-            let mut names = numbered(&name);
-            let Some(name) = names.find(|name| !self.folder.join(name).exists()) else { continue };
-            let (from, to) = (self.folder.join(step.to_string()), self.folder.join(&name));
-            fs::rename(&from, &to).with_context(|| to.display().to_string())?;
-            aside.push(name);
-        }
+        let later = steps(&self.folder)?.into_iter().filter(|&other| other > step);
+        let aside: Result<_> = later.map(|step| self.set_aside(&self.place(step), step)).collect();
         sync_folder(&self.folder)?;
-        Ok(aside)
+        aside
+    }
+
+    /// Gives a step's checkpoint a name under which it is its user's. That name.
+    fn set_aside(&self, checkpoint: &Path, step: u64) -> Result<String> {
+        let name = name_aside(&self.folder, step).context("no name is free")?;
+        let to = self.folder.join(&name);
+        fs::rename(checkpoint, &to).with_context(|| to.display().to_string())?;
+        Ok(name)
     }
 
     /// Writes the checkpoint of a step: the network that the training came to, and the tensors that it
@@ -84,14 +84,8 @@ impl Store {
         card: &ModelCard,
         state: &State,
     ) -> Result<()> {
-        let path = self.folder.join(state.step.to_string());
-        let temporary = self.folder.join(format!("{TEMPORARY}{}", state.step));
-        self.write(&temporary, network, training, card, state)
-            .and_then(|()| replace_directory(&temporary, &path))
-            .inspect_err(|_| {
-                // What a full disk took of it must not stand in the way of the next one.
-                let _ = fs::remove_dir_all(&temporary);
-            })
+        let path = self.place(state.step);
+        self.write(network, training, card, state)
             .with_context(|| format!("cannot write the checkpoint {}", path.display()))?;
         sync_folder(&self.folder)?;
         self.link(LAST, state.step)?;
@@ -102,14 +96,35 @@ impl Store {
         for step in superseded(&steps(&self.folder)?, self.keep, [state.step, best]) {
             // Out of the way first, so that a kill leaves no half checkpoint under its step's name. What
             // cannot be deleted now is deleted at the next start: the new checkpoint is there.
-            let gone = self.folder.join(format!("{TEMPORARY}{step}-gone"));
-            let _ = fs::rename(self.folder.join(step.to_string()), &gone)
-                .and_then(|()| fs::remove_dir_all(&gone));
+            let (place, gone) = (self.place(step), being_deleted(&self.folder, step));
+            if holds_nothing_else(&place) && !is_taken(&gone) {
+                let _ = fs::rename(&place, &gone).and_then(|()| fs::remove_dir_all(&gone));
+            }
         }
         Ok(())
     }
 
+    /// Writes a checkpoint beside its place and moves it there.
     fn write(
+        &self,
+        network: &Network,
+        training: &[(String, Tensor)],
+        card: &ModelCard,
+        state: &State,
+    ) -> Result<()> {
+        let temporary = being_written(&self.folder, state.step);
+        remove_leftover(&temporary)?;
+        fs::create_dir_all(&self.folder)?;
+        fs::create_dir(&temporary).with_context(|| temporary.display().to_string())?;
+        self.write_files(&temporary, network, training, card, state)
+            .and_then(|()| self.put(&temporary, state.step))
+            .inspect_err(|_| {
+                // What a full disk took of it must not stand in the way of the next one.
+                let _ = remove_leftover(&temporary);
+            })
+    }
+
+    fn write_files(
         &self,
         folder: &Path,
         network: &Network,
@@ -124,7 +139,6 @@ impl Store {
         let state = serde_json::to_string_pretty(state)? + "\n";
         let files: [(&str, &[u8]); 3] =
             [(MODEL_FILE, &model), (OPTIMIZER_FILE, &optimizer), (STATE_FILE, state.as_bytes())];
-        fs::create_dir_all(folder)?;
         // While the disk is waited for.
         let checksums = thread::scope(|scope| -> Result<_> {
             let checksums = scope.spawn(|| checksums(&files));
@@ -139,12 +153,56 @@ impl Store {
 
     /// Points a name at a step's checkpoint; at every moment it points at a whole one.
     fn link(&self, name: &str, step: u64) -> Result<()> {
-        let temporary = self.folder.join(format!("{TEMPORARY}{name}"));
+        let temporary = being_written(&self.folder, name);
         let link = self.folder.join(name);
-        let _ = fs::remove_file(&temporary);
-        std::os::unix::fs::symlink(step.to_string(), &temporary)
-            .and_then(|()| fs::rename(&temporary, &link))
-            .with_context(|| format!("{}", link.display()))
+        let make = || -> Result<()> {
+            if is_taken(&link) && !link.is_symlink() {
+                bail!("something else lies there; expected a link to a checkpoint");
+            }
+            remove_leftover(&temporary)?;
+            std::os::unix::fs::symlink(step.to_string(), &temporary)?;
+            Ok(fs::rename(&temporary, &link)?)
+        };
+        make().with_context(|| link.display().to_string())
+    }
+
+    /// Moves a checkpoint that was written to its place. One that is there, such as of a run that goes on
+    /// from before that step, is exchanged for it at one stroke, so that there is a whole one at every
+    /// moment.
+    fn put(&self, written: &Path, step: u64) -> Result<()> {
+        let place = self.place(step);
+        if !is_taken(&place) {
+            return Ok(fs::rename(written, &place)?);
+        }
+        if !is_checkpoint(&place) {
+            bail!("what lies there is no checkpoint; give it another name");
+        }
+        let old = exchange(written, &place, being_replaced(&self.folder, step))
+            .with_context(|| format!("cannot move {} there", written.display()))?;
+        if holds_nothing_else(&old) {
+            // What cannot be deleted now is deleted at the next start.
+            let _ = fs::remove_dir_all(&old);
+        } else {
+            self.set_aside(&old, step)?;
+        }
+        Ok(())
+    }
+}
+
+/// Exchanges two directories. Where the one that was at `to` is then: at `from`, or `aside`.
+fn exchange(from: &Path, to: &Path, aside: PathBuf) -> std::io::Result<PathBuf> {
+    match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
+        Ok(()) => Ok(from.to_owned()),
+        // Some network file systems cannot: there the old one goes aside, and comes back at the next
+        // start if the new one never came.
+        Err(error) if CANNOT_EXCHANGE.contains(&error) => {
+            fs::rename(to, &aside)?;
+            fs::rename(from, to).inspect_err(|_| {
+                let _ = fs::rename(&aside, to);
+            })?;
+            Ok(aside)
+        }
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -153,50 +211,27 @@ impl Store {
 /// # Errors
 /// A folder that cannot be read or written to.
 pub fn remove_leftovers(run_dir: &Path) -> Result<()> {
-    let folder = run_dir.join(CHECKPOINTS);
-    for name in names(&folder)? {
-        let path = folder.join(&name);
+    let folder = checkpoints_folder(run_dir)?;
+    for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
+        let path = entry.with_context(|| folder.display().to_string())?.path();
+        remove_leftover(&path)?;
+        let Some(step) = replaced_step(&path) else { continue };
         // A checkpoint whose successor never came goes back to its place.
-        let place = name.strip_suffix(REPLACED).map(|step| folder.join(step));
-        let done = match place {
-            Some(place) if !place.exists() => fs::rename(&path, place),
-            Some(_) => fs::remove_dir_all(&path),
-            None if name.starts_with(TEMPORARY) => {
-                fs::remove_dir_all(&path).or_else(|_| fs::remove_file(&path))
-            }
-            None => Ok(()),
-        };
-        done.with_context(|| path.display().to_string())?;
+        let place = folder.join(step.to_string());
+        match is_taken(&place) {
+            true => fs::remove_dir_all(&path),
+            false => fs::rename(&path, place),
+        }
+        .with_context(|| path.display().to_string())?;
     }
     Ok(())
 }
 
-/// Renames a directory to `to`. One that is there, such as of a run that goes on from before that step,
-/// is exchanged for it at one stroke, so that there is a whole one at every moment.
-fn replace_directory(from: &Path, to: &Path) -> Result<()> {
-    let replace = || -> std::io::Result<()> {
-        if !to.exists() {
-            return fs::rename(from, to);
-        }
-        match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
-            Ok(()) => {}
-            // Some network file systems cannot: there the old one goes aside, and comes back at the next
-            // start if the new one never came.
-            Err(error) if CANNOT_EXCHANGE.contains(&error) => {
-                let mut aside = to.as_os_str().to_owned();
-                aside.push(REPLACED);
-                let aside = PathBuf::from(aside);
-                fs::rename(to, &aside)?;
-                fs::rename(from, to).inspect_err(|_| {
-                    let _ = fs::rename(&aside, to);
-                })?;
-                let _ = fs::remove_dir_all(&aside);
-            }
-            Err(error) => return Err(error.into()),
-        }
-        // What cannot be deleted now is deleted at the next start.
-        let _ = fs::remove_dir_all(from);
-        Ok(())
-    };
-    replace().with_context(|| format!("cannot move {} to {}", from.display(), to.display()))
+/// Removes what a killed write left at a path, if it is that.
+fn remove_leftover(path: &Path) -> Result<()> {
+    if is_leftover(path) {
+        // It takes a link away, not what it leads to.
+        fs::remove_dir_all(path).with_context(|| path.display().to_string())?;
+    }
+    Ok(())
 }

@@ -5,7 +5,7 @@ use crate::cli::CheckpointsArgs;
 use crate::error::{one_line, usage};
 use crate::report::metrics::read_run;
 use crate::ui::{Ui, accuracy_text, grouped, table};
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::Value;
 use std::fs;
@@ -40,22 +40,47 @@ struct Listed {
 }
 
 /// Runs `resnet checkpoints`.
+///
+/// # Errors
+/// A folder that is none of a run; a checkpoint or metrics that are damaged, once all is listed.
 pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
     let folder = args.run.join(CHECKPOINTS);
+    if !args.run.exists() {
+        return Err(usage(format!(
+            "{}: no such folder; expected a run's folder, with {CHECKPOINTS} in it",
+            args.run.display()
+        )));
+    }
     if !folder.is_dir() {
         return Err(usage(format!(
             "{}: holds no checkpoints; expected a run's folder, with {CHECKPOINTS} in it",
             args.run.display()
         )));
     }
-    let mut steps = steps(&folder)?;
-    steps.sort_unstable();
-    let metrics = read_run(&args.run)?;
-    let listed: Vec<Listed> = steps.into_iter().map(|step| list(&folder, step, &metrics)).collect();
+    let steps = steps(&folder)?;
+    let (metrics, damaged_metrics) = read_run(&args.run)?;
+    let mut listed: Vec<Listed> =
+        steps.into_iter().map(|step| list(&folder, step, &metrics)).collect();
+    // A run that is training may have deleted one meanwhile.
+    listed
+        .retain(|checkpoint| checkpoint.whole || folder.join(checkpoint.step.to_string()).exists());
     if ui.is_json() {
         listed.iter().for_each(|checkpoint| ui.json(checkpoint));
-        return Ok(());
+    } else {
+        print(&listed, ui);
     }
+    let faults: Vec<_> = listed.iter().filter_map(|checkpoint| checkpoint.fault.as_ref()).collect();
+    faults.iter().copied().chain(&damaged_metrics).for_each(|fault| ui.warn(fault));
+    if !faults.is_empty() {
+        bail!("{}: {} of {} checkpoints are damaged", folder.display(), faults.len(), listed.len());
+    }
+    if damaged_metrics.is_some() {
+        bail!("{}: its metrics are damaged; its checkpoints are intact", args.run.display());
+    }
+    Ok(())
+}
+
+fn print(listed: &[Listed], ui: &Ui) {
     let mut lines =
         vec![["step", "epoch", "validation", "test", "bytes", "state", ""].map(String::from)];
     let figure = |accuracy: Option<f64>, limited| {
@@ -73,12 +98,6 @@ pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
         ]
     }));
     ui.out(table(&lines, 0..5));
-    for checkpoint in &listed {
-        if let Some(fault) = &checkpoint.fault {
-            ui.warn(fault);
-        }
-    }
-    Ok(())
 }
 
 fn list(folder: &Path, step: u64, metrics: &[Value]) -> Listed {

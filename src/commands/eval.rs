@@ -9,9 +9,9 @@ use crate::device;
 use crate::error::{at_least_one, usage};
 use crate::precision::Precision;
 use crate::report::classification::{ClassFigures, by_class};
-use crate::train::evaluate::{Evaluation, TOP_K, evaluate};
-use crate::ui::{Ui, grouped, table};
-use anyhow::{Context, Result, ensure};
+use crate::train::evaluate::{Evaluation, TOP_K, evaluate, is_plausible};
+use crate::ui::{Ui, grouped, short, table};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::json;
 use tch::Device;
 
@@ -24,12 +24,14 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
         at_least_one("--batch-size", batch_size)?;
     }
     device::check_threads(args.threads)?;
-    let checkpoint = Checkpoint::open(&checkpoint::resolve(&args.checkpoint)?)?;
+    let path = checkpoint::resolve(&args.checkpoint)?;
+    let checkpoint = Checkpoint::open(&path)
+        .map_err(|error| anyhow!("{error:#}{}", checkpoint::instead_of(&path)))?;
     let device = device::choose(&args.device)?;
     device::set_threads(args.threads);
     let card = &checkpoint.card;
     let dataset = catalog::find(&card.dataset)
-        .map_err(|error| anyhow::anyhow!("{}: {error}", checkpoint.path.display()))?;
+        .map_err(|error| anyhow!("{}: {error}", checkpoint.path.display()))?;
     let held_out = held_out(args, &checkpoint, dataset, ui)?;
     let network = checkpoint.network(device)?;
     let images = load(args, dataset, held_out, device, ui)?;
@@ -54,6 +56,14 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     .flatten()
     .with_context(|| format!("cannot evaluate {}", checkpoint.path.display()))?;
     progress.clear();
+    if !is_plausible(evaluation.loss) {
+        bail!(
+            "{}: its loss on the {} images is {}, far beyond that of a guess: its weights are damaged, or of a run that diverged",
+            checkpoint.path.display(),
+            args.split,
+            evaluation.loss
+        );
+    }
 
     let figures = by_class(&card.classes, &evaluation.confusion);
     let path = checkpoint.path.display().to_string();
@@ -141,7 +151,7 @@ fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
         vec![["class", "precision", "recall", "F1", "images"].map(String::from).to_vec()];
     for class in figures {
         lines.push(vec![
-            class.name.clone(),
+            short(&class.name),
             format!("{:.4}", class.precision),
             format!("{:.4}", class.recall),
             format!("{:.4}", class.f1),
@@ -157,7 +167,7 @@ fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
     let columns = (0..figures.len()).map(|class| class.to_string());
     let mut lines = vec![std::iter::once(String::new()).chain(columns).collect::<Vec<_>>()];
     for (class, (figures, row)) in figures.iter().zip(&evaluation.confusion).enumerate() {
-        let mut line = vec![format!("{class} {}", figures.name)];
+        let mut line = vec![format!("{class} {}", short(&figures.name))];
         line.extend(
             row.iter().map(|&count| if count == 0 { "·".to_owned() } else { count.to_string() }),
         );

@@ -108,19 +108,18 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     })?;
     match outcome {
         Outcome::Done => {
-            let end = EndRecord {
+            let mut end = EndRecord {
                 event: "end",
                 run_dir: run_dir.display().to_string(),
                 epochs: config.recipe.epochs,
                 test_accuracy: keeper.last_test_accuracy(),
                 test_images: keeper.limited_test_images(),
-                best_accuracy: keeper.best_accuracy(),
-                best_test_accuracy: keeper.best_test_accuracy(),
+                best_accuracy: None,
+                best_test_accuracy: None,
                 diverged: keeper.explosion().is_some(),
                 seconds: keeper.seconds(),
             };
-            keeper.record(&end);
-            keeper.ensure_saved(&trainer)?;
+            keeper.ensure_saved(&trainer, Some(&mut end))?;
             keeper.show_end(&end);
             match keeper.explosion() {
                 None => Ok(()),
@@ -130,7 +129,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
             }
         }
         Outcome::Stopped => {
-            keeper.ensure_saved(&trainer)?;
+            keeper.ensure_saved(&trainer, None)?;
             if ui.is_json() {
                 let Position { epoch, step, .. } = keeper.position();
                 let run_dir = run_dir.display().to_string();
@@ -174,7 +173,7 @@ fn plan(args: &TrainArgs) -> Result<Plan> {
         let folder = RunFolder::reopen(&run_dir)?;
         checkpoint::remove_leftovers(&run_dir)?;
         let checkpoint = checkpoint::resume_point(path, &run_dir)?;
-        checkpoint::verify_to_resume(&run_dir, &checkpoint)?;
+        checkpoint::verify_to_resume(&checkpoint)?;
         let state = State::read(&checkpoint)?;
         let (config, changes) = Config::resume(&state.config, &state.derived, &args.options)?;
         // A run that was killed after its last checkpoint and before its last line gets that line.
@@ -206,7 +205,7 @@ fn resumed_network(
     precision: Precision,
     device: Device,
 ) -> Result<Network> {
-    let checkpoint = Checkpoint::open(&checkpoint::resolve(from)?)?;
+    let checkpoint = Checkpoint::open(from)?;
     let (found, expected) = (&checkpoint.card, model_card(config, precision));
     if (&found.spec, &found.dataset) != (&expected.spec, &expected.dataset) {
         bail!(

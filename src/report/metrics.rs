@@ -1,12 +1,13 @@
 //! `metrics.jsonl`: a JSON line an epoch, on disk as soon as the epoch is over.
 
-use crate::files::write_atomically;
-use crate::train::run::EpochRecord;
+use crate::files::{self, WITHOUT_WAITING, is_taken, numbered, write_atomically};
+use crate::train::run::{EndRecord, EpochRecord};
 use anyhow::{Context, Result};
 use serde::Serialize;
 use serde_json::Value;
-use std::fs::{self, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// The metrics file of a run.
@@ -22,35 +23,56 @@ pub struct MetricsFile {
 const METRICS_FILE: &str = "metrics.jsonl";
 
 impl MetricsFile {
-    /// The file of a run that goes on after `epoch` epochs and `step` steps (0 for a new run): lines
-    /// of what comes later, which will be trained again, are dropped, and so is the run's end.
+    /// The file of a run that goes on after `epoch` epochs and `step` steps (0 for a new run): lines of what
+    /// comes later, which will be trained again, are set aside, and the run's end is dropped. A file with
+    /// damaged lines is kept as it was, beside the new one. With it, what the user is to be warned of.
     ///
     /// # Errors
     /// A file that cannot be read or written.
-    pub fn open(run_dir: &Path, epoch: u64, step: u64) -> Result<Self> {
-        let mut file = Self { path: run_dir.join(METRICS_FILE), lines: Vec::new(), written: None };
-        file.lines = read_lines(&file.path)?
-            .into_iter()
-            .filter(|(event, _)| match event["event"].as_str() {
-                Some("epoch") => event["epoch"].as_u64().is_some_and(|of| of <= epoch),
-                Some("resume" | "out-of-memory") => {
-                    event["step"].as_u64().is_some_and(|of| of <= step)
-                }
-                _ => false,
-            })
-            .map(|(_, line)| line)
-            .collect();
+    pub fn open(run_dir: &Path, epoch: u64, step: u64) -> Result<(Self, Vec<String>)> {
+        let path = run_dir.join(METRICS_FILE);
+        let Lines { bytes, lines, damaged } = Lines::read(&path)?;
+        let mut warnings = Vec::new();
+        if let Some(line) = damaged {
+            let copy = set_aside(run_dir, "damaged", &bytes)?;
+            warnings.push(format!(
+                "{}; the run goes on with the lines that are whole, and the file as it was is now {copy}",
+                damage(&path, line)
+            ));
+        }
+        let is_past = |event: &Value| match event["event"].as_str() {
+            Some("epoch") => event["epoch"].as_u64().is_none_or(|of| of <= epoch),
+            Some(END) => false,
+            _ => event["step"].as_u64().is_none_or(|of| of <= step),
+        };
+        let (past, later): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|(event, _)| is_past(event));
+        // The end alone says nothing that the last epoch's line does not.
+        if later.iter().any(|(event, _)| event["event"] != END) {
+            let later = later.into_iter().map(|(_, line)| line).collect::<Vec<_>>();
+            let copy = set_aside(run_dir, "abandoned", text(&later).as_bytes())?;
+            warnings.push(format!(
+                "lines of {METRICS_FILE} of later steps, which are trained anew, are now in {copy}"
+            ));
+        }
+        let lines = past.into_iter().map(|(_, line)| line).collect();
+        let mut file = Self { path, lines, written: None };
         file.complete()?;
-        Ok(file)
+        Ok((file, warnings))
     }
 
-    /// The same lines in another folder.
+    /// The same lines in another folder, where the run ended otherwise, if at all.
     ///
     /// # Errors
     /// A folder that is read-only, gone or full.
-    pub fn copy_to(&self, run_dir: &Path) -> Result<()> {
+    pub fn copy_to(&self, run_dir: &Path, end: Option<&EndRecord>) -> Result<()> {
         let path = run_dir.join(METRICS_FILE);
-        Self { path, lines: self.lines.clone(), written: None }.complete()
+        let mut copy = Self { path, lines: self.lines.clone(), written: None };
+        if let Some(end) = end {
+            copy.lines.retain(|line| !is_end(line));
+            copy.add(end)?;
+        }
+        copy.complete()
     }
 
     /// Adds a line, for [`MetricsFile::complete`] to write.
@@ -80,7 +102,11 @@ impl MetricsFile {
         if missing.is_empty() {
             return Ok(());
         }
-        let mut file = OpenOptions::new().append(true).open(&self.path)?;
+        let flags = WITHOUT_WAITING | libc::O_NOFOLLOW;
+        let mut file = File::options().append(true).custom_flags(flags).open(&self.path)?;
+        if !file.metadata()?.is_file() {
+            return Err(ErrorKind::InvalidInput.into());
+        }
         file.write_all(text(missing).as_bytes())?;
         file.sync_data()
     }
@@ -107,14 +133,25 @@ fn text(lines: &[String]) -> String {
     lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
-/// The lines of a run's metrics file, each parsed and as it stands; none where there is no file. A
-/// line that a kill cut short is passed over.
+/// Keeps some bytes of a run's metrics in a file of their own; its name.
+fn set_aside(run_dir: &Path, why: &str, bytes: &[u8]) -> Result<String> {
+    let first = format!("{METRICS_FILE}.{why}");
+    let name =
+        numbered(&first).find(|name| !is_taken(&run_dir.join(name))).context("no name is free")?;
+    write_atomically(&run_dir.join(&name), bytes)?;
+    Ok(name)
+}
+
+/// What a run's metrics file says, line by line, and which line of it is damaged; nothing where there is no
+/// file.
 ///
 /// # Errors
 /// A file that cannot be read.
-pub fn read_run(run_dir: &Path) -> Result<Vec<Value>> {
-    let lines = read_lines(&run_dir.join(METRICS_FILE))?;
-    Ok(lines.into_iter().map(|(event, _)| event).collect())
+pub fn read_run(run_dir: &Path) -> Result<(Vec<Value>, Option<String>)> {
+    let path = run_dir.join(METRICS_FILE);
+    let Lines { lines, damaged, .. } = Lines::read(&path)?;
+    let events = lines.into_iter().map(|(event, _)| event).collect();
+    Ok((events, damaged.map(|line| damage(&path, line))))
 }
 
 /// Whether a run's metrics file has its end.
@@ -122,16 +159,65 @@ pub fn read_run(run_dir: &Path) -> Result<Vec<Value>> {
 /// # Errors
 /// A file that cannot be read.
 pub fn has_end(run_dir: &Path) -> Result<bool> {
-    Ok(read_run(run_dir)?.iter().any(|event| event["event"] == "end"))
+    Ok(read_run(run_dir)?.0.iter().any(|event| event["event"] == END))
 }
 
-fn read_lines(path: &Path) -> Result<Vec<(Value, String)>> {
-    match fs::read(path) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes)
-            .lines()
-            .filter_map(|line| Some((serde_json::from_str(line).ok()?, line.to_owned())))
-            .collect()),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-        Err(error) => Err(error).with_context(|| format!("cannot read {}", path.display())),
+fn is_end(line: &str) -> bool {
+    serde_json::from_str::<Value>(line)
+        .is_ok_and(|event| event.get("event").is_some_and(|name| name == END))
+}
+
+fn damage(path: &Path, line: usize) -> String {
+    format!("{}: line {line} is damaged", path.display())
+}
+
+/// The event that ends a run.
+const END: &str = "end";
+
+/// The largest metrics file that is read, in bytes: some 400 for each of a million epochs.
+const LARGEST: u64 = 1 << 29;
+
+/// A metrics file, as it is found.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// The whole lines, each parsed and as it stands.
+    lines: Vec<(Value, String)>,
+    /// The first line, counted from 1, that is not one that a run writes in its place, such as one that a
+    /// kill cut short.
+    damaged: Option<usize>,
+}
+
+impl Lines {
+    fn read(path: &Path) -> Result<Self> {
+        let bytes = match files::read(path, LARGEST) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        let (mut lines, mut damaged, mut epochs) = (Vec::new(), None, 0);
+        for (index, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            match event(line, &mut epochs) {
+                Some(whole) => lines.push(whole),
+                None => damaged = damaged.or(Some(index + 1)),
+            }
+        }
+        Ok(Self { bytes, lines, damaged })
     }
+}
+
+/// A whole line, parsed and as it stands, after so many `epochs`: those of epochs follow each other.
+fn event(line: &[u8], epochs: &mut u64) -> Option<(Value, String)> {
+    let line = str::from_utf8(line).ok()?.strip_suffix('\n')?;
+    let event: Value = serde_json::from_str(line).ok()?;
+    if event.get("event")?.as_str()? == "epoch" {
+        let record: EpochRecord = serde_json::from_value(event.clone()).ok()?;
+        if record.epoch <= *epochs || !(0.0..=1.0).contains(&record.train_accuracy) {
+            return None;
+        }
+        *epochs = record.epoch;
+    }
+    Some((event, line.to_owned()))
 }

@@ -22,6 +22,12 @@ pub struct Evaluation {
 /// The k of top-k accuracy.
 pub const TOP_K: usize = 5;
 
+/// Whether a mean loss in nats can be one of a network that learned or is learning. A guess among 100 classes
+/// costs 4.6; one that is sure and wrong every time some tens.
+pub fn is_plausible(loss: f64) -> bool {
+    loss < 1e6
+}
+
 impl Evaluation {
     /// Images whose most likely class was the right one.
     pub fn correct(&self) -> u64 {

@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(clippy::expect_used, reason = "clippy takes no helper for a part of a test")]
 
+pub mod inject;
 pub mod runs;
 
 use serde_json::Value;
@@ -39,8 +40,13 @@ impl Ran {
 
     /// The program did its work and printed JSON lines.
     pub fn json_lines(self) -> Vec<Value> {
-        let lines = self.success();
-        lines.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
+        assert_eq!(self.code, Some(0), "stderr: {}", self.stderr);
+        self.printed_json()
+    }
+
+    /// The JSON lines that the program printed, whether it did its work or not.
+    pub fn printed_json(self) -> Vec<Value> {
+        self.stdout.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 
     /// The program ended with `code` and an error that holds each of `parts`, in a few lines and

@@ -85,3 +85,16 @@ pub fn assert_same_run(run: &Path, other: &Path) {
         assert!(bytes(run) == bytes(other), "{}: {file} differs", run.display());
     }
 }
+
+/// The run's end tells the accuracy of the checkpoint that `best` leads to, of a run with held-out images.
+pub fn assert_best_is_told(run: &Path) {
+    let metrics = timeless_metrics(run);
+    let best = fs::read_link(run.join("checkpoints/best")).expect("the best checkpoint");
+    let of_best = metrics.iter().find(|line| {
+        line["event"] == "epoch" && Some(line["step"].to_string().as_str()) == best.to_str()
+    });
+    let accuracy =
+        &of_best.expect("the best checkpoint is of an epoch's end")["validation_accuracy"];
+    let end = metrics.iter().find(|line| line["event"] == "end").expect("the run's end");
+    assert_eq!(&end["best_accuracy"], accuracy, "{}: best is {}", run.display(), best.display());
+}

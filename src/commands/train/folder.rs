@@ -2,13 +2,13 @@
 
 use crate::checkpoint::{CHECKPOINTS, LAST};
 use crate::error::usage;
-use crate::files::numbered;
-use anyhow::{Context, Result, anyhow};
+use crate::files::{WITHOUT_WAITING, numbered};
+use anyhow::{Context, Result, anyhow, bail};
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::MetadataExt;
+use std::io::{self, ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// Held locked for as long as a process trains in the folder; the number in it is that process's.
@@ -97,7 +97,7 @@ impl RunFolder {
     /// # Errors
     /// A folder that cannot be made, or in which another process trains by now.
     pub fn ensure(&self) -> Result<()> {
-        let there = fs::metadata(self.path.join(LOCK_FILE)).ok();
+        let there = fs::symlink_metadata(self.path.join(LOCK_FILE)).ok();
         let held = self.lock.borrow().metadata().ok();
         let file = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
         if there.is_some() && there.map(file) == held.map(file) {
@@ -118,11 +118,25 @@ impl RunFolder {
 
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK_FILE);
-    let opened = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = opened.with_context(|| format!("cannot write {}", path.display()))?;
+    let mut options = File::options();
+    // What lies there may be anything, and only a lock is written over.
+    let flags = WITHOUT_WAITING | libc::O_NOFOLLOW;
+    let opened = options.read(true).write(true).create(true).truncate(false).custom_flags(flags);
+    let mut file = opened.open(&path).with_context(|| match path.is_symlink() {
+        true => format!("{}: is a link; expected a run's own file: delete it", path.display()),
+        false => format!("cannot write {}", path.display()),
+    })?;
+    let mut process = String::new();
+    let is_file = file.metadata().is_ok_and(|metadata| metadata.is_file());
+    if !is_file
+        || (&file).take(LONGEST_LOCK).read_to_string(&mut process).is_err()
+        || !process.trim_end().bytes().all(|byte| byte.is_ascii_digit())
+        || process.len() as u64 == LONGEST_LOCK
+    {
+        bail!("{}: is not the lock of a run; give it another name", path.display());
+    }
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => {
-            let process = fs::read_to_string(&path).unwrap_or_default();
             return Err(usage(format!(
                 "{}: process {} trains in this folder; wait for it, stop it, or choose another folder",
                 folder.display(),
@@ -133,10 +147,14 @@ fn lock(folder: &Path) -> Result<File> {
         Err(TryLockError::Error(_)) | Ok(()) => {}
     }
     file.set_len(0)
+        .and_then(|()| file.rewind())
         .and_then(|()| writeln!(file, "{}", std::process::id()))
         .with_context(|| format!("cannot write {}", path.display()))?;
     Ok(file)
 }
+
+/// More bytes than the number of a process has.
+const LONGEST_LOCK: u64 = 32;
 
 impl Drop for RunFolder {
     /// A run that failed before it began leaves nothing.

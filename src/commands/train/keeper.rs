@@ -69,7 +69,7 @@ impl<'a> Keeper<'a> {
             if best != state.best {
                 ui.warn("the best checkpoint so far is gone; the best is chosen anew");
             }
-            // Before metrics of later epochs are dropped, the last checkpoint must be this one.
+            // Before metrics of later epochs are set aside, the last checkpoint must be this one.
             let aside = store.go_on_from(state.step, best)?;
             if !aside.is_empty() {
                 let aside = aside.join(", ");
@@ -78,7 +78,8 @@ impl<'a> Keeper<'a> {
                 ));
             }
         }
-        let metrics = MetricsFile::open(run_dir, position.epoch, position.step)?;
+        let (metrics, warnings) = MetricsFile::open(run_dir, position.epoch, position.step)?;
+        warnings.iter().for_each(|warning| ui.warn(warning));
         Ok(Self {
             folder,
             config: config.clone(),
@@ -129,12 +130,12 @@ impl<'a> Keeper<'a> {
     }
 
     /// Accuracy of the best checkpoint; see [`EndRecord::best_accuracy`].
-    pub fn best_accuracy(&self) -> Option<f64> {
+    fn best_accuracy(&self) -> Option<f64> {
         self.best.map(|best| best.validation_accuracy).or(self.last_test_accuracy())
     }
 
     /// Test accuracy of the best checkpoint, as it was measured after its epoch.
-    pub fn best_test_accuracy(&self) -> Option<f64> {
+    fn best_test_accuracy(&self) -> Option<f64> {
         match self.best {
             Some(best) => self.metrics.epoch_of(best.step)?.test_accuracy,
             None => self.last_test_accuracy(),
@@ -187,16 +188,17 @@ impl<'a> Keeper<'a> {
         self.display.clear();
     }
 
-    /// Makes sure, at the end, that the run is saved as it stands: in its folder, or else in another.
+    /// Makes sure, at the end, that the run is saved as it stands, and its end recorded, if it is over: in its
+    /// folder, or else in another.
     ///
     /// # Errors
     /// The reason why it is not in its folder, and where it is.
-    pub fn ensure_saved(&mut self, trainer: &Trainer) -> Result<()> {
-        let saved = match self.unsaved {
-            None => self.metrics.complete(),
-            Some(_) => self.try_save(trainer),
-        };
-        let Err(reason) = saved else { return Ok(()) };
+    pub fn ensure_saved(
+        &mut self,
+        trainer: &Trainer,
+        mut end: Option<&mut EndRecord>,
+    ) -> Result<()> {
+        let Err(reason) = self.save_here(trainer, end.as_deref_mut()) else { return Ok(()) };
         let name = self.folder.path().file_name().unwrap_or_default().to_string_lossy();
         let prefix = format!("resnet-{name}-");
         let home = etcetera::home_dir().ok();
@@ -204,7 +206,7 @@ impl<'a> Keeper<'a> {
         let rescued = folders.find_map(|folder| {
             // A folder that is not kept is removed again.
             let folder = tempfile::Builder::new().prefix(&prefix).tempdir_in(folder).ok()?;
-            self.save_to(folder.path(), trainer).ok()?;
+            self.save_to(folder.path(), trainer, end.as_deref()).ok()?;
             Some(folder.keep())
         });
         let run_dir = self.folder.path().display();
@@ -216,6 +218,19 @@ impl<'a> Keeper<'a> {
                 "the run's end could be saved neither in {run_dir} nor in the temporary or the home folder"
             )),
         })
+    }
+
+    fn save_here(&mut self, trainer: &Trainer, end: Option<&mut EndRecord>) -> Result<()> {
+        if self.unsaved.is_some() {
+            self.try_save(trainer)?;
+        }
+        if let Some(end) = end {
+            // Only now is it known which checkpoints there are.
+            end.best_accuracy = self.best_accuracy();
+            end.best_test_accuracy = self.best_test_accuracy();
+            self.record(end);
+        }
+        self.metrics.complete()
     }
 
     fn state(&self) -> Result<State> {
@@ -264,12 +279,19 @@ impl<'a> Keeper<'a> {
         lines
     }
 
-    fn save_to(&self, folder: &Path, trainer: &Trainer) -> Result<()> {
+    fn save_to(&self, folder: &Path, trainer: &Trainer, end: Option<&EndRecord>) -> Result<()> {
         write_config(&self.config, folder)?;
         let state = State { best: None, ..self.state()? };
         let store = Store::open(folder, self.config.keep)?;
         store.save(trainer.result(), &trainer.state(), &self.card, &state)?;
-        self.metrics.copy_to(folder)
+        // The one checkpoint there is the best.
+        let last = self.last.as_ref();
+        let best_accuracy = last.and_then(|last| last.validation_accuracy.or(last.test_accuracy));
+        let best_test_accuracy = last.and_then(|last| last.test_accuracy);
+        let run_dir = folder.display().to_string();
+        let end =
+            end.map(|end| EndRecord { run_dir, best_accuracy, best_test_accuracy, ..end.clone() });
+        self.metrics.copy_to(folder, end.as_ref())
     }
 
     /// Adds a line to the metrics; where that fails, warns, and the line is written with the next.

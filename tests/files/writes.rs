@@ -1,0 +1,64 @@
+//! How a run's files are written, and what of that may fail.
+
+use super::common::TINY;
+use super::common::inject::{Fate, Injector};
+use super::common::runs::{assert_best_is_told, command};
+use super::{FLAGS, finished, limited};
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
+use std::fs;
+use std::mem::MaybeUninit;
+use std::process::Stdio;
+use tempfile::tempdir;
+
+#[test]
+fn checkpoints_links_and_settings_appear_whole_by_renaming() {
+    let (_folder, run) = finished();
+    let watch = inotify::init(CreateFlags::NONBLOCK).unwrap();
+    for folder in [run.clone(), run.join("checkpoints")] {
+        let made = WatchFlags::CREATE | WatchFlags::MOVED_TO;
+        inotify::add_watch(&watch, &folder, made).unwrap();
+    }
+    // Step 8 is saved again, with the new number of epochs; 10 and 12 are new.
+    limited("train --offline --epochs 3 --resume", &run).success();
+    let mut buffer = [MaybeUninit::uninit(); 4096];
+    let mut events = Reader::new(&watch, &mut buffer);
+    let (mut renamed, mut made) = (Vec::new(), Vec::new());
+    while let Ok(event) = events.next() {
+        let name = event.file_name().unwrap().to_str().unwrap().to_owned();
+        match event.events().contains(ReadFlags::CREATE) {
+            true => made.push(name),
+            false => renamed.push(name),
+        }
+    }
+    for name in ["8", "10", "12", "last", "best", "config.toml", "metrics.jsonl"] {
+        assert!(renamed.iter().any(|other| other == name), "{name} was not renamed: {renamed:?}");
+    }
+    made.retain(|name| !name.starts_with(".writing-"));
+    assert!(made.is_empty(), "written under their own names: {made:?}");
+}
+
+#[test]
+fn the_end_tells_of_the_best_checkpoint_whichever_could_be_saved() {
+    let injector = Injector::new();
+    for at in 1.. {
+        let folder = tempdir().unwrap();
+        let [run, rescue] = ["run", "rescue"].map(|name| folder.path().join(name));
+        fs::create_dir(&rescue).unwrap();
+        let flags =
+            format!("{TINY} {FLAGS} --validation 500 --lr 0.2 --schedule constant --run-dir");
+        let mut command = command(&flags, &run);
+        injector.arm(command.env("TMPDIR", &rescue), &run, "mkdir", at, Fate::NoSpace, false);
+        let output = command.stderr(Stdio::piped()).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        match output.status.code() {
+            Some(0) => assert_best_is_told(&run),
+            // Neither the run's folder nor that of its checkpoints could be made.
+            Some(1) => assert!(!run.join("checkpoints/last").exists() && at < 4, "{at}: {stderr}"),
+            code => panic!("{at}: {code:?} {stderr}"),
+        }
+        if injector.count() < at {
+            assert!(at > 5, "a folder for the run, its checkpoints, and each of them");
+            break;
+        }
+    }
+}
