@@ -9,6 +9,7 @@ use crate::error::at_least_one;
 use crate::precision::Precision;
 use crate::report::classification::{ClassFigures, by_class};
 use crate::train::evaluate::{Evaluation, TOP_K, evaluate};
+use crate::train::memory::{BatchMemory, check_batches};
 use crate::ui::{Ui, grouped, table};
 use anyhow::{Context, Result};
 use serde_json::json;
@@ -28,19 +29,22 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let card = &checkpoint.card;
     let dataset = catalog::find(&card.dataset)
         .map_err(|error| anyhow::anyhow!("{}: {error}", checkpoint.path.display()))?;
-    let network = checkpoint.network(device)?;
-    let source = args.data.source();
-    let images = DeviceImages::new(&data::load(dataset, args.split, &source, ui)?, device);
     let precision = match (args.precision, card.precision) {
         (Some(choice), _) => choice.resolve(device)?,
         (None, Precision::Tf32) if !device.is_cuda() => Precision::Fp32,
         (None, trained) => trained,
     };
     precision.apply();
+    let batch_size = args.batch_size.unwrap_or(card.batch_size);
+    let at_once = batch_size.min(dataset.images(args.split));
+    let memory = BatchMemory::of_inference(&card.spec, precision).with_data();
+    check_batches(memory, at_once, device)?;
+    let network = checkpoint.network(device)?;
+    let source = args.data.source();
+    let images = DeviceImages::new(&data::load(dataset, args.split, &source, ui)?, device);
     precision.warn_if_slow(device, ui);
     let options = (precision.kind(), device);
     let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, options);
-    let batch_size = args.batch_size.unwrap_or(card.batch_size);
 
     let mut progress = ui.steps_progress("evaluating", images.len() as u64);
     let evaluation = evaluate(&network, &images, &preprocess, batch_size, None, &mut |done| {

@@ -12,6 +12,7 @@ use crate::data::batches::{DeviceImages, Preprocess};
 use crate::data::{self, Source, Split};
 use crate::device;
 use crate::error::{Interrupted, usage};
+use crate::limits;
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::model::spec::value_name;
@@ -141,10 +142,9 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 /// Refuses a run that would get the process killed for want of memory. One that goes on may not change
 /// its batch, and did fit once: that is only warned of.
 fn check_memory(plan: &Plan, precision: Precision, device: Device, ui: &Ui) -> Result<()> {
-    let free = device::free_memory().filter(|_| device == Device::Cpu);
-    let shortage = free
-        .and_then(|free| memory::shortage(&plan.config.spec, &plan.config.recipe, precision, free));
-    match shortage {
+    let Config { spec, recipe, .. } = &plan.config;
+    let free = limits::free_memory().filter(|_| device == Device::Cpu);
+    match free.and_then(|free| memory::run_shortage(spec, recipe, precision, free)) {
         Some(shortage) if plan.resumed.is_none() => Err(usage(shortage)),
         Some(shortage) => {
             ui.warn(shortage);
