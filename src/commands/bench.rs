@@ -139,8 +139,10 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         1e3 * slowest
     ));
     ui.out(format!(
-        "{gflops:.0} GFLOP/s, {:.2} of the {matrix_gflops:.0} that matrix products reach here",
-        gflops / matrix_gflops
+        "{gflops:.0} GFLOP/s, {:.2} times the {matrix_gflops:.0} of a product of large matrices here{}",
+        gflops / matrix_gflops,
+        // Winograd's convolutions multiply less than is counted.
+        if gflops > matrix_gflops { ", by convolutions that need fewer multiplications" } else { "" }
     ));
     if let Some(floor) = floor {
         ui.out(format!(

@@ -21,7 +21,7 @@ use crate::precision::{Precision, PrecisionChoice};
 use crate::report::metrics::has_end;
 use crate::train::run::{EndRecord, EvalSets, Outcome, Position};
 use crate::train::{self, Trainer, memory};
-use crate::ui::{Ui, grouped};
+use crate::ui::{Ui, grouped, quoted};
 use anyhow::{Context, Result, bail};
 use folder::RunFolder;
 use keeper::Keeper;
@@ -81,7 +81,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
         resumed.state.check_position(&resumed.checkpoint, trainer.steps_per_epoch())?;
     }
 
-    let stop = Stop::listen(start, args.time_limit)?;
+    let stop = Stop::listen(start, args.time_limit, *ui)?;
     let state = resumed.as_ref().map(|resumed| &resumed.state);
     let mut keeper =
         Keeper::open(folder, config, model_card(config, precision), state, &stop, *ui)?;
@@ -119,6 +119,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
         }
         Outcome::Stopped => {
             keeper.ensure_saved(&trainer)?;
+            let reason = stop.reason();
             if ui.is_json() {
                 let Position { epoch, step, .. } = keeper.position();
                 let run_dir = run_dir.display().to_string();
@@ -126,12 +127,14 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
                     &json!({"event": "stop", "run_dir": run_dir, "epoch": epoch, "step": step}),
                 );
             }
+            let step = keeper.position().step;
+            stop.wait_for_answer();
             ui.say(format!(
                 "stopped at step {}, and saved; go on with: resnet train --resume {}",
-                keeper.position().step,
-                run_dir.display()
+                step,
+                quoted(run_dir)
             ));
-            match stop.reason() {
+            match reason {
                 Some(Reason::Signal) => Err(Interrupted.into()),
                 _ => Ok(()),
             }

@@ -6,6 +6,7 @@
 
 use super::Source;
 use super::catalog::{Dataset, Part};
+use crate::ui::quoted;
 use anyhow::{Context, Result, anyhow};
 use etcetera::BaseStrategy;
 use std::path::{Path, PathBuf};
@@ -87,7 +88,7 @@ pub fn find_part(folder: &Path, part: &Part) -> Option<Found> {
 pub fn fetch_command(dataset: &Dataset, source: &Source) -> String {
     let name = dataset.name;
     match &source.data_dir {
-        Some(folder) => format!("resnet data fetch {name} --data-dir {}", folder.display()),
+        Some(folder) => format!("resnet data fetch {name} --data-dir {}", quoted(folder)),
         None => format!("resnet data fetch {name}"),
     }
 }
