@@ -76,9 +76,10 @@ pub fn free_memory() -> Option<FreeMemory> {
     // Its cached files count against a group, but give way.
     let group = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
     let machine = available.into_iter().chain(group).map(FreeMemory::of_machine);
+    // Tensors leave a reserve to others.
+    let others = stacks().saturating_add(native::MEMORY_RESERVE as u64);
     let limits = limits_of_memory().into_iter().map(|left| FreeMemory {
-        // Tensors leave a reserve to others.
-        bytes: left.bytes.saturating_sub(native::MEMORY_RESERVE as u64) + left.resident,
+        bytes: left.bytes.saturating_sub(others) + left.resident,
         limit: Some(left.command),
     });
     machine.chain(limits).min_by_key(|free| free.bytes)
@@ -101,6 +102,14 @@ fn limits_of_memory() -> Vec<Left> {
         Some(Left { bytes, resident, command })
     };
     limits.into_iter().filter_map(left).collect()
+}
+
+/// Bytes that the stacks of the threads take which libtorch computes with.
+fn stacks() -> u64 {
+    /// What the C library takes where there is no limit.
+    const UNLIMITED: u64 = 2 << 20;
+    let threads = u64::try_from(tch::get_num_threads()).unwrap_or(1);
+    threads.saturating_mul(getrlimit(Resource::Stack).current.unwrap_or(UNLIMITED))
 }
 
 /// Bytes of this process's address space, those in memory, and those of its data.

@@ -43,6 +43,11 @@ fn too_little_memory_is_an_error_that_says_what_fits() {
     with_mib(0, &bench).fails_with(2, &["--batch-size 256", "too little for one image"]);
     limited(&format!("ulimit -v {}", start - 10_000), "shapes", folder.path())
         .fails_with(1, &["`ulimit -v`", "MiB of memory"]);
+    // Each thread has a stack, here of 1 GB.
+    let stacks = format!("ulimit -s 1000000 && ulimit -v {}", start + 2_000_000);
+    let small = "bench --device cpu --blocks 1,1,1 --size 8 --batch-size 4 --steps 1 --threads";
+    limited(&stacks, &format!("{small} 3"), folder.path()).fails_with(2, &["`ulimit -v`"]);
+    limited(&stacks, &format!("{small} 1"), folder.path()).success();
     // What is told to fit does.
     let message = with_mib(500, &bench).stderr;
     let fits = message.rsplit("--batch-size ").next().unwrap().split(' ').next().unwrap();
