@@ -7,7 +7,7 @@ use crate::cli::{NetworkOptions, Options, TrainOptions};
 use crate::data::augment::Augment;
 use crate::data::catalog::{self, Dataset};
 use crate::device;
-use crate::error::{above_zero, at_least_one, in_range, usage};
+use crate::error::{above_zero, at_least_one, in_plain_words, in_range, usage};
 use crate::files;
 use crate::model::spec::{Choices, Init, Spec, value_name};
 use crate::precision::{Precision, PrecisionChoice};
@@ -101,7 +101,8 @@ impl Config {
     /// As for [`Config::load`].
     pub fn parse(text: &str, path: &Path, flags: &Options) -> Result<Self> {
         let wrong = |error: toml::de::Error| {
-            usage(format!("--config {}: {}", path.display(), error.to_string().trim_end()))
+            let text = in_plain_words(&error.to_string());
+            usage(format!("--config {}: {}", path.display(), text.trim_end()))
         };
         // Keys, types and numbers of more than 63 bits are refused here, where the line is known.
         let _: Table = toml::from_str(text).map_err(wrong)?;
@@ -446,5 +447,6 @@ fn blame(error: anyhow::Error, file: &Path, in_file: &Table, flags: &Table) -> a
 }
 
 fn invalid(error: toml::de::Error) -> anyhow::Error {
-    usage(format!("the configuration does not fit together: {}", error.to_string().trim_end()))
+    let text = in_plain_words(&error.to_string());
+    usage(format!("the configuration does not fit together: {}", text.trim_end()))
 }

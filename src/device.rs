@@ -1,14 +1,16 @@
 //! The device and the threads that a command computes with.
 
-use crate::error::{in_range, usage};
+use crate::error::usage;
+use crate::limits;
 use crate::native;
 use crate::ui::counted;
 use anyhow::{Result, anyhow};
-use sysinfo::System;
 use tch::Device;
 
-/// The most CPU threads that can be asked for: a slip of the finger must not start a million.
-const MAX_THREADS: usize = 1024;
+/// The most CPU threads that can be asked for, for each processor. oneDNN's wait for each other without
+/// giving way: with 32 threads a processor a step of the defaults was not done after ten minutes, with 8 it
+/// took no longer than with 1.
+const MAX_THREADS_A_PROCESSOR: usize = 4;
 
 /// What a device's name asks for.
 enum Wanted {
@@ -78,7 +80,15 @@ fn choose_cuda(name: &str, index: usize) -> Result<Device> {
 /// # Errors
 /// A usage error.
 pub fn check_threads(chosen: Option<usize>) -> Result<()> {
-    chosen.map_or(Ok(()), |threads| in_range("--threads", threads, 1..=MAX_THREADS).map(drop))
+    let Some(threads) = chosen else { return Ok(()) };
+    let processors = limits::processors().unwrap_or(threads);
+    let most = processors.saturating_mul(MAX_THREADS_A_PROCESSOR);
+    if (1..=most).contains(&threads) {
+        return Ok(());
+    }
+    Err(usage(format!(
+        "--threads {threads}: expected a number from 1 to {most} here, {MAX_THREADS_A_PROCESSOR} for each of the {processors} processors that this process may use; more than {processors} gain nothing"
+    )))
 }
 
 /// What a person calls a device.
@@ -91,23 +101,6 @@ pub fn describe(device: Device) -> String {
     }
 }
 
-/// Cores of this machine, without the second threads that some of them run; none where the system does
-/// not tell.
-pub fn physical_cores() -> Option<usize> {
-    System::physical_core_count().filter(|count| *count > 0)
-}
-
-/// Bytes of memory that a process can still take here, within its control group's limit if it has one;
-/// none where the system does not tell.
-pub fn free_memory() -> Option<u64> {
-    let mut system = System::new();
-    system.refresh_memory();
-    let available = Some(system.available_memory()).filter(|bytes| *bytes > 0);
-    // Its cached files count against a group, but give way.
-    let limit = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
-    available.into_iter().chain(limit).min()
-}
-
 /// Variables that bind threads to processors, this process's first thread from its start on.
 const BINDING: [&str; 3] = ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"];
 
@@ -117,13 +110,13 @@ const BINDING: [&str; 3] = ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"];
 pub fn set_threads(chosen: Option<usize>) {
     let openmp = usize::try_from(tch::get_num_threads()).unwrap_or(1);
     // It knows of a control group's limit, but asks the first thread for the processors.
-    let system = std::thread::available_parallelism().ok().map(usize::from);
+    let system = limits::processors();
     let binds = |name: &&str| {
         std::env::var(name).is_ok_and(|value| !value.trim().eq_ignore_ascii_case("false"))
     };
     let is_bound = BINDING.iter().any(binds);
     let allowed = system.filter(|_| !is_bound).map_or(openmp, |system| system.min(openmp));
-    let physical = physical_cores().unwrap_or(allowed);
+    let physical = limits::physical_cores().unwrap_or(allowed);
     let threads = chosen.unwrap_or_else(|| physical.min(allowed).max(1));
     tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
 }

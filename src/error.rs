@@ -90,6 +90,23 @@ pub fn one_line(error: &anyhow::Error) -> String {
     causes.join(": ")
 }
 
+/// What serde says of a value of the wrong kind, without Rust's names for kinds.
+pub fn in_plain_words(message: &str) -> String {
+    let Some((before, kind)) = message.rsplit_once("expected ") else {
+        return message.to_owned();
+    };
+    let plain = match kind.trim_end() {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
+        "i64" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a sequence" => "a list in brackets",
+        kind if kind.starts_with("struct ") => "a section of keys",
+        _ => return message.to_owned(),
+    };
+    format!("{before}expected {plain}")
+}
+
 thread_local! {
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
@@ -151,6 +168,20 @@ mod tests {
         assert_eq!(exit_code(&error), 2);
         assert_eq!(exit_code(&anyhow::anyhow!("disk full")), 1);
         assert_eq!(one_line(&error), "train: --depth 19 is unknown");
+    }
+
+    #[test]
+    fn kinds_of_values_are_told_without_rusts_names() {
+        for (message, told) in [
+            ("line 2\ninvalid type: string \"x\", expected u64\n", "expected a whole number of 0"),
+            ("invalid type: integer `3`, expected a sequence", "`3`, expected a list in brackets"),
+            ("invalid type: integer `3`, expected struct NetworkOptions", "a section of keys"),
+            ("unknown field `u64`, expected one of `lr`", "`u64`, expected one of `lr`"),
+            ("no kind at all", "no kind at all"),
+        ] {
+            let plain = in_plain_words(message);
+            assert!(plain.contains(told), "{plain}");
+        }
     }
 
     #[test]

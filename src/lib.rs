@@ -1,8 +1,8 @@
 //! Build and train residual networks on libtorch.
 //!
 //! Data flows one way; a module imports only from those before it, and from [`ui`], [`error`],
-//! [`files`], [`random`], [`device`], [`precision`] and [`native`]; [`cli`] and [`config`] also the plain values that
-//! name the choices of later modules (`data::catalog`, `data::augment`, `data::Source`, `model::spec`,
+//! [`files`], [`limits`], [`random`], [`device`], [`precision`] and [`native`]; [`cli`] and [`config`] also the plain
+//! values that name the choices of later modules (`data::catalog`, `data::augment`, `data::Source`, `model::spec`,
 //! `train::recipe`, `train::schedule`, `checkpoint::cadence`):
 //!
 //! ```text
@@ -21,6 +21,7 @@ pub mod data;
 pub mod device;
 pub mod error;
 pub mod files;
+pub mod limits;
 pub mod model;
 pub mod native;
 pub mod precision;

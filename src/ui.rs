@@ -1,17 +1,26 @@
 //! All that a person sees: talk and progress on stderr, data on stdout. No other module prints.
 
-use console::style;
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use console::{Term, measure_text_width, style};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, WeakProgressBar};
 use serde::Serialize;
 use std::borrow::Cow;
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::ops::Range;
-use std::sync::OnceLock;
+use std::path::Path;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 /// Seconds between two plain progress lines where stderr is no terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Of a bar over steps.
+const STEPS_TEMPLATE: &str = "{prefix} {bar:12} {pos}/{len} {wide_msg}";
+/// Columns of that bar.
+const STEPS_BAR: usize = 12;
+
+/// The bar that is on the terminal, which makes room for other lines, whoever prints them.
+static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
 /// Where the output of a command goes, decided once from the flags and the terminal.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +47,13 @@ impl Ui {
         if !self.quiet {
             stderr(&harmless(line.as_ref()));
         }
+    }
+
+    /// A line of talk that is a label and parts of it; on a terminal that is too narrow for it several lines,
+    /// each of whole parts, the later ones below the first part.
+    pub fn say_parts(&self, label: &str, parts: &[String]) {
+        let columns = if self.terminal { columns() } else { usize::MAX };
+        self.say(in_columns(label, parts, columns));
     }
 
     /// A warning on stderr; `--quiet` does not silence it.
@@ -70,7 +86,7 @@ impl Ui {
 
     /// Progress over `length` steps of an epoch; the message holds the running figures.
     pub fn steps_progress(&self, label: &str, length: u64) -> Progress {
-        self.progress(label, Some(length), "{prefix} {bar:16} {pos}/{len} {wide_msg}", Unit::Steps)
+        self.progress(label, Some(length), STEPS_TEMPLATE, Unit::Steps)
     }
 
     fn progress(&self, label: &str, length: Option<u64>, template: &str, unit: Unit) -> Progress {
@@ -84,6 +100,9 @@ impl Ui {
             .progress_chars("━╸─");
         bar.set_style(style);
         bar.set_prefix(label.to_owned());
+        if let Ok(mut current) = BAR.lock() {
+            *current = Some(bar.downgrade());
+        }
         let plain = !self.quiet && !self.terminal;
         Progress { bar, plain, unit, last_line: Instant::now() }
     }
@@ -114,15 +133,21 @@ impl Progress {
         }
     }
 
-    /// Sets how much is done, and the running figures behind the bar.
-    pub fn show(&mut self, position: u64, figures: impl Into<String>) {
-        self.bar.set_message(figures.into());
+    /// Sets how much is done, and the running figures behind the bar: the first of those given, from full to
+    /// short, that the terminal has room for.
+    pub fn show(&mut self, position: u64, figures: &[String]) {
+        let room = if self.plain { usize::MAX } else { self.columns_for_figures() };
+        let fits = figures.iter().find(|figures| measure_text_width(figures) <= room);
+        let shown = fits.or(figures.last()).cloned().unwrap_or_default();
+        self.bar.set_message(shown);
         self.set(position);
     }
 
-    /// Runs `print` with the bar out of the way of what it prints.
-    pub fn suspend(&self, print: impl FnOnce()) {
-        self.bar.suspend(print);
+    /// Columns of the terminal behind the bar.
+    fn columns_for_figures(&self) -> usize {
+        let length = self.bar.length().unwrap_or_default().to_string().len();
+        let before = measure_text_width(&self.bar.prefix()) + STEPS_BAR + 2 * length + "  / ".len();
+        columns().saturating_sub(before)
     }
 
     /// Removes the bar: what it showed is said again, once, by the caller.
@@ -142,6 +167,31 @@ impl Progress {
         };
         format!("{} {done}  {}", self.bar.prefix(), self.bar.message()).trim_end().to_owned()
     }
+}
+
+/// Columns of the terminal that stderr is.
+fn columns() -> usize {
+    usize::from(Term::stderr().size().1)
+}
+
+/// A label and parts of a line in lines of so many columns, where each part fits into one.
+fn in_columns(label: &str, parts: &[String], columns: usize) -> String {
+    const GAP: &str = "  ";
+    let indent = measure_text_width(label);
+    let mut text = label.to_owned();
+    let mut used = indent;
+    for (index, part) in parts.iter().enumerate() {
+        let width = GAP.len() + measure_text_width(part);
+        if index > 0 && used + width > columns {
+            text.push('\n');
+            text.push_str(&" ".repeat(indent));
+            used = indent;
+        }
+        text.push_str(GAP);
+        text.push_str(part);
+        used += width;
+    }
+    text
 }
 
 /// Columns under a header line; those of `numbers` are aligned to the right.
@@ -227,6 +277,13 @@ pub fn duration(seconds: f64) -> String {
     }
 }
 
+/// A path as a shell takes it, for a command that is to be typed: in quotes where it must be.
+pub fn quoted(path: &Path) -> String {
+    let path = path.to_string_lossy();
+    // A path from a file system has no zero byte, which alone cannot be quoted.
+    shlex::try_quote(&path).unwrap_or(Cow::Borrowed(&*path)).into_owned()
+}
+
 /// Prints an error the way every command ends with one.
 pub fn error(text: &str) {
     let text = message(text);
@@ -295,12 +352,39 @@ fn stdout(line: &str) {
 }
 
 fn stderr(line: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let write = || {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    };
+    let bar = BAR.lock().ok().and_then(|bar| bar.as_ref()?.upgrade());
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_narrow_terminal_gets_lines_of_whole_parts() {
+        let parts =
+            ["train loss 1.0 acc 0.7", "test loss 0.4 acc 0.8", "lr 0.1"].map(str::to_owned);
+        let wide = "epoch 1/3  train loss 1.0 acc 0.7  test loss 0.4 acc 0.8  lr 0.1";
+        assert_eq!(in_columns("epoch 1/3", &parts, usize::MAX), wide);
+        assert_eq!(in_columns("epoch 1/3", &parts, wide.len()), wide);
+        let two = in_columns("epoch 1/3", &parts, wide.len() - 1);
+        assert_eq!(two, wide.replace("  lr", "\n           lr"));
+        assert_eq!(in_columns("epoch 1/3", &parts, 1).lines().count(), 3);
+    }
+
+    #[test]
+    fn a_path_is_quoted_where_a_shell_would_split_it() {
+        assert_eq!(quoted(Path::new("runs/my-run_2.0")), "runs/my-run_2.0");
+        assert_eq!(quoted(Path::new("runs/my run")), "'runs/my run'");
+        let typed = quoted(Path::new("runs/$(date) it's"));
+        assert_eq!(shlex::split(&typed), Some(vec!["runs/$(date) it's".to_owned()]), "{typed}");
+    }
 
     #[test]
     fn numbers_are_rounded_as_people_write_them() {

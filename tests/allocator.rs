@@ -1,9 +1,17 @@
-//! The allocator of tensors, in a process of its own: it must be set before anything else runs.
+//! The allocator of tensors, in a process of its own and on its first thread, as in the program: it must be
+//! set before anything else runs.
+
+#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
 
 use resnet::native;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tch::{Device, Kind, Tensor};
 
-#[test]
+fn main() {
+    tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorchs_words();
+    tensors_leave_memory_to_others_and_give_theirs_back();
+}
+
 fn tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorchs_words() {
     native::set_up_allocator();
     let options = (Kind::Uint8, Device::Cpu);
@@ -20,4 +28,33 @@ fn tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorc
         let error = Tensor::f_empty([bytes], options).unwrap_err().to_string();
         assert!(error.contains("can't allocate memory: you tried to allocate"), "{error}");
     }
+}
+
+/// What others ask the system for: whether it gives so many bytes.
+fn is_left(bytes: usize) -> bool {
+    let (protection, flags) =
+        (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: the system chooses where, and what it gives is given back unused.
+    unsafe {
+        let memory = libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0);
+        memory != libc::MAP_FAILED && libc::munmap(memory, bytes) == 0
+    }
+}
+
+fn tensors_leave_memory_to_others_and_give_theirs_back() {
+    let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
+    let mapped = 4096 * statm.split(' ').next().unwrap().parse::<u64>().unwrap();
+    let unlimited = getrlimit(Resource::As);
+    let limit = Rlimit { current: Some(mapped + (600 << 20)), maximum: unlimited.maximum };
+    setrlimit(Resource::As, limit).unwrap();
+    native::set_up_allocator();
+    let next = || Tensor::f_empty([16 << 20], (Kind::Uint8, Device::Cpu)).ok();
+    let tensors: Vec<Tensor> = std::iter::from_fn(next).collect();
+    let (some, much) = (native::MEMORY_RESERVE - (16 << 20), 300 << 20);
+    let left = [is_left(some), is_left(much)];
+    drop(tensors);
+    native::release_free_memory();
+    let left_then = is_left(much);
+    setrlimit(Resource::As, unlimited).unwrap();
+    assert_eq!((left, left_then), ([true, false], true));
 }

@@ -8,6 +8,7 @@ mod common;
 use common::runs::{Signal, assert_same_run, spawn, timeless_metrics, wait_for};
 use common::{TINY, resnet};
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::{TempDir, tempdir};
@@ -35,7 +36,7 @@ fn train(flags: &str, run: &Path) -> std::process::Child {
 fn a_signal_has_the_run_saved_and_it_goes_on_as_if_it_had_never_stopped() {
     let (folder, whole) = uninterrupted();
     for (signal, seen) in [(Signal::Int, "10"), (Signal::Term, "50")] {
-        let run = folder.path().join(format!("{signal:?}"));
+        let run = folder.path().join(format!("by {signal:?}"));
         let mut stopped = train("", &run);
         wait_for(&run.join("checkpoints").join(seen), &mut stopped);
         signal.send(&stopped);
@@ -43,11 +44,41 @@ fn a_signal_has_the_run_saved_and_it_goes_on_as_if_it_had_never_stopped() {
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(130), "{stderr}");
         assert!(!stderr.contains("error"), "{stderr}");
-        let command = format!("resnet train --resume {}", run.display());
+        let command = format!("resnet train --resume '{}'", run.display());
         assert!(stderr.contains("stopped at step") && stderr.contains(&command), "{stderr}");
+        let (before, _) = stderr.split_once("stopped at step").unwrap();
+        assert_eq!(
+            before.matches("\nstopping after this step; Ctrl-C again").count(),
+            1,
+            "{stderr}"
+        );
         resnet("train --offline --quiet --resume", &[&run]).success();
         assert_same_run(&run, &whole);
     }
+}
+
+#[test]
+fn a_second_signal_ends_the_run_within_the_step() {
+    let folder = tempdir().unwrap();
+    let run = folder.path().join("run");
+    // No machine is done with a step of it between two signals.
+    let flags = "train --offline --device cpu --precision fp32 --depth 152 --size 224 \
+        --batch-size 4 --recompute --threads 1 --run-dir";
+    let mut training = spawn(flags, &run, Stdio::piped());
+    let mut stderr = BufReader::new(training.stderr.take().unwrap());
+    let mut wait_for_line = |part: &str| {
+        let mut line = String::new();
+        while !line.contains(part) {
+            line.clear();
+            assert_ne!(stderr.read_line(&mut line).unwrap(), 0, "no `{part}`");
+        }
+    };
+    wait_for_line("in ");
+    Signal::Int.send(&training);
+    wait_for_line("stopping after this step");
+    Signal::Term.send(&training);
+    assert_eq!(training.wait().unwrap().code(), Some(130));
+    assert!(!run.join("checkpoints/last").exists());
 }
 
 #[test]

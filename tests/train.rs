@@ -377,7 +377,9 @@ fn a_config_files_mistakes_are_shown_with_their_line() {
     let file = folder.path().join("mine.toml");
     for (text, parts) in [
         ("[train]\nlearning-rate = 0.1\n", ["learning-rate", "lr"]),
-        ("[train]\nlr = \"fast\"\n", ["fast", "line 2"]),
+        ("[train]\nlr = \"fast\"\n", ["fast\", expected a number", "line 2"]),
+        ("[train]\nepochs = 1.5\n", ["expected a whole number", "line 2"]),
+        ("[train]\nnesterov = 1\n", ["expected true or false", "line 2"]),
         ("[tarin]\nlr = 0.1\n", ["tarin", "train"]),
         ("[train\n", ["line 1", "mine.toml"]),
         ("[network]\ndepth = 19\n", ["mine.toml: depth 19", "18, 34"]),

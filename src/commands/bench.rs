@@ -17,6 +17,7 @@ use crate::precision::multiplied_in;
 use crate::report::throughput::{Step, Throughput};
 use crate::train::Trainer;
 use crate::train::epoch::EpochSums;
+use crate::train::memory::{BatchMemory, check_batches};
 use crate::train::trainer::Phase;
 use crate::ui::{Ui, grouped};
 use anyhow::Result;
@@ -64,6 +65,11 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     device::set_threads(args.threads);
     let precision = args.precision.resolve(device)?;
     precision.apply();
+    let memory = match args.mode {
+        BenchMode::Train => BatchMemory::of_training(&spec, precision, args.recompute),
+        BenchMode::Inference => BatchMemory::of_inference(&spec, precision),
+    };
+    check_batches(memory, args.batch_size, device)?;
     if device.is_cuda() {
         native::set_deterministic(false);
     }
@@ -133,8 +139,10 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         1e3 * slowest
     ));
     ui.out(format!(
-        "{gflops:.0} GFLOP/s, {:.2} of the {matrix_gflops:.0} that matrix products reach here",
-        gflops / matrix_gflops
+        "{gflops:.0} GFLOP/s, {:.2} times the {matrix_gflops:.0} of a product of large matrices here{}",
+        gflops / matrix_gflops,
+        // Winograd's convolutions multiply less than is counted.
+        if gflops > matrix_gflops { ", by convolutions that need fewer multiplications" } else { "" }
     ));
     if let Some(floor) = floor {
         ui.out(format!(

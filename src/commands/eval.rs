@@ -10,6 +10,7 @@ use crate::error::{at_least_one, usage};
 use crate::precision::Precision;
 use crate::report::classification::{ClassFigures, by_class};
 use crate::train::evaluate::{Evaluation, TOP_K, evaluate, is_plausible};
+use crate::train::memory::{BatchMemory, check_batches};
 use crate::ui::{Ui, grouped, short, table};
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::json;
@@ -33,18 +34,25 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let dataset = catalog::find(&card.dataset)
         .map_err(|error| anyhow!("{}: {error}", checkpoint.path.display()))?;
     let held_out = held_out(args, &checkpoint, dataset, ui)?;
-    let network = checkpoint.network(device)?;
-    let images = load(args, dataset, held_out, device, ui)?;
     let precision = match (args.precision, card.precision) {
         (Some(choice), _) => choice.resolve(device)?,
         (None, Precision::Tf32) if !device.is_cuda() => Precision::Fp32,
         (None, trained) => trained,
     };
     precision.apply();
+    let batch_size = args.batch_size.unwrap_or(card.batch_size);
+    let at_once = batch_size.min(match args.split {
+        EvalSplit::Train => dataset.train_images - held_out.images,
+        EvalSplit::Validation => held_out.images,
+        EvalSplit::Test => dataset.test_images,
+    });
+    let memory = BatchMemory::of_inference(&card.spec, precision).with_data();
+    check_batches(memory, at_once, device)?;
+    let network = checkpoint.network(device)?;
+    let images = load(args, dataset, held_out, device, ui)?;
     precision.warn_if_slow(device, ui);
     let options = (precision.kind(), device);
     let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, options);
-    let batch_size = args.batch_size.unwrap_or(card.batch_size);
 
     let mut progress = ui.steps_progress("evaluating", images.len() as u64);
     let evaluation = evaluate(&network, &images, &preprocess, batch_size, None, &mut |done| {
@@ -56,11 +64,16 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     .flatten()
     .with_context(|| format!("cannot evaluate {}", checkpoint.path.display()))?;
     progress.clear();
+    let images_name = match args.split {
+        EvalSplit::Train => "training images",
+        EvalSplit::Validation => "held-out images",
+        EvalSplit::Test => "test images",
+    };
     if !is_plausible(evaluation.loss) {
         bail!(
-            "{}: its loss on the {} images is {}, far beyond that of a guess: its weights are damaged, or of a run that diverged",
+            "{}: its loss on the {} is {}, far beyond that of a guess: its weights are damaged, or of a run that diverged",
             checkpoint.path.display(),
-            args.split,
+            images_name,
             evaluation.loss
         );
     }
@@ -80,11 +93,6 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
         }));
         return Ok(());
     }
-    let images_name = match args.split {
-        EvalSplit::Train => "training images",
-        EvalSplit::Validation => "held-out images",
-        EvalSplit::Test => "test images",
-    };
     ui.out(format!("{path}: {} on {}'s {images_name}", card.spec, dataset.title));
     print_figures(&evaluation, &figures, ui);
     Ok(())

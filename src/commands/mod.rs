@@ -10,11 +10,13 @@ mod shapes;
 mod train;
 
 use crate::cli::{Cli, Command};
+use crate::limits;
 use crate::ui::Ui;
 use anyhow::Result;
 
 /// Runs the command that the user typed.
 pub fn run(cli: &Cli) -> Result<()> {
+    limits::prepare()?;
     let ui = Ui::new(cli.quiet, cli.json);
     match &cli.command {
         Command::Train(args) => train::run(args, &ui),

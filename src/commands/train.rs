@@ -12,6 +12,7 @@ use crate::data::batches::{DeviceImages, Preprocess};
 use crate::data::{self, Source, Split};
 use crate::device;
 use crate::error::{Interrupted, usage};
+use crate::limits;
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::model::spec::value_name;
@@ -21,7 +22,7 @@ use crate::report::metrics::has_end;
 use crate::train::divergence::REMEDY;
 use crate::train::run::{EndRecord, EvalSets, Outcome, Position};
 use crate::train::{self, Trainer, memory};
-use crate::ui::{Ui, comma_lines, counted, grouped, rounded};
+use crate::ui::{Ui, comma_lines, counted, grouped, quoted, rounded};
 use anyhow::{Context, Result, bail};
 use folder::RunFolder;
 use keeper::Keeper;
@@ -81,7 +82,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
         resumed.state.check_position(&resumed.checkpoint, trainer.steps_per_epoch())?;
     }
 
-    let stop = Stop::listen(start, args.time_limit)?;
+    let stop = Stop::listen(start, args.time_limit, *ui)?;
     let state = resumed.as_ref().map(|resumed| &resumed.state);
     let card = model_card(config, precision);
     let mut keeper = Keeper::open(folder, config, card, state, &stop, start, *ui)?;
@@ -130,6 +131,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
         }
         Outcome::Stopped => {
             keeper.ensure_saved(&trainer, None)?;
+            let reason = stop.reason();
             if ui.is_json() {
                 let Position { epoch, step, .. } = keeper.position();
                 let run_dir = run_dir.display().to_string();
@@ -137,12 +139,14 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
                     &json!({"event": "stop", "run_dir": run_dir, "epoch": epoch, "step": step}),
                 );
             }
+            let step = keeper.position().step;
+            stop.wait_for_answer();
             ui.say(format!(
                 "stopped at step {}, and saved; go on with: resnet train --resume {}",
-                keeper.position().step,
-                run_dir.display()
+                step,
+                quoted(run_dir)
             ));
-            match stop.reason() {
+            match reason {
                 Some(Reason::Signal) => Err(Interrupted.into()),
                 _ => Ok(()),
             }
@@ -153,10 +157,9 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 /// Refuses a run that would get the process killed for want of memory. One that goes on may not change
 /// its batch, and did fit once: that is only warned of.
 fn check_memory(plan: &Plan, precision: Precision, device: Device, ui: &Ui) -> Result<()> {
-    let free = device::free_memory().filter(|_| device == Device::Cpu);
-    let shortage = free
-        .and_then(|free| memory::shortage(&plan.config.spec, &plan.config.recipe, precision, free));
-    match shortage {
+    let Config { spec, recipe, .. } = &plan.config;
+    let free = limits::free_memory().filter(|_| device == Device::Cpu);
+    match free.and_then(|free| memory::run_shortage(spec, recipe, precision, free)) {
         Some(shortage) if plan.resumed.is_none() => Err(usage(shortage)),
         Some(shortage) => {
             ui.warn(shortage);

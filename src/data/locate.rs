@@ -7,6 +7,7 @@
 use super::catalog::{Dataset, Part};
 use super::{NamedFolder, Source};
 use crate::error::usage;
+use crate::ui::quoted;
 use anyhow::{Context, Result, anyhow};
 use etcetera::BaseStrategy;
 use std::path::{Path, PathBuf};
@@ -103,7 +104,9 @@ pub fn find_part(folder: &Path, part: &Part) -> Option<Found> {
 pub fn fetch_command(dataset: &Dataset, source: &Source) -> String {
     let name = dataset.name;
     match &source.folder {
-        Some(folder @ NamedFolder::Flag(_)) => format!("resnet data fetch {name} {folder}"),
+        Some(NamedFolder::Flag(folder)) => {
+            format!("resnet data fetch {name} --data-dir {}", quoted(folder))
+        }
         Some(NamedFolder::Variable(_)) | None => format!("resnet data fetch {name}"),
     }
 }

@@ -1,26 +1,48 @@
 //! The memory of this process: the C library's allocator, which libtorch takes its tensors from, and
 //! how much it took.
 
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+use rustix::process::{Resource, getrlimit};
 use tch::Device;
 
 unsafe extern "C" {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    fn resnet_align_within_malloc();
+    fn resnet_align_within_malloc(reserve: usize);
+    fn resnet_release_free_memory();
     fn resnet_peak_cuda_memory(index: i8) -> u64;
 }
 
+/// Bytes that tensors leave to others where the system limits the process's memory. oneDNN maps memory for
+/// the code that it generates, 60 MiB for a ResNet-50; where it gets none, it fails at best, and at worst
+/// calls the code that is not there.
+pub const MEMORY_RESERVE: usize = 128 << 20;
+
 /// Makes the allocator keep what is freed for the next step, rather than give it back to the system and have
 /// it zeroed page by page at each one, and give it to tensors of the same size again (docs/decisions/0012).
-/// Call it once, at the start.
+/// All threads share one heap: those of their own take 64 MiB of address space each. Call it once, at the
+/// start.
 pub fn set_up_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: two calls set a number in the allocator, the third one in libtorch the allocator of tensors
+    // SAFETY: three calls set a number in the allocator, the last one in libtorch the allocator of tensors
     // that are made later; nothing else runs yet.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
-        resnet_align_within_malloc();
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        resnet_align_within_malloc(if is_limited() { MEMORY_RESERVE } else { 0 });
     }
+}
+
+/// Whether the system limits this process's memory.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+fn is_limited() -> bool {
+    [Resource::As, Resource::Data].into_iter().any(|kind| getrlimit(kind).current.is_some())
+}
+
+/// Gives back to the system what the allocator keeps: where memory ran out, others find none otherwise.
+pub fn release_free_memory() {
+    // SAFETY: it calls the allocator alone, which is made for any thread.
+    unsafe { resnet_release_free_memory() }
 }
 
 /// The most memory that this process has held at a time so far, in bytes: of the machine's for the CPU, of

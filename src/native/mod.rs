@@ -12,7 +12,7 @@ pub use batch_norm::{Normalization, batch_norm};
 pub use convolution::{FusedConvolution, convolution};
 pub use cuda::{Cuda, Gpu, open_cuda};
 pub use cuda_graph::CudaGraph;
-pub use memory::{peak_memory_bytes, set_up_allocator};
+pub use memory::{MEMORY_RESERVE, peak_memory_bytes, release_free_memory, set_up_allocator};
 pub use optimizer::{SgdUpdate, sgd, unscale, update_scale};
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};

@@ -1,39 +1,47 @@
-//! How much memory a step of training takes on a CPU, estimated before it is tried: a process that takes
-//! more than there is gets killed without a word.
+//! How much memory training and inference take on a CPU, estimated before they are tried: a process that
+//! takes more than there is gets killed without a word.
 
 use super::recipe::Recipe;
+use crate::error::usage;
+use crate::limits::{self, FreeMemory, gib};
 use crate::model::Spec;
 use crate::model::layers::Cost;
 use crate::model::shape::measure;
 use crate::precision::{Precision, multiplied_in};
+use anyhow::Result;
 use tch::Device;
 
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
 // The constants fit the peaks that `resnet bench --mode train` measured on an AMD EPYC (AVX2) with libtorch
 // 2.11.0 (docs/results/2026-11-24-memory): from 1 to 26 % above them.
-/// The program and libtorch; in `bench` 200 MiB, here with a data set as it is read.
-const BASE: u64 = 300 << 20;
+/// The program and libtorch.
+const BASE: u64 = 200 << 20;
+/// A data set as it is read.
+const DATA: u64 = 100 << 20;
 /// Copies of every weight: itself, momentum, and half of the gradients, since the others come when the
 /// activations of later layers are gone.
 const WEIGHT_COPIES: f64 = 2.5;
+/// The same for inference: itself, and what folds batch norm into it and reorders it.
+const INFERENCE_WEIGHT_COPIES: f64 = 4.0;
+/// The outputs of the largest layer that are there at a time in inference: its input, itself, and what is
+/// added to it.
+const INFERENCE_OUTPUTS: u64 = 3;
 
-/// What a step takes: `fixed` bytes, and `per_image` for each image of a micro-batch.
+/// What a batch takes: `fixed` bytes, and `per_image` for each image that goes through the network at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct StepMemory {
+pub struct BatchMemory {
     /// Bytes whatever the batch.
     pub fixed: u64,
     /// Bytes for an image.
     pub per_image: u64,
 }
 
-impl StepMemory {
-    /// Of a network whose activations are all kept, or computed again block by block.
-    pub fn of(spec: &Spec, precision: Precision, recompute: bool) -> Self {
+impl BatchMemory {
+    /// Of a step of training, with all activations kept or computed again block by block.
+    pub fn of_training(spec: &Spec, precision: Precision, recompute: bool) -> Self {
         let layers = measure(spec, 1);
         let units = || layers.iter().flat_map(|layer| &layer.units);
-        let parameters: usize = units().map(|unit| unit.parameters).sum();
-        let weights = (WEIGHT_COPIES * parameters as f64) as u64;
         let cost = units().fold(Cost::default(), |sum, unit| sum.plus(unit.cost));
         let kept = if recompute {
             let outputs: i64 = units().map(|unit| unit.output.iter().product::<i64>()).sum();
@@ -42,53 +50,106 @@ impl StepMemory {
         } else {
             cost.activations
         };
+        let parameters = units().map(|unit| unit.parameters).sum();
+        // And the gradient of the largest layer.
+        Self::new(spec, precision, WEIGHT_COPIES, parameters, kept + cost.largest)
+    }
+
+    /// Of a batch in inference.
+    pub fn of_inference(spec: &Spec, precision: Precision) -> Self {
+        let layers = measure(spec, 1);
+        let units = || layers.iter().flat_map(|layer| &layer.units);
+        let largest = units().map(|unit| unit.cost.largest).max().unwrap_or_default();
+        let parameters = units().map(|unit| unit.parameters).sum();
+        let numbers = INFERENCE_OUTPUTS * largest;
+        Self::new(spec, precision, INFERENCE_WEIGHT_COPIES, parameters, numbers)
+    }
+
+    /// Of so many copies of the weights, and so many numbers of activations an image.
+    fn new(
+        spec: &Spec,
+        precision: Precision,
+        copies: f64,
+        parameters: usize,
+        numbers: u64,
+    ) -> Self {
         // Where 16 bits are emulated, each convolution keeps its input in 32, and the peaks are those of 32.
         let kind = precision.kind();
         let emulated = multiplied_in(kind, Device::Cpu) != kind;
         let number = if emulated { FLOAT } else { precision.bytes() };
         let image = (spec.channels * spec.size * spec.size) as u64;
         Self {
-            fixed: BASE + FLOAT * weights,
-            // And the gradient of the largest layer.
-            per_image: number * (kept + cost.largest) + FLOAT * image,
+            fixed: BASE + FLOAT * (copies * parameters as f64) as u64,
+            per_image: number.saturating_mul(numbers).saturating_add(FLOAT * image),
         }
     }
 
-    /// Bytes of a step with so many images in a micro-batch.
-    pub fn bytes(&self, micro_batch: usize) -> u64 {
-        self.per_image.saturating_mul(micro_batch as u64).saturating_add(self.fixed)
+    /// The same beside a data set.
+    pub fn with_data(self) -> Self {
+        Self { fixed: self.fixed + DATA, ..self }
     }
 
-    /// The most images in a micro-batch that fit.
-    fn images_that_fit(&self, free: u64) -> usize {
-        (free.saturating_sub(self.fixed) / self.per_image.max(1)) as usize
+    /// Bytes with so many images at once.
+    pub fn bytes(&self, images: usize) -> u64 {
+        self.per_image.saturating_mul(images as u64).saturating_add(self.fixed)
+    }
+
+    /// The most images at once that fit.
+    fn images_that_fit(&self, free: FreeMemory) -> usize {
+        (free.bytes.saturating_sub(self.fixed) / self.per_image.max(1)) as usize
+    }
+
+    /// Why a batch of that size, of which so many images go through the network at once, takes more memory
+    /// than is free, if it does; `remedy` says of images that fit at once what to do.
+    fn shortage(
+        &self,
+        (batch_size, at_once): (usize, usize),
+        free: FreeMemory,
+        remedy: impl FnOnce(usize) -> String,
+    ) -> Option<String> {
+        let needed = self.bytes(at_once);
+        if needed <= free.bytes {
+            return None;
+        }
+        let remedy = match self.images_that_fit(free) {
+            0 => "which is too little for one image of this network".to_owned(),
+            fits => remedy(fits),
+        };
+        Some(format!(
+            "--batch-size {batch_size}: that takes about {:.1} GiB of memory, and {free}; {remedy}",
+            gib(needed)
+        ))
     }
 }
 
-/// Why a step takes more memory than is free, if it does, and what fits.
-pub fn shortage(spec: &Spec, recipe: &Recipe, precision: Precision, free: u64) -> Option<String> {
-    let memory = StepMemory::of(spec, precision, recipe.recompute);
-    let needed = memory.bytes(recipe.micro_batch_size());
-    if needed <= free {
-        return None;
-    }
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let fits = memory.images_that_fit(free);
-    let remedy = if fits == 0 {
-        "which is too little for one image of this network".to_owned()
-    } else {
+/// Why a step of a run takes more memory than is free, if it does, and what fits.
+pub fn run_shortage(
+    spec: &Spec,
+    recipe: &Recipe,
+    precision: Precision,
+    free: FreeMemory,
+) -> Option<String> {
+    let memory = BatchMemory::of_training(spec, precision, recipe.recompute).with_data();
+    memory.shortage((recipe.batch_size, recipe.micro_batch_size()), free, |fits| {
         let accumulate = recipe.batch_size.div_ceil(fits);
         let recompute = if recipe.recompute { "" } else { "--recompute takes less; " };
         format!(
             "{recompute}--accumulate {accumulate} takes the batch in parts that fit (batch norm then sees a part at a time), or --batch-size {fits} fits"
         )
-    };
-    Some(format!(
-        "--batch-size {}: a step takes about {:.1} GiB, and {:.1} GiB are free; {remedy}",
-        recipe.batch_size,
-        gib(needed),
-        gib(free)
-    ))
+    })
+}
+
+/// Refuses batches that take more memory than is free.
+///
+/// # Errors
+/// A usage error that says what fits.
+pub fn check_batches(memory: BatchMemory, batch_size: usize, device: Device) -> Result<()> {
+    let free = limits::free_memory().filter(|_| device == Device::Cpu);
+    let fits = |fits| format!("--batch-size {fits} fits");
+    match free.and_then(|free| memory.shortage((batch_size, batch_size), free, fits)) {
+        Some(shortage) => Err(usage(shortage)),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]
@@ -104,21 +165,47 @@ mod tests {
 
     #[test]
     fn what_does_not_fit_is_told_with_what_does() {
-        let memory = StepMemory::of(&spec(), Precision::Fp32, false);
+        let memory = BatchMemory::of_training(&spec(), Precision::Fp32, false).with_data();
         let options = crate::cli::Options::default();
         let mut recipe = crate::config::Config::load(None, &options).unwrap().recipe;
         recipe.batch_size = 1000;
-        assert_eq!(shortage(&spec(), &recipe, Precision::Fp32, memory.bytes(1000)), None);
-        let text = shortage(&spec(), &recipe, Precision::Fp32, memory.bytes(300)).unwrap();
+        assert_eq!(
+            run_shortage(
+                &spec(),
+                &recipe,
+                Precision::Fp32,
+                FreeMemory::of_machine(memory.bytes(1000))
+            ),
+            None
+        );
+        let text = run_shortage(
+            &spec(),
+            &recipe,
+            Precision::Fp32,
+            FreeMemory::of_machine(memory.bytes(300)),
+        )
+        .unwrap();
         assert!(text.contains("--accumulate 4") && text.contains("--batch-size 300"), "{text}");
         assert!(
-            shortage(&spec(), &recipe, Precision::Fp32, 1 << 20).unwrap().contains("too little")
+            run_shortage(&spec(), &recipe, Precision::Fp32, FreeMemory::of_machine(1 << 20))
+                .unwrap()
+                .contains("too little")
         );
-        assert!(StepMemory::of(&spec(), Precision::Fp32, true).per_image < memory.per_image);
+        assert!(
+            BatchMemory::of_training(&spec(), Precision::Fp32, true).per_image < memory.per_image
+        );
         let native = multiplies_bf16(Device::Cpu);
-        let half = StepMemory::of(&spec(), Precision::Bf16, false);
+        let half = BatchMemory::of_training(&spec(), Precision::Bf16, false);
         assert_eq!(half.per_image < memory.per_image, native);
         recipe.accumulate = 4;
-        assert_eq!(shortage(&spec(), &recipe, Precision::Fp32, memory.bytes(300)), None);
+        assert_eq!(
+            run_shortage(
+                &spec(),
+                &recipe,
+                Precision::Fp32,
+                FreeMemory::of_machine(memory.bytes(300))
+            ),
+            None
+        );
     }
 }

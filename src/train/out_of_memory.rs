@@ -1,12 +1,13 @@
 //! Work that a device has too little memory for, caught so that it can be tried in smaller parts.
 
 use crate::error::last_panic;
+use crate::native;
 use anyhow::{Result, anyhow};
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
 /// How libtorch says that memory is used up: its allocators, and the libraries that it calls.
-const MESSAGES: [&str; 8] = [
+const MESSAGES: [&str; 9] = [
     "CUDA out of memory",
     "CUDA error: out of memory",
     // cuBLAS and cuDNN, of older and newer versions.
@@ -16,6 +17,8 @@ const MESSAGES: [&str; 8] = [
     "unable to find an engine to execute this computation",
     "MPS backend out of memory",
     "can't allocate memory: you tried to allocate",
+    // C++'s own, for all but tensors.
+    "std::bad_alloc",
     ONEDNN,
 ];
 
@@ -37,17 +40,20 @@ pub enum Attempt<T> {
 /// # Errors
 /// Those of `work` that are of another kind; panics of another kind go on.
 pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<Attempt<T>> {
-    match panic::catch_unwind(AssertUnwindSafe(work)) {
-        Ok(Ok(done)) => Ok(Attempt::Done(done)),
-        Ok(Err(error)) if tells_of_it(&format!("{error:#}")) => Ok(Attempt::OutOfMemory(error)),
-        Ok(Err(error)) => Err(error),
+    let error = match panic::catch_unwind(AssertUnwindSafe(work)) {
+        Ok(Ok(done)) => return Ok(Attempt::Done(done)),
+        Ok(Err(error)) if tells_of_it(&format!("{error:#}")) => error,
+        Ok(Err(error)) => return Err(error),
         Err(payload) => match message(&*payload) {
-            Some(message) if tells_of_it(message) => Ok(Attempt::OutOfMemory(anyhow!(
-                last_panic().unwrap_or_else(|| message.to_owned())
-            ))),
+            Some(message) if tells_of_it(message) => {
+                anyhow!(last_panic().unwrap_or_else(|| message.to_owned()))
+            }
             _ => panic::resume_unwind(payload),
         },
-    }
+    };
+    // What the attempt took is free, but still the allocator's.
+    native::release_free_memory();
+    Ok(Attempt::OutOfMemory(error))
 }
 
 fn tells_of_it(message: &str) -> bool {

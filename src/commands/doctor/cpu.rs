@@ -1,6 +1,6 @@
 //! The CPU: its model, its cores and the instructions that matter for training.
 
-use crate::device;
+use crate::limits;
 use crate::precision::multiplies_bf16;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -46,9 +46,9 @@ impl Cpu {
         Self {
             model: model(&cpuinfo),
             architecture: std::env::consts::ARCH,
-            physical_cores: device::physical_cores(),
+            physical_cores: limits::physical_cores(),
             logical_cores: logical_cores(),
-            usable_cores: std::thread::available_parallelism().ok().map(usize::from),
+            usable_cores: limits::processors(),
             bf16: multiplies_bf16(tch::Device::Cpu),
             features,
         }

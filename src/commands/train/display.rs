@@ -49,16 +49,24 @@ impl Display {
         let run_left = epoch_left
             + per_step * (later_epochs * self.steps as u64) as f64
             + self.between_epochs() * (later_epochs + 1) as f64;
-        let figures = format!(
-            "loss {}  acc {:.4}  {:.0} images/s  left: epoch {}, run {}",
-            loss(sums.mean_loss()),
-            sums.accuracy(),
-            sums.images_per_second(),
-            duration(epoch_left),
-            duration(run_left),
-        );
+        let loss = format!("loss {}", loss(sums.mean_loss()));
+        let loss_and_accuracy = format!("{loss}  acc {:.4}", sums.accuracy());
+        let left = format!("left {}", duration(run_left));
+        // From all to what matters most.
+        let figures = [
+            format!(
+                "{loss_and_accuracy}  {:.0} images/s  left: epoch {}, run {}",
+                sums.images_per_second(),
+                duration(epoch_left),
+                duration(run_left)
+            ),
+            format!("{loss_and_accuracy}  {:.0} images/s  {left}", sums.images_per_second()),
+            format!("{loss_and_accuracy}  {left}"),
+            format!("{loss}  {left}"),
+            left,
+        ];
         if let Some(progress) = &mut self.progress {
-            progress.show(sums.steps as u64, figures);
+            progress.show(sums.steps as u64, &figures);
         }
         self.last_step = Instant::now();
     }
@@ -66,7 +74,7 @@ impl Display {
     /// An evaluation is under way.
     pub fn evaluated(&mut self, images: usize, of: usize) {
         if let Some(progress) = &mut self.progress {
-            progress.show(self.steps as u64, format!("evaluating {images}/{of}"));
+            progress.show(self.steps as u64, &[format!("evaluating {images}/{of}")]);
         }
     }
 
@@ -77,23 +85,14 @@ impl Display {
         }
     }
 
-    /// A warning, above the bar where there is one.
-    pub fn warn(&self, line: &str) {
-        match &self.progress {
-            Some(progress) => progress.suspend(|| self.ui.warn(line)),
-            None => self.ui.warn(line),
-        }
-    }
-
     /// The figures of an epoch that is over.
     pub fn epoch_ends(&mut self, record: &EpochRecord) {
         self.clear();
-        let mut line = format!(
-            "{}  train loss {} acc {:.4}",
-            self.label(),
+        let mut parts = vec![format!(
+            "train loss {} acc {:.4}",
             loss(record.train_loss),
             record.train_accuracy
-        );
+        )];
         for (name, mean_loss, accuracy, limited) in [
             (
                 "validation",
@@ -105,15 +104,13 @@ impl Display {
         ] {
             if let (Some(mean_loss), Some(accuracy)) = (mean_loss, accuracy) {
                 let accuracy = accuracy_text(accuracy, limited);
-                line.push_str(&format!("  {name} loss {} acc {accuracy}", loss(mean_loss)));
+                parts.push(format!("{name} loss {} acc {accuracy}", loss(mean_loss)));
             }
         }
-        self.ui.say(format!(
-            "{line}  lr {:.4}  {:.0} images/s  {}",
-            record.lr,
-            record.images_per_second,
-            duration(record.seconds)
-        ));
+        parts.push(format!("lr {:.4}", record.lr));
+        parts.push(format!("{:.0} images/s", record.images_per_second));
+        parts.push(duration(record.seconds));
+        self.ui.say_parts(&self.label(), &parts);
         self.seconds_between += self.last_step.elapsed().as_secs_f64();
         self.epochs_seen += 1;
     }

@@ -13,7 +13,7 @@ use crate::train::Trainer;
 use crate::train::divergence::{Explosion, REMEDY, explosion};
 use crate::train::epoch::EpochSums;
 use crate::train::run::{EndRecord, EpochRecord, Observer, Position, Wish};
-use crate::ui::{Ui, accuracy_text, counted, duration};
+use crate::ui::{Ui, accuracy_text, counted, duration, quoted};
 use anyhow::Result;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -174,7 +174,8 @@ impl<'a> Keeper<'a> {
             }
         }
         self.ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));
-        self.ui.say(format!("each class, and the confusion matrix: resnet eval {}", end.run_dir));
+        let run = quoted(self.folder.path());
+        self.ui.say(format!("each class, and the confusion matrix: resnet eval {run}"));
         if self.best.is_some_and(|best| best.step != self.position.step) {
             self.ui.say(format!(
                 "that is the best checkpoint; the last epoch's is {}/checkpoints/last",
@@ -210,9 +211,11 @@ impl<'a> Keeper<'a> {
             Some(folder.keep())
         });
         let run_dir = self.folder.path().display();
-        Err(match rescued.map(|folder| folder.display().to_string()) {
+        Err(match rescued {
             Some(folder) => reason.context(format!(
-                "the run's end could not be saved in {run_dir}, but it is in {folder} (go on with resnet train --resume {folder})"
+                "the run's end could not be saved in {run_dir}, but it is in {} (go on with resnet train --resume {})",
+                folder.display(),
+                quoted(&folder)
             )),
             None => reason.context(format!(
                 "the run's end could be saved neither in {run_dir} nor in the temporary or the home folder"
@@ -260,7 +263,7 @@ impl<'a> Keeper<'a> {
             } else {
                 "the run goes on, and is saved when the next checkpoint is due"
             };
-            self.display.warn(&format!("{}; {next}", one_line(error)));
+            self.ui.warn(format!("{}; {next}", one_line(error)));
         }
     }
 
@@ -302,7 +305,7 @@ impl<'a> Keeper<'a> {
             self.metrics.complete()
         };
         if let Err(error) = write() {
-            self.display.warn(&format!("{}; the line is written with the next", one_line(&error)));
+            self.ui.warn(format!("{}; the line is written with the next", one_line(&error)));
         }
     }
 }
@@ -331,11 +334,11 @@ impl Observer for Keeper<'_> {
         let size = self.config.recipe.micro_batch_size();
         let parts = self.config.recipe.batch_size.div_ceil(size);
         self.card.batch_size = size;
-        self.display.warn(&format!(
+        self.ui.warn(format!(
             "out of memory at step {step}: from here on a batch goes through the network in {parts} parts of {size} images, as with --accumulate {accumulate}; batch norm sees a part at a time"
         ));
         if let Err(error) = write_config(&self.config, self.folder.path()) {
-            self.display.warn(&one_line(&error));
+            self.ui.warn(one_line(&error));
         }
         self.record(&serde_json::json!({
             "event": "out-of-memory",
@@ -346,7 +349,7 @@ impl Observer for Keeper<'_> {
     }
 
     fn stops_replaying(&mut self, reason: &anyhow::Error) {
-        self.display.warn(&format!(
+        self.ui.warn(format!(
             "{}; the run goes on without CUDA graphs, as with --cuda-graphs false",
             one_line(reason)
         ));
@@ -391,8 +394,8 @@ impl Observer for Keeper<'_> {
         if record.epoch < self.config.recipe.epochs
             && let Some(explosion) = explosion(record, self.config.spec.classes)
         {
-            self.display
-                .warn(&format!("epoch {}: {explosion}: the run diverges; {REMEDY}", record.epoch));
+            self.ui
+                .warn(format!("epoch {}: {explosion}: the run diverges; {REMEDY}", record.epoch));
         }
         self.last = Some(record.clone());
     }

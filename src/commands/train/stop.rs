@@ -1,17 +1,24 @@
 //! What ends a run before its last epoch: Ctrl-C, a request to terminate, or the time limit.
 
 use crate::error::INTERRUPTED;
+use crate::ui::Ui;
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
+use signal_hook::low_level::pipe;
+use std::io::{self, Read};
+use std::os::unix::net::UnixStream;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// Whether a run is to stop.
 #[derive(Debug)]
 pub struct Stop {
     signalled: Arc<AtomicBool>,
+    /// Says that the first signal was heard, even in the middle of a step.
+    answer: JoinHandle<()>,
     deadline: Option<Instant>,
 }
 
@@ -25,20 +32,23 @@ pub enum Reason {
 }
 
 impl Stop {
-    /// Listens for signals from now on. The first has the run saved; a second ends the process at
-    /// once, which leaves the last checkpoint as it is.
+    /// Listens for signals from now on. The first is answered at once and has the run saved; a second ends
+    /// the process at once, which leaves the last checkpoint as it is.
     ///
     /// # Errors
     /// A system that has no signals to give.
-    pub fn listen(start: Instant, time_limit: Option<Duration>) -> Result<Self> {
+    pub fn listen(start: Instant, time_limit: Option<Duration>, ui: Ui) -> Result<Self> {
         let signalled = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
-            // In this order: the first signal finds the flag unset.
-            flag::register_conditional_shutdown(signal, INTERRUPTED.into(), signalled.clone())
-                .and_then(|_| flag::register(signal, signalled.clone()))
-                .context("cannot listen for signals")?;
+        let answer = register(&signalled, ui).context("cannot listen for signals")?;
+        let deadline = time_limit.and_then(|limit| start.checked_add(limit));
+        Ok(Self { signalled, answer, deadline })
+    }
+
+    /// Waits until the signal that came is answered.
+    pub fn wait_for_answer(self) {
+        if self.is_signalled() {
+            let _ = self.answer.join();
         }
-        Ok(Self { signalled, deadline: time_limit.and_then(|limit| start.checked_add(limit)) })
     }
 
     /// Whether a signal came.
@@ -56,4 +66,20 @@ impl Stop {
             None
         }
     }
+}
+
+fn register(signalled: &Arc<AtomicBool>, ui: Ui) -> io::Result<JoinHandle<()>> {
+    let (mut signals, handler) = UnixStream::pair()?;
+    for signal in [SIGINT, SIGTERM] {
+        // In this order: the first signal finds the flag unset, and whoever finds it set finds the answer
+        // under way.
+        flag::register_conditional_shutdown(signal, INTERRUPTED.into(), signalled.clone())?;
+        pipe::register(signal, handler.try_clone()?)?;
+        flag::register(signal, signalled.clone())?;
+    }
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        if signals.read_exact(&mut [0]).is_ok() {
+            ui.say("stopping after this step; Ctrl-C again stops at once, without saving");
+        }
+    })
 }

@@ -1,0 +1,148 @@
+//! What the system lets this process have: memory, open files, processors.
+
+use crate::native;
+use anyhow::{Result, ensure};
+use rustix::param::page_size;
+use rustix::process::{Resource, getrlimit};
+use std::fmt;
+use std::fs;
+use sysinfo::System;
+
+/// The least number of files that must be allowed open at a time: of the data, the run and its
+/// checkpoint, and what the system's libraries read.
+const MIN_FILES: u64 = 16;
+/// The least memory that a command can begin with, besides libtorch.
+const MIN_MEMORY: u64 = 32 << 20;
+
+/// Prepares the process for the system's limits, and refuses those that nothing works with. A file that
+/// would grow too large ends no process from here on, but is an error of the one who writes it.
+///
+/// # Errors
+/// Too few files or too little memory for any command.
+pub fn prepare() -> Result<()> {
+    // SAFETY: it only sets how a signal is met, and to ignore it runs no code.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    ensure!(
+        files >= MIN_FILES,
+        "only {files} files may be open at a time, and at least {MIN_FILES} must; `ulimit -n` shows the limit"
+    );
+    for Left { bytes, command, .. } in limits_of_memory() {
+        ensure!(
+            bytes >= MIN_MEMORY,
+            "the limit that `{command}` shows leaves {} MiB of memory besides libtorch; any command needs {} MiB, and training some hundreds",
+            bytes >> 20,
+            MIN_MEMORY >> 20
+        );
+    }
+    Ok(())
+}
+
+/// Memory that this process may hold, with what it holds already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FreeMemory {
+    /// How much.
+    pub bytes: u64,
+    /// The command that shows the limit which leaves no more, if one does.
+    limit: Option<&'static str>,
+}
+
+impl FreeMemory {
+    /// So many bytes, within no limit but the machine's.
+    pub fn of_machine(bytes: u64) -> Self {
+        Self { bytes, limit: None }
+    }
+}
+
+/// Such as `1.5 GiB are free`.
+impl fmt::Display for FreeMemory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} GiB are free", gib(self.bytes))?;
+        self.limit.map_or(Ok(()), |command| write!(f, " within the limit that `{command}` shows"))
+    }
+}
+
+/// Bytes in GiB.
+pub fn gib(bytes: u64) -> f64 {
+    bytes as f64 / f64::from(1 << 30)
+}
+
+/// The memory that a process can take here, within its limits and those of its control group; none where
+/// the system does not tell.
+pub fn free_memory() -> Option<FreeMemory> {
+    let mut system = System::new();
+    system.refresh_memory();
+    let available = Some(system.available_memory()).filter(|bytes| *bytes > 0);
+    // Its cached files count against a group, but give way.
+    let group = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
+    let machine = available.into_iter().chain(group).map(FreeMemory::of_machine);
+    // Tensors leave a reserve to others.
+    let others = stacks().saturating_add(native::MEMORY_RESERVE as u64);
+    let limits = limits_of_memory().into_iter().map(|left| FreeMemory {
+        bytes: left.bytes.saturating_sub(others) + left.resident,
+        limit: Some(left.command),
+    });
+    machine.chain(limits).min_by_key(|free| free.bytes)
+}
+
+/// What a limit of the process's own leaves it.
+struct Left {
+    bytes: u64,
+    /// What the process has in memory already.
+    resident: u64,
+    command: &'static str,
+}
+
+/// What the limits of address space and of data leave; nothing where there are none.
+fn limits_of_memory() -> Vec<Left> {
+    let Some([size, resident, data]) = mapped() else { return Vec::new() };
+    let limits = [(Resource::As, size, "ulimit -v"), (Resource::Data, data, "ulimit -d")];
+    let left = |(resource, mapped, command)| {
+        let bytes = getrlimit(resource).current?.saturating_sub(mapped);
+        Some(Left { bytes, resident, command })
+    };
+    limits.into_iter().filter_map(left).collect()
+}
+
+/// Bytes that the stacks of the threads take which libtorch computes with.
+fn stacks() -> u64 {
+    /// What the C library takes where there is no limit.
+    const UNLIMITED: u64 = 2 << 20;
+    let threads = u64::try_from(tch::get_num_threads()).unwrap_or(1);
+    threads.saturating_mul(getrlimit(Resource::Stack).current.unwrap_or(UNLIMITED))
+}
+
+/// Bytes of this process's address space, those in memory, and those of its data.
+fn mapped() -> Option<[u64; 3]> {
+    let text = fs::read_to_string("/proc/self/statm").ok()?;
+    let page = page_size() as u64;
+    let bytes = |field| Some(text.split_whitespace().nth(field)?.parse::<u64>().ok()? * page);
+    Some([bytes(0)?, bytes(1)?, bytes(5)?])
+}
+
+/// Cores of this machine, without the second threads that some of them run; none where the system does
+/// not tell.
+pub fn physical_cores() -> Option<usize> {
+    System::physical_core_count().filter(|count| *count > 0)
+}
+
+/// Processors that this process may use: fewer than the machine has where a container or `taskset` limits
+/// it; none where the system does not tell.
+pub fn processors() -> Option<usize> {
+    std::thread::available_parallelism().ok().map(usize::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_limit_leaves_is_told_with_the_command_that_shows_it() {
+        let half = FreeMemory { bytes: 1 << 29, limit: Some("ulimit -v") };
+        let text = "0.5 GiB are free within the limit that `ulimit -v` shows";
+        assert_eq!(half.to_string(), text);
+        assert_eq!(FreeMemory::of_machine(3 << 30).to_string(), "3.0 GiB are free");
+        let [size, resident, data] = mapped().unwrap();
+        assert!(0 < resident && resident < size && 0 < data && data < size);
+    }
+}
