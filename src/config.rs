@@ -231,10 +231,15 @@ impl Config {
     /// # Errors
     /// A usage error for a precision that the device has not.
     pub fn settle_precision(&mut self, device: Device) -> Result<Precision> {
-        let precision = self.precision.resolve(device)?;
+        let precision = self.precision.resolve(device, self.spec.favours_fp32())?;
         self.precision = precision.into();
         self.options.train.precision = Some(self.precision);
         Ok(precision)
+    }
+
+    /// Whether the precision was left to the program.
+    pub fn precision_is_auto(&self) -> bool {
+        self.derived.iter().any(|name| name == "train.precision")
     }
 
     /// Settles on more micro-batches in a step, where the device has too little memory for those asked

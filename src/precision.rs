@@ -46,7 +46,7 @@ impl Precision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum PrecisionChoice {
-    /// bf16 where the device multiplies it natively, else fp32.
+    /// bf16 where the device multiplies it natively and is faster with it, else fp32.
     Auto,
     /// 32-bit floats.
     Fp32,
@@ -59,13 +59,18 @@ pub enum PrecisionChoice {
 }
 
 impl PrecisionChoice {
-    /// The precision that a device computes in.
+    /// The precision that a device computes in a network, one that `favours_fp32` or one that does not
+    /// ([`Spec::favours_fp32`](crate::model::Spec::favours_fp32)).
     ///
     /// # Errors
     /// A usage error for one that the device has not.
-    pub fn resolve(self, device: Device) -> Result<Precision> {
+    pub fn resolve(self, device: Device, favours_fp32: bool) -> Result<Precision> {
+        // docs/decisions/0020
+        let fp32_is_faster = favours_fp32 && device == Device::Cpu && cfg!(kernels) && !has_amx();
         match (self, device) {
-            (Self::Auto, device) if multiplies_bf16(device) => Ok(Precision::Bf16),
+            (Self::Auto, device) if multiplies_bf16(device) && !fp32_is_faster => {
+                Ok(Precision::Bf16)
+            }
             (Self::Auto | Self::Fp32, _) => Ok(Precision::Fp32),
             (Self::Tf32, Device::Cuda(_)) => Ok(Precision::Tf32),
             (Self::Tf32, _) => Err(usage(
@@ -104,6 +109,22 @@ pub fn multiplied_in(kind: Kind, device: Device) -> Kind {
 #[cfg(target_arch = "x86_64")]
 fn cpu_multiplies_bf16() -> bool {
     is_x86_feature_detected!("avx512bf16")
+}
+
+/// Whether the processor multiplies matrices of brain floats, many times as fast as vectors.
+#[cfg(target_arch = "x86_64")]
+fn has_amx() -> bool {
+    // AMX-BF16, bit 22 of EDX (Intel's manual, volume 2A, CPUID, leaf 7).
+    // SAFETY: each processor that has AVX-512 BF16, without which nobody asks, has leaf 7; others answer it
+    // with that of another leaf.
+    #[allow(unused_unsafe, reason = "not unsafe in later versions of Rust")]
+    let features = unsafe { std::arch::x86_64::__cpuid_count(7, 0) };
+    features.edx >> 22 & 1 == 1
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn has_amx() -> bool {
+    false
 }
 
 #[cfg(target_arch = "aarch64")]
@@ -153,5 +174,19 @@ impl From<Precision> for PrecisionChoice {
             Precision::Bf16 => Self::Bf16,
             Precision::Fp16 => Self::Fp16,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn auto_takes_bf16_where_the_processor_has_it_and_the_network_gains() {
+        let auto = |favours_fp32| PrecisionChoice::Auto.resolve(Device::Cpu, favours_fp32).unwrap();
+        let native = multiplies_bf16(Device::Cpu);
+        assert_eq!(auto(false) == Precision::Bf16, native);
+        assert_eq!(auto(true) == Precision::Bf16, native && (has_amx() || !cfg!(kernels)));
+        assert_eq!(PrecisionChoice::Bf16.resolve(Device::Cpu, true).unwrap(), Precision::Bf16);
     }
 }

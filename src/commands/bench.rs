@@ -63,7 +63,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     let earlier = args.compare.as_deref().map(|path| read_earlier(path, &work)).transpose()?;
     let device = device::choose(&args.device)?;
     device::set_threads(args.threads);
-    let precision = args.precision.resolve(device)?;
+    let precision = args.precision.resolve(device, spec.favours_fp32())?;
     precision.apply();
     let memory = match args.mode {
         BenchMode::Train => BatchMemory::of_training(&spec, precision, args.recompute),

@@ -35,7 +35,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
         .map_err(|error| anyhow!("{}: {error}", checkpoint.path.display()))?;
     let held_out = held_out(args, &checkpoint, dataset, ui)?;
     let precision = match (args.precision, card.precision) {
-        (Some(choice), _) => choice.resolve(device)?,
+        (Some(choice), _) => choice.resolve(device, card.spec.favours_fp32())?,
         (None, Precision::Tf32) if !device.is_cuda() => Precision::Fp32,
         (None, trained) => trained,
     };

@@ -280,7 +280,7 @@ fn introduce(plan: &Plan, network: &Network, images: &RunImages, device: Device,
     let network = [
         config.spec.to_string(),
         format!("{} parameters", grouped(network.parameter_count())),
-        value_name(config.precision),
+        value_name(config.precision) + if config.precision_is_auto() { " (auto)" } else { "" },
         format!("on {}", device::describe(device)),
     ];
     comma_lines(&network).iter().for_each(|line| ui.say(line));

@@ -86,8 +86,7 @@ pub enum Layout {
 
 impl Layout {
     /// The layout to compute a network in. Channels-last is for networks whose channel counts are
-    /// multiples of 8: with fewer, oneDNN's backward pass of a strided 1×1 convolution writes beyond
-    /// its memory on AVX2 (docs/decisions/0005).
+    /// multiples of 8, which oneDNN's blocks of channels are too (docs/decisions/0005).
     pub fn of(spec: &Spec) -> Self {
         if spec.width.is_multiple_of(8) { Self::ChannelsLast } else { Self::RowMajor }
     }

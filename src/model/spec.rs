@@ -261,6 +261,12 @@ impl Spec {
         (self.width << (self.blocks.len() - 1)) * self.block.expansion()
     }
 
+    /// Whether most of its work is in wide 3×3 convolutions, which a CPU computes in fewer products in fp32
+    /// (docs/decisions/0015), and sooner than in bf16 (docs/decisions/0020).
+    pub fn favours_fp32(&self) -> bool {
+        self.block == Block::Basic && self.width >= 64
+    }
+
     /// Whether convolutions have a bias. The chapter's do, though the batch norm behind most of them
     /// takes it out again.
     pub fn conv_bias(&self) -> bool {
