@@ -94,6 +94,8 @@ mod tests {
             train_loss,
             train_accuracy,
             test_loss: Some(test_loss),
+            test_images: None,
+            validation_images: None,
             test_accuracy: Some(0.1),
             validation_loss: None,
             validation_accuracy: None,
