@@ -55,6 +55,7 @@ fn a_saved_configuration_with_flags_is_what_its_own_flags_would_have_been() {
         assert_eq!(config(&of_file), trained(all, &of_flags), "{changes}");
     }
     // Its images are of another size and kind; that they are not there is the only complaint.
+    fs::create_dir(path("empty")).unwrap();
     let other = "train --offline --dataset cifar10 --config";
     resnet(other, &[&saved, Path::new("--data-dir"), &path("empty")]).fails_with(1, &["--offline"]);
 }

@@ -258,8 +258,10 @@ fn a_run_whose_loss_exploded_says_so_and_fails() {
     assert_eq!(lines[2]["diverged"], true);
     assert!(ran.stderr.contains("warning: epoch 1: the training loss is"), "{}", ran.stderr);
     ran.fails_with(1, &["the run has diverged", "that of a guess 2.303", "--lr"]);
-    // It is saved all the same, as any run.
-    resnet("eval --offline --json", &[&run]).success();
+    // It is saved all the same, as any run; its figures mean nothing.
+    let listed = resnet("checkpoints --json", &[&run]).json_lines();
+    assert!(listed.iter().all(|checkpoint| checkpoint["whole"] == true), "{listed:?}");
+    resnet("eval --offline --json", &[&run]).fails_with(1, &["beyond that of a guess"]);
     let lines = train("--epochs 1 --limit-batches 1", &folder.path().join("other"));
     assert_eq!(lines[1]["diverged"], false);
 }

@@ -65,7 +65,11 @@ impl Cpu {
 
     /// Whether bf16 is fast.
     pub fn bf16_text(&self) -> &'static str {
-        if self.bf16 { "in hardware; auto takes it but for wide basic blocks" } else { "emulated (slow)" }
+        if self.bf16 {
+            "in hardware; auto takes it but for wide basic blocks"
+        } else {
+            "emulated (slow)"
+        }
     }
 }
 
