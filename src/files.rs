@@ -53,7 +53,6 @@ fn kind(found: fs::FileType) -> Option<&'static str> {
     match found {
         _ if found.is_file() => None,
         _ if found.is_dir() => Some("a folder"),
-        _ if found.is_symlink() => Some("a link"),
         _ if found.is_fifo() => Some("a FIFO"),
         _ => Some("a device"),
     }
