@@ -46,7 +46,11 @@ pub fn open(path: &Path) -> io::Result<(File, u64)> {
 }
 
 /// For what is opened before it is known what it is.
-pub const WITHOUT_WAITING: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+const WITHOUT_WAITING: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+
+/// Opens a file of the program's own to write in its place: what lies there may be anything, and no link is
+/// followed.
+pub const OWN_FILE: i32 = WITHOUT_WAITING | libc::O_NOFOLLOW;
 
 /// What it is, where it is no regular file.
 fn kind(found: fs::FileType) -> Option<&'static str> {

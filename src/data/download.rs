@@ -5,7 +5,7 @@ mod transfer;
 use super::catalog::{Dataset, Part};
 use super::{locate, verify};
 use crate::error::usage;
-use crate::files;
+use crate::files::{self, OWN_FILE};
 use crate::ui::Ui;
 use anyhow::{Context, Result, anyhow};
 use indicatif::DecimalBytes;
@@ -230,8 +230,7 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
-            // What a link leads to is no lock of this program's.
-            .custom_flags(libc::O_NOFOLLOW)
+            .custom_flags(OWN_FILE)
             .open(&path)
             .map_err(|error| write_error(&path, &error))?;
         let exclusive = match file.try_lock() {

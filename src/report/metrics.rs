@@ -1,6 +1,6 @@
 //! `metrics.jsonl`: a JSON line an epoch, on disk as soon as the epoch is over.
 
-use crate::files::{self, WITHOUT_WAITING, is_taken, numbered, write_atomically};
+use crate::files::{self, OWN_FILE, is_taken, numbered, write_atomically};
 use crate::train::run::{EndRecord, EpochRecord};
 use anyhow::{Context, Result};
 use serde::Serialize;
@@ -102,8 +102,7 @@ impl MetricsFile {
         if missing.is_empty() {
             return Ok(());
         }
-        let flags = WITHOUT_WAITING | libc::O_NOFOLLOW;
-        let mut file = File::options().append(true).custom_flags(flags).open(&self.path)?;
+        let mut file = File::options().append(true).custom_flags(OWN_FILE).open(&self.path)?;
         if !file.metadata()?.is_file() {
             return Err(ErrorKind::InvalidInput.into());
         }

@@ -249,6 +249,15 @@ fn a_link_in_place_of_the_lock_is_refused() {
 }
 
 #[test]
+fn a_fifo_in_place_of_the_lock_is_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let lock = folder.path().join(".lock");
+    assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
+    let error = try_fetch(folder.path(), &[&good().url]).unwrap_err();
+    assert!(error.contains(&format!("cannot write {}", lock.display())), "{error}");
+}
+
+#[test]
 fn a_mirrors_password_is_sent_and_never_shown() {
     let with_password = |url: &str| url.replace("http://", "http://me:secret@");
     assert_whole(fetch(b"", &[&with_password(&good().url)]));

@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{CHECKPOINTS, LAST};
 use crate::error::usage;
-use crate::files::{WITHOUT_WAITING, numbered};
+use crate::files::{OWN_FILE, numbered};
 use anyhow::{Context, Result, anyhow, bail};
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -120,8 +120,7 @@ fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK_FILE);
     let mut options = File::options();
     // What lies there may be anything, and only a lock is written over.
-    let flags = WITHOUT_WAITING | libc::O_NOFOLLOW;
-    let opened = options.read(true).write(true).create(true).truncate(false).custom_flags(flags);
+    let opened = options.read(true).write(true).create(true).truncate(false).custom_flags(OWN_FILE);
     let mut file = opened.open(&path).with_context(|| match path.is_symlink() {
         true => format!("{}: is a link; expected a run's own file: delete it", path.display()),
         false => format!("cannot write {}", path.display()),

@@ -3,6 +3,7 @@
 use super::{Patience, length, write_error};
 use crate::data::catalog::Part;
 use crate::error::one_line;
+use crate::files::OWN_FILE;
 use crate::ui::{Progress, Ui};
 use anyhow::{Context, Result, anyhow};
 use reqwest::blocking::{Client, Response};
@@ -160,7 +161,7 @@ impl Pace {
 /// file, is left alone: a file is begun anew in its place.
 fn open(partial: &Path, start: u64) -> std::io::Result<File> {
     let mut options = File::options();
-    options.custom_flags(libc::O_NOFOLLOW);
+    options.custom_flags(OWN_FILE);
     if start > 0 {
         return options.append(true).open(partial);
     }
