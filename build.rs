@@ -1,4 +1,4 @@
-//! Compiles `src/native` and sets the run path to libtorch, so that the program runs from any
+//! Compiles the C++ below `src` and sets the run path to libtorch, so that the program runs from any
 //! folder with nothing set in the environment.
 
 use std::path::{Path, PathBuf};
@@ -8,7 +8,7 @@ fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     println!("cargo::rerun-if-env-changed=LIBTORCH_CXX11_ABI");
     let libtorch = libtorch();
-    compile_native(&libtorch);
+    compile_cpp(&libtorch);
     println!("cargo::rustc-link-arg=-Wl,-rpath,{}", libtorch.join("lib").display());
     println!("cargo::rerun-if-changed=Cargo.lock");
     println!("cargo::rustc-env=RESNET_TCH_VERSION={}", locked_version("tch"));
@@ -39,23 +39,26 @@ fn libtorch() -> PathBuf {
 
 /// The calls of libtorch that tch does not bind.
 const NATIVE: [&str; 5] = [
-    "src/native/native.cpp",
-    "src/native/allocator.cpp",
-    "src/native/cuda_graph.cpp",
-    "src/native/optimizer.cpp",
-    "src/native/strided.cpp",
+    "src/libtorch/libtorch.cpp",
+    "src/libtorch/allocator.cpp",
+    "src/cuda/graph.cpp",
+    "src/libtorch/optimizer.cpp",
+    "src/kernels/strided.cpp",
 ];
 /// What computes on tensors by kernels of this program.
 const TENSORS: [&str; 3] = [
-    "src/native/batch_norm/batch_norm.cpp",
-    "src/native/winograd/convolution.cpp",
-    "src/native/winograd/patches.cpp",
+    "src/kernels/batch_norm/batch_norm.cpp",
+    "src/kernels/winograd/convolution.cpp",
+    "src/kernels/winograd/im2col.cpp",
 ];
 /// The kernels, on plain memory, which are compiled for each instruction set.
-const KERNELS: [&str; 2] = ["src/native/batch_norm/kernels.cpp", "src/native/winograd/kernels.cpp"];
+const KERNELS: [&str; 2] =
+    ["src/kernels/batch_norm/kernels.cpp", "src/kernels/winograd/kernels.cpp"];
 
-fn compile_native(libtorch: &Path) {
-    println!("cargo::rerun-if-changed=src/native");
+fn compile_cpp(libtorch: &Path) {
+    for folder in ["src/libtorch", "src/cuda", "src/kernels"] {
+        println!("cargo::rerun-if-changed={folder}");
+    }
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
     let mut native = cpp();
     native
@@ -70,7 +73,7 @@ fn compile_native(libtorch: &Path) {
         println!("cargo::rustc-cfg=kernels");
         native.files(TENSORS);
     }
-    native.compile("resnet_native");
+    native.compile("resnet_cpp");
     // A linker takes from a library only what those before it lack, so that the kernels come last.
     if has_kernels {
         compile_kernels("avx2", "8", &["-mavx2", "-mfma"]);

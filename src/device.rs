@@ -1,8 +1,8 @@
 //! The device and the threads that a command computes with.
 
+use crate::cuda;
 use crate::error::usage;
 use crate::limits;
-use crate::native;
 use crate::ui::counted;
 use anyhow::{Result, anyhow};
 use tch::Device;
@@ -51,7 +51,7 @@ pub fn check_name(name: &str) -> Result<()> {
 /// is not usable here.
 pub fn choose(name: &str) -> Result<Device> {
     match parse(name)? {
-        Wanted::Auto if native::open_cuda().is_usable() => Ok(Device::Cuda(0)),
+        Wanted::Auto if cuda::open_cuda().is_usable() => Ok(Device::Cuda(0)),
         Wanted::Auto if tch::utils::has_mps() => Ok(Device::Mps),
         Wanted::Auto | Wanted::Cpu => Ok(Device::Cpu),
         Wanted::Mps if tch::utils::has_mps() => Ok(Device::Mps),
@@ -61,7 +61,7 @@ pub fn choose(name: &str) -> Result<Device> {
 }
 
 fn choose_cuda(name: &str, index: usize) -> Result<Device> {
-    let cuda = native::open_cuda();
+    let cuda = cuda::open_cuda();
     let count = cuda.devices().len();
     if index < count {
         Ok(Device::Cuda(index))

@@ -1,7 +1,7 @@
 //! Build and train residual networks on libtorch.
 //!
 //! Data flows one way; a module imports only from those before it, and from [`ui`], [`error`],
-//! [`files`], [`limits`], [`random`], [`device`], [`precision`] and [`native`]; [`cli`] and [`config`] also the plain
+//! [`files`], [`limits`], [`random`], [`device`], [`precision`], [`libtorch`], [`cuda`] and [`kernels`]; [`cli`] and [`config`] also the plain
 //! values that name the choices of later modules (`data::catalog`, `data::augment`, `data::Source`, `model::spec`,
 //! `train::recipe`, `train::schedule`, `checkpoint::cadence`):
 //!
@@ -17,13 +17,15 @@ pub mod checkpoint;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod cuda;
 pub mod data;
 pub mod device;
 pub mod error;
 pub mod files;
+pub mod kernels;
+pub mod libtorch;
 pub mod limits;
 pub mod model;
-pub mod native;
 pub mod precision;
 pub mod random;
 pub mod report;

@@ -1,6 +1,6 @@
 //! What the system lets this process have: memory, open files, processors.
 
-use crate::native;
+use crate::libtorch;
 use anyhow::{Result, ensure};
 use rustix::param::page_size;
 use rustix::process::{Resource, getrlimit};
@@ -77,7 +77,7 @@ pub fn free_memory() -> Option<FreeMemory> {
     let group = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
     let machine = available.into_iter().chain(group).map(FreeMemory::of_machine);
     // Tensors leave a reserve to others.
-    let others = stacks().saturating_add(native::MEMORY_RESERVE as u64);
+    let others = stacks().saturating_add(libtorch::MEMORY_RESERVE as u64);
     let limits = limits_of_memory().into_iter().map(|left| FreeMemory {
         bytes: left.bytes.saturating_sub(others) + left.resident,
         limit: Some(left.command),

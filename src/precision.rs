@@ -1,8 +1,9 @@
 //! The floating-point format that a network computes in. Weights, their gradients and momentum, batch-norm
 //! statistics, logits and loss are 32-bit floats whatever it is.
 
+use crate::cuda;
 use crate::error::usage;
-use crate::native;
+use crate::libtorch;
 use crate::ui::Ui;
 use anyhow::Result;
 use clap::ValueEnum;
@@ -86,7 +87,7 @@ impl PrecisionChoice {
 pub fn multiplies_bf16(device: Device) -> bool {
     match device {
         Device::Cpu => cpu_multiplies_bf16(),
-        Device::Cuda(index) => native::open_cuda().devices().get(index).is_some_and(|gpu| {
+        Device::Cuda(index) => cuda::open_cuda().devices().get(index).is_some_and(|gpu| {
             let major = gpu.compute_capability.split('.').next().unwrap_or_default();
             // Ampere is the first.
             major.parse::<u32>().is_ok_and(|major| major >= 8)
@@ -162,7 +163,7 @@ impl Precision {
 
     /// Tells libtorch whether CUDA devices may round the products of 32-bit floats.
     pub fn apply(self) {
-        native::allow_tf32(self == Self::Tf32);
+        libtorch::allow_tf32(self == Self::Tf32);
     }
 }
 

@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
 
-use resnet::native;
+use resnet::libtorch;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tch::{Device, Kind, Tensor};
 
@@ -13,7 +13,7 @@ fn main() {
 }
 
 fn tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorchs_words() {
-    native::set_up_allocator();
+    libtorch::set_up_allocator();
     let options = (Kind::Uint8, Device::Cpu);
     let tensors: Vec<Tensor> = (0..200).map(|size| Tensor::ones([size], options)).collect();
     for (size, tensor) in tensors.iter().enumerate() {
@@ -47,13 +47,13 @@ fn tensors_leave_memory_to_others_and_give_theirs_back() {
     let unlimited = getrlimit(Resource::As);
     let limit = Rlimit { current: Some(mapped + (600 << 20)), maximum: unlimited.maximum };
     setrlimit(Resource::As, limit).unwrap();
-    native::set_up_allocator();
+    libtorch::set_up_allocator();
     let next = || Tensor::f_empty([16 << 20], (Kind::Uint8, Device::Cpu)).ok();
     let tensors: Vec<Tensor> = std::iter::from_fn(next).collect();
-    let (some, much) = (native::MEMORY_RESERVE - (16 << 20), 300 << 20);
+    let (some, much) = (libtorch::MEMORY_RESERVE - (16 << 20), 300 << 20);
     let left = [is_left(some), is_left(much)];
     drop(tensors);
-    native::release_free_memory();
+    libtorch::release_free_memory();
     let left_then = is_left(much);
     setrlimit(Resource::As, unlimited).unwrap();
     assert_eq!((left, left_then), ([true, false], true));

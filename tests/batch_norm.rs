@@ -1,6 +1,6 @@
 //! Batch norm with its sum and ReLU against libtorch's own operations in 64 bits.
 
-use resnet::native::{Normalization, batch_norm};
+use resnet::kernels::{Normalization, batch_norm};
 use tch::{Device, Kind, Tensor};
 
 fn random(dims: &[i64], scale: f64, shift: f64) -> Tensor {

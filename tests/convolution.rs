@@ -1,6 +1,6 @@
 //! Convolutions by Winograd's minimal filtering against libtorch's own in 64 bits.
 
-use resnet::native::{FusedConvolution, convolution};
+use resnet::kernels::{FusedConvolution, convolution};
 use tch::{Device, Kind, Tensor};
 
 /// The largest difference, as a part of the largest value.

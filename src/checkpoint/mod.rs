@@ -232,7 +232,7 @@ impl Versions {
     pub fn current() -> Self {
         Self {
             resnet: env!("CARGO_PKG_VERSION").to_owned(),
-            libtorch: crate::native::libtorch_version(),
+            libtorch: crate::libtorch::libtorch_version(),
         }
     }
 }

@@ -8,11 +8,11 @@ use crate::data::Images;
 use crate::data::batches::{DeviceImages, Preprocess};
 use crate::device;
 use crate::error::{at_least_one, in_range, one_line, usage};
+use crate::libtorch;
 use crate::model::parameters::Creation;
 use crate::model::shape::measure;
 use crate::model::spec::{Init, value_name};
-use crate::model::{Frozen, Network, Spec};
-use crate::native;
+use crate::model::{Folded, Network, Spec};
 use crate::precision::multiplied_in;
 use crate::report::throughput::{Step, Throughput};
 use crate::train::Trainer;
@@ -71,7 +71,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     };
     check_batches(memory, args.batch_size, device)?;
     if device.is_cuda() {
-        native::set_deterministic(false);
+        libtorch::set_deterministic(false);
     }
     precision.warn_if_slow(device, ui);
     ui.say(format!(
@@ -87,7 +87,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         BenchMode::Inference => (infer(args, &spec, (precision.kind(), device))?, false),
     };
     // Before the matrices of the next measurement.
-    let peak_memory = native::peak_memory_bytes(device);
+    let peak_memory = libtorch::peak_memory_bytes(device);
     let layers = measure(&spec, args.batch_size);
     let macs: f64 = layers.iter().map(|layer| layer.layer.cost.macs as f64).sum();
     // A multiply-add is two operations; the gradients of inputs and of weights cost as much as the
@@ -216,7 +216,7 @@ fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
     let mut starts = (0..BATCHES).map(|batch| batch * args.batch_size).cycle();
     let _no_grad = tch::no_grad_guard();
-    let frozen = Frozen::new(&network, preprocess.kind());
+    let folded = Folded::new(&network, preprocess.kind());
     measure_steps(args, device, 0, &mut |step, in_phases| {
         let start = starts.next().unwrap_or_default();
         let inputs = preprocess.apply(&images.range(&(start..start + args.batch_size)));
@@ -224,7 +224,7 @@ fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
             wait(device);
             step.phase_ends(Phase::Data);
         }
-        let _ = frozen.forward(&inputs);
+        let _ = folded.forward(&inputs);
         wait(device);
         if in_phases {
             step.phase_ends(Phase::Forward);

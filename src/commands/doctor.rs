@@ -2,10 +2,12 @@
 
 mod cpu;
 
+use crate::cuda;
+use crate::cuda::{Cuda, CudaGraph, Gpu};
 use crate::data::{Source, Split, catalog, locate};
 use crate::device;
 use crate::error::one_line;
-use crate::native::{self, Cuda, CudaGraph, Gpu};
+use crate::libtorch;
 use crate::ui::Ui;
 use anyhow::Result;
 use cpu::Cpu;
@@ -75,16 +77,16 @@ struct CudaReport {
 impl Report {
     fn new() -> Self {
         // First of all: libtorch decides at the first question whether it has CUDA.
-        let cuda = CudaReport::new(native::open_cuda());
+        let cuda = CudaReport::new(cuda::open_cuda());
         device::set_threads(None);
         let data = fashion_mnist();
         Self {
             resnet: env!("CARGO_PKG_VERSION"),
             tch: env!("RESNET_TCH_VERSION"),
             libtorch: Libtorch {
-                version: native::libtorch_version(),
-                folder: native::libtorch_folder(),
-                cpu_capability: native::cpu_capability(),
+                version: libtorch::libtorch_version(),
+                folder: libtorch::libtorch_folder(),
+                cpu_capability: libtorch::cpu_capability(),
                 onednn: tch::utils::has_mkldnn(),
             },
             cpu: Cpu::of_this_machine(),

@@ -12,11 +12,11 @@ use crate::data::batches::{DeviceImages, Preprocess};
 use crate::data::{self, Source, Split};
 use crate::device;
 use crate::error::{Interrupted, usage};
+use crate::libtorch;
 use crate::limits;
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::model::spec::value_name;
-use crate::native;
 use crate::precision::{Precision, PrecisionChoice};
 use crate::report::metrics::has_end;
 use crate::train::divergence::REMEDY;
@@ -60,7 +60,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let precision = plan.config.settle_precision(device)?;
     precision.apply();
     if device.is_cuda() {
-        native::set_deterministic(plan.config.deterministic);
+        libtorch::set_deterministic(plan.config.deterministic);
     }
     let Plan { config, folder, resumed } = &plan;
     let run_dir = folder.path();

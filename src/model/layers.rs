@@ -3,7 +3,8 @@
 
 use super::parameters::{Fill, Scope};
 use super::spec::Init;
-use crate::native::{self, Normalization};
+use crate::kernels;
+use crate::kernels::Normalization;
 use crate::precision::multiplied_in;
 use serde::Serialize;
 use std::cell::{Cell, RefCell};
@@ -140,7 +141,7 @@ impl ModuleT for Conv2d {
         let multiplied = multiplied_in(kind, xs.device());
         let [xs, weight] = [xs, &weight].map(|tensor| tensor.to_kind(multiplied));
         let bias = bias.map(|bias| bias.to_kind(multiplied));
-        let ys = native::convolution(&xs, &weight, bias.as_ref(), self.stride, self.padding);
+        let ys = kernels::convolution(&xs, &weight, bias.as_ref(), self.stride, self.padding);
         let ys = ys.to_kind(kind);
         count(ys.numel(), self.weight.size().iter().skip(1).product());
         CONVOLUTIONS.with_borrow_mut(|list| {
@@ -202,7 +203,7 @@ impl BatchNorm2d {
             momentum: Self::MOMENTUM,
             epsilon: Self::EPSILON,
         };
-        native::batch_norm(xs, &normalization, other, self.relu, train)
+        kernels::batch_norm(xs, &normalization, other, self.relu, train)
     }
 }
 

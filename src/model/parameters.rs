@@ -4,7 +4,7 @@
 //! creation, and always allocates and draws what it holds (docs/decisions/0003).
 
 use super::spec::{Init, Spec};
-use crate::native;
+use crate::libtorch;
 use crate::random::{self, Purpose};
 use rand_distr::{Distribution, StandardNormal, Uniform};
 use std::cell::RefCell;
@@ -147,7 +147,7 @@ impl Parameters {
         let tensor = match self.creation {
             Creation::Draw { seed, device, .. } => draw(seed, &name, dims, fill).to_device(device),
             Creation::Empty { device } => Tensor::empty(dims, (Kind::Float, device)),
-            Creation::Meta => native::meta(dims),
+            Creation::Meta => libtorch::meta(dims),
         };
         let tensor = match self.creation {
             Creation::Meta => tensor,

@@ -4,7 +4,7 @@ use super::layers::{Convolution, Cost, counting_cost, listing_convolutions};
 use super::network::top_level_layers;
 use super::parameters::{Creation, Layout, Parameters};
 use super::spec::Spec;
-use crate::native;
+use crate::libtorch;
 use serde::Serialize;
 use tch::nn::ModuleT;
 
@@ -40,7 +40,7 @@ pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
         let parameters = Parameters::new(Creation::Meta, Layout::of(spec));
         let layers = top_level_layers(spec, &parameters.root());
         let size = spec.size as i64;
-        let mut activation = native::meta(&[batch_size as i64, spec.channels as i64, size, size]);
+        let mut activation = libtorch::meta(&[batch_size as i64, spec.channels as i64, size, size]);
         let mut shapes = Vec::with_capacity(layers.len());
         for layer in layers {
             let mut units = Vec::with_capacity(layer.units.len());

@@ -2,7 +2,7 @@
 
 use super::out_of_memory::{Attempt, attempt};
 use crate::data::batches::{DeviceImages, Preprocess, batch_ranges};
-use crate::model::{Frozen, Network};
+use crate::model::{Folded, Network};
 use anyhow::{Result, anyhow};
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -91,14 +91,14 @@ fn evaluate_in(
         |chosen: &Tensor| chosen.unsqueeze(1).eq_tensor(&all_classes).to_kind(Kind::Float);
     let mut done = 0;
     let _no_grad = tch::no_grad_guard();
-    let mut frozen = Frozen::new(network, preprocess.kind());
+    let mut folded = Folded::new(network, preprocess.kind());
     for range in batch_ranges(count, batch_size) {
         let batch = images.range(&range);
         let inputs = preprocess.apply(&batch);
-        if done == 0 && frozen.hides_a_nan(&inputs) {
-            frozen = Frozen::plain(network);
+        if done == 0 && folded.hides_a_nan(&inputs) {
+            folded = Folded::plain(network);
         }
-        let logits = frozen.forward(&inputs);
+        let logits = folded.forward(&inputs);
         let labels = batch.labels();
         losses.push(logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0));
         let likely = most_likely(&logits);
@@ -182,11 +182,11 @@ mod tests {
         for kind in [Kind::Float, Kind::BFloat16] {
             let preprocess = Preprocess::new(&[0.3], &[0.4], 10, (kind, Device::Cpu));
             let _no_grad = tch::no_grad_guard();
-            let frozen = Frozen::new(&network, kind);
+            let folded = Folded::new(&network, kind);
             let mut sum = 0.0;
             for range in batch_ranges(COUNT, 5) {
                 let batch = images.range(&range);
-                let logits = frozen.forward(&preprocess.apply(&batch));
+                let logits = folded.forward(&preprocess.apply(&batch));
                 let labels = batch.labels();
                 let loss =
                     logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0);

@@ -3,7 +3,7 @@
 //! step whose gradients overflow is left out, and the scale halved; the defaults are
 //! `torch.amp.GradScaler`'s.
 
-use crate::native;
+use crate::libtorch;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
@@ -55,9 +55,9 @@ impl LossScale {
     /// What libtorch could not do.
     pub fn unscale(&mut self, gradients: &[Tensor]) -> Result<Tensor> {
         let mut found_inf = Tensor::zeros([], (Kind::Float, self.scale.device()));
-        native::unscale(gradients, &mut found_inf, &self.scale.reciprocal())?;
+        libtorch::unscale(gradients, &mut found_inf, &self.scale.reciprocal())?;
         let factors = (Self::GROWTH, Self::BACKOFF);
-        native::update_scale(
+        libtorch::update_scale(
             &mut self.scale,
             &mut self.steps,
             &found_inf,

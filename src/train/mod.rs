@@ -1,8 +1,8 @@
 //! Training: the loop, the optimizer, the schedules, and evaluation. Nothing here parses or prints.
 
-mod average;
 mod backward;
 pub mod divergence;
+mod ema;
 pub mod epoch;
 pub mod evaluate;
 mod loss_scale;

@@ -1,7 +1,7 @@
 //! Work that a device has too little memory for, caught so that it can be tried in smaller parts.
 
 use crate::error::last_panic;
-use crate::native;
+use crate::libtorch;
 use anyhow::{Result, anyhow};
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
@@ -52,7 +52,7 @@ pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<Attempt<T>> {
         },
     };
     // What the attempt took is free, but still the allocator's.
-    native::release_free_memory();
+    libtorch::release_free_memory();
     Ok(Attempt::OutOfMemory(error))
 }
 

@@ -2,9 +2,9 @@
 //! the next; of a recorded step it is told all in one call (docs/decisions/0017).
 
 use super::epoch::StepOutcome;
+use crate::cuda::CudaGraph;
 use crate::data::batches::DeviceImages;
 use crate::error::last_panic;
-use crate::native::CudaGraph;
 use anyhow::{Result, anyhow};
 use std::panic::{self, AssertUnwindSafe};
 use tch::Device;

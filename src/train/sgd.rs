@@ -2,8 +2,9 @@
 //! run resumed with it would differ (docs/decisions/0006).
 
 use super::recipe::SgdOptions;
+use crate::libtorch;
+use crate::libtorch::SgdUpdate;
 use crate::model::parameters::{Parameter, Role};
-use crate::native::{self, SgdUpdate};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
@@ -95,7 +96,7 @@ impl Sgd {
                 weight_decay: group.weight_decay,
                 nesterov: self.options.nesterov,
             };
-            native::sgd(&parameters, &gradients, &momenta, update, found_inf)?;
+            libtorch::sgd(&parameters, &gradients, &momenta, update, found_inf)?;
         }
         Ok(())
     }

@@ -1,8 +1,8 @@
 //! Steps of training.
 
-use super::average::Average;
 use super::backward::{Backward, Pass};
 use super::divergence::Diverged;
+use super::ema::Ema;
 use super::epoch::{Epoch, EpochSums, StepOutcome};
 use super::loss_scale::LossScale;
 use super::out_of_memory::{Attempt, attempt};
@@ -28,7 +28,7 @@ pub struct Trainer<'a> {
     /// Where the network computes in half floats.
     loss_scale: Option<LossScale>,
     backward: Backward,
-    average: Option<Average>,
+    ema: Option<Ema>,
     schedule: Schedule,
     /// Micro-batches of a step: the recipe's, or more where the device has too little memory for those.
     accumulate: usize,
@@ -68,7 +68,7 @@ impl<'a> Trainer<'a> {
         let sgd = Sgd::new(network.parameters(), recipe.sgd);
         let backward = Backward::new(network, sgd.parameters(), recipe.recompute);
         let schedule = recipe.schedule(batches(images, recipe).len());
-        let average = recipe.ema_decay.map(|decay| Average::new(network, decay));
+        let ema = recipe.ema_decay.map(|decay| Ema::new(network, decay));
         let half = preprocess.kind() == Kind::Half;
         Self {
             network,
@@ -78,7 +78,7 @@ impl<'a> Trainer<'a> {
             sgd,
             loss_scale: half.then(|| LossScale::new(network.device())),
             backward,
-            average,
+            ema,
             schedule,
             accumulate: recipe.accumulate,
             replay: if recipe.cuda_graphs { Replay::on(network.device()) } else { Replay::Off },
@@ -89,7 +89,7 @@ impl<'a> Trainer<'a> {
     /// What the training has come to: the average of the network's weights where the recipe asks for
     /// one, else the network as it is.
     pub fn result(&self) -> &Network {
-        self.average.as_ref().map_or(self.network, Average::network)
+        self.ema.as_ref().map_or(self.network, Ema::network)
     }
 
     /// What the images go through before the network.
@@ -107,7 +107,7 @@ impl<'a> Trainer<'a> {
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let mut state = self.sgd.state();
         state.extend(self.loss_scale.iter().flat_map(LossScale::state));
-        if self.average.is_some() {
+        if self.ema.is_some() {
             let parameters = self.network.parameters().iter();
             state.extend(
                 parameters.map(|p| (format!("training.{}", p.name), p.tensor.shallow_clone())),
@@ -184,7 +184,7 @@ impl<'a> Trainer<'a> {
     }
 
     fn end_step(&self, epoch: &mut Epoch, outcome: StepOutcome) {
-        if let Some(average) = &self.average {
+        if let Some(average) = &self.ema {
             average.update(self.network, epoch.step() + 1);
         }
         epoch.add(outcome);
@@ -494,7 +494,7 @@ mod tests {
     #[test]
     fn steps_are_computed_where_none_can_be_recorded() {
         // With a CUDA device, scripts/gpu-check compares steps that are replayed and computed.
-        if !crate::native::open_cuda().is_usable() {
+        if !crate::cuda::open_cuda().is_usable() {
             let (expected, expected_sums, _) = train(8, false, 0, |_| {}).unwrap();
             let (state, sums, _) = train(8, false, 0, |trainer| {
                 trainer.replay = Replay::After { steps: 0, index: 0 };

@@ -13,7 +13,7 @@ mod memory;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use resnet::native::{FusedConvolution, convolution};
+use resnet::kernels::{FusedConvolution, convolution};
 use resnet::precision::multiplied_in;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};

@@ -2,11 +2,11 @@
 //! it. What a step takes beyond that is all else: batch norm, ReLU, sums, the update, the data.
 
 use super::wait;
+use crate::kernels;
 use crate::model::Spec;
 use crate::model::layers::Convolution;
 use crate::model::parameters::Layout;
 use crate::model::shape::convolutions;
-use crate::native;
 use crate::precision::multiplied_in;
 use crate::report::throughput::{Step, Throughput};
 use anyhow::Result;
@@ -55,7 +55,7 @@ fn measure(
     for repeat in 0..=REPEATS {
         wait(device);
         let step = Step::begin();
-        let ys = native::convolution(&xs, &weight, None, convolution.stride, convolution.padding);
+        let ys = kernels::convolution(&xs, &weight, None, convolution.stride, convolution.padding);
         // The gradient of what comes out is all ones.
         Tensor::f_run_backward(&[&ys], &learned, false, false)?;
         wait(device);

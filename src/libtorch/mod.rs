@@ -1,17 +1,8 @@
 //! The few libtorch calls that tch does not bind, behind a safe face.
 
-mod batch_norm;
-mod convolution;
-mod cuda;
-mod cuda_graph;
-mod driver;
 mod memory;
 mod optimizer;
 
-pub use batch_norm::{Normalization, batch_norm};
-pub use convolution::{FusedConvolution, convolution};
-pub use cuda::{Cuda, Gpu, open_cuda};
-pub use cuda_graph::CudaGraph;
 pub use memory::{MEMORY_RESERVE, peak_memory_bytes, release_free_memory, set_up_allocator};
 pub use optimizer::{SgdUpdate, sgd, unscale, update_scale};
 
@@ -32,7 +23,7 @@ unsafe extern "C" {
 
 /// The libtorch version that this program was compiled against, such as `2.11.0`.
 pub fn libtorch_version() -> String {
-    // SAFETY: native.cpp returns a string literal.
+    // SAFETY: libtorch.cpp returns a string literal.
     let version = unsafe { copied(resnet_libtorch_version()) };
     version.map_or_else(|| "unknown".to_owned(), |v| v.to_string_lossy().into_owned())
 }
@@ -49,7 +40,7 @@ pub fn libtorch_folder() -> Option<PathBuf> {
 /// The instruction set that libtorch's own CPU kernels use here: `AVX512`, `AVX2`, `DEFAULT`, …
 /// The environment variable `ATEN_CPU_CAPABILITY` lowers it.
 pub fn cpu_capability() -> String {
-    // SAFETY: native.cpp returns null or a string that lives as long as the process.
+    // SAFETY: libtorch.cpp returns null or a string that lives as long as the process.
     let capability = unsafe { copied(resnet_cpu_capability()) };
     capability.map_or_else(|| "unknown".to_owned(), |c| c.to_string_lossy().into_owned())
 }
@@ -57,7 +48,7 @@ pub fn cpu_capability() -> String {
 /// Whether CUDA devices may round the products of 32-bit floats to TF32. libtorch's own default is to
 /// do so in convolutions and not in other products.
 pub fn allow_tf32(allow: bool) {
-    // SAFETY: native.cpp sets two flags, and lets no exception out.
+    // SAFETY: libtorch.cpp sets two flags, and lets no exception out.
     unsafe { resnet_allow_tf32(allow) }
 }
 
@@ -65,7 +56,7 @@ pub fn allow_tf32(allow: bool) {
 /// are found to be the fastest for each shape. Call it before the first product there. On a CPU all give
 /// the same bits each time.
 pub fn set_deterministic(deterministic: bool) {
-    // SAFETY: native.cpp sets flags, and a variable of the environment that only libtorch reads, at its
+    // SAFETY: libtorch.cpp sets flags, and a variable of the environment that only libtorch reads, at its
     // first product; it lets no exception out.
     unsafe { resnet_set_deterministic(deterministic) }
 }
@@ -86,12 +77,12 @@ pub fn meta(dims: &[i64]) -> Tensor {
 }
 
 /// The `at::Tensor` that a tensor is; null for none.
-fn address(tensor: Option<&Tensor>) -> *const c_void {
+pub(crate) fn address(tensor: Option<&Tensor>) -> *const c_void {
     tensor.map_or(ptr::null(), |tensor| tensor.as_ptr().cast())
 }
 
-fn owned(tensor: *mut c_void) -> Option<Tensor> {
-    // SAFETY: the native functions give null or a new `at::Tensor`, which is what tch's pointers point to,
+pub(crate) fn owned(tensor: *mut c_void) -> Option<Tensor> {
+    // SAFETY: the C++ functions give null or a new `at::Tensor`, which is what tch's pointers point to,
     // and leave it to the caller.
     (!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor.cast()) })
 }
@@ -101,7 +92,7 @@ fn owned(tensor: *mut c_void) -> Option<Tensor> {
 /// # Safety
 ///
 /// `text` is null or points to a C string.
-unsafe fn copied(text: *const c_char) -> Option<CString> {
+pub(crate) unsafe fn copied(text: *const c_char) -> Option<CString> {
     // SAFETY: the caller's promise.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) }.to_owned())
 }

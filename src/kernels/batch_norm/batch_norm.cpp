@@ -1,9 +1,9 @@
 // Batch normalisation of a batch in training, with the sum and the ReLU behind it in the same passes over
-// memory, and its gradients. What C exports answers an exception with a null pointer, as native.cpp does.
+// memory, and its gradients. What C exports answers an exception with a null pointer, as libtorch.cpp does.
 
 #include "kernels.h"
 
-#include "../tensors.h"
+#include "../../libtorch/tensors.h"
 #include "../threads.h"
 
 #include <ATen/ops/empty.h>

@@ -1,9 +1,9 @@
 // Convolutions of 3×3, stride 1 and padding 1 on tensors, with their gradients, by the kernels of this
-// folder. What C exports answers an exception with a null pointer, as native.cpp does.
+// folder. What C exports answers an exception with a null pointer, as libtorch.cpp does.
 
 #include "kernels.h"
 
-#include "../tensors.h"
+#include "../../libtorch/tensors.h"
 #include "../threads.h"
 
 #include <ATen/ops/empty.h>

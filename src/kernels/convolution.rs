@@ -1,10 +1,10 @@
 //! Convolutions: with gradients for training, and with bias, sum and ReLU in one pass for inference. Each is
-//! computed by Winograd's minimal filtering (`src/native/winograd`, docs/decisions/0015) where that takes
+//! computed by Winograd's minimal filtering (`src/kernels/winograd`, docs/decisions/0015) where that takes
 //! less than the direct way, in inference on few pixels by a matrix product of this program's own, and by
 //! libtorch or its oneDNN elsewhere. A 1×1 convolution that skips pixels is a plain one of the others: oneDNN's
 //! own way writes beyond its memory (docs/decisions/0005).
 
-use super::{address, owned};
+use crate::libtorch::{address, owned};
 use std::cell::OnceCell;
 use std::ffi::c_void;
 #[cfg(kernels)]

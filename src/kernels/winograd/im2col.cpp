@@ -4,7 +4,7 @@
 
 #include "kernels.h"
 
-#include "../tensors.h"
+#include "../../libtorch/tensors.h"
 #include "../threads.h"
 
 #include <ATen/ops/constant_pad_nd.h>

@@ -6,12 +6,12 @@ use crate::model::parameters::Creation;
 
 /// The average of a network in training: a network of its own.
 #[derive(Debug)]
-pub struct Average {
+pub struct Ema {
     network: Network,
     decay: f64,
 }
 
-impl Average {
+impl Ema {
     /// Begins with the network as it is; `decay` is the fraction of itself that it keeps at a step.
     pub fn new(of: &Network, decay: f64) -> Self {
         let network = Network::new(of.spec(), Creation::Empty { device: of.device() });
@@ -73,7 +73,7 @@ mod tests {
     #[test]
     fn an_average_begins_with_the_network_and_follows_it() {
         let (first, later) = (network(1), network(2));
-        let average = Average::new(&first, 0.75);
+        let average = Ema::new(&first, 0.75);
         assert_eq!(tensors(average.network()), tensors(&first));
         // Step 1 keeps 1/10, step 9 would keep 9/18, step 1000 keeps the decay.
         for (step, kept) in [(1, 0.1), (9, 0.5), (1000, 0.75)] {

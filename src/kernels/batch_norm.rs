@@ -52,7 +52,7 @@ fn fused(
     other: Option<&Tensor>,
     relu: bool,
 ) -> Option<Tensor> {
-    use super::{address, owned};
+    use crate::libtorch::{address, owned};
     use std::ffi::c_void;
 
     unsafe extern "C" {

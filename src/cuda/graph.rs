@@ -1,7 +1,7 @@
 //! CUDA graphs: what a step has the device do, recorded once and then started in one call, where each of
 //! its kernels took a call before (docs/decisions/0017).
 
-use super::copied;
+use crate::libtorch::copied;
 use anyhow::{Result, anyhow};
 use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
@@ -65,7 +65,7 @@ impl Drop for CudaGraph {
 }
 
 fn check(answer: *const c_char) -> Result<()> {
-    // SAFETY: cuda_graph.cpp's answer, which no later call has overwritten.
+    // SAFETY: graph.cpp's answer, which no later call has overwritten.
     unsafe { problem(answer) }.map_or(Ok(()), |problem| Err(anyhow!("CUDA graph: {problem}")))
 }
 
@@ -80,7 +80,7 @@ unsafe fn problem(answer: *const c_char) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::native::open_cuda;
+    use crate::cuda::open_cuda;
 
     /// Where libtorch has CUDA, this asks for every function of it by name.
     #[test]

@@ -5,7 +5,7 @@ use super::layers::{BatchNorm2d, GlobalAvgPool, MaxPool, ZeroPad};
 use super::network::Network;
 use super::parameters::Layout;
 use super::spec::{Block, Stem};
-use crate::native::FusedConvolution;
+use crate::kernels::FusedConvolution;
 use crate::precision::multiplied_in;
 use std::collections::HashMap;
 use tch::nn::ModuleT;
@@ -16,13 +16,13 @@ const LOOKED_AT: i64 = 16;
 
 /// A network with its weights as they are now, for as long as they stay so.
 #[derive(Debug)]
-pub struct Frozen<'a> {
+pub struct Folded<'a> {
     network: &'a Network,
     /// None where fused convolutions cannot be had: on a GPU, in row-major order or without oneDNN.
     fused: Option<Fused>,
 }
 
-impl<'a> Frozen<'a> {
+impl<'a> Folded<'a> {
     /// Freezes a network for images of `kind`.
     pub fn new(network: &'a Network, kind: Kind) -> Self {
         let can = network.device() == Device::Cpu
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_frozen_network_answers_as_the_network_does() {
+    fn a_folded_network_answers_as_the_network_does() {
         for (choices, fused) in [
             (Choices { depth: Some(18), width: Some(8), size: 33, ..Choices::default() }, true),
             (Choices { depth: Some(50), width: Some(8), size: 40, ..Choices::default() }, true),
@@ -253,9 +253,9 @@ mod tests {
             for (kind, tolerance) in
                 [(Kind::Float, 1e-5), (Kind::BFloat16, 0.05), (Kind::Half, 0.01)]
             {
-                let frozen = Frozen::new(&network, kind);
+                let folded = Folded::new(&network, kind);
                 assert_eq!(
-                    frozen.fused.is_some(),
+                    folded.fused.is_some(),
                     fused && multiplied_in(kind, Device::Cpu) == kind
                 );
                 for count in [4, 3, 1] {
@@ -266,10 +266,10 @@ mod tests {
                     let plain = tch::no_grad(|| network.forward(&images, false));
                     // oneDNN takes brain floats on some processors only.
                     if fused && kind == Kind::Float && tch::utils::has_mkldnn() {
-                        let fused = frozen.fused.as_ref().unwrap();
+                        let fused = folded.fused.as_ref().unwrap();
                         assert!(tch::no_grad(|| fused.forward(&images)).is_some());
                     }
-                    for answer in [plain, frozen.forward(&images)] {
+                    for answer in [plain, folded.forward(&images)] {
                         assert_eq!(answer.kind(), Kind::Float);
                         let error = (answer - &expected).abs().max() / expected.abs().max();
                         let error = error.double_value(&[]);

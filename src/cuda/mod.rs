@@ -5,8 +5,14 @@
 //! is opened by name, from the folder that the rest of libtorch came from, and one program serves
 //! both kinds of libtorch.
 
-pub use super::driver::Gpu;
-use super::driver::{self, Driver};
+mod driver;
+mod graph;
+
+pub use driver::Gpu;
+pub use graph::CudaGraph;
+
+use crate::libtorch;
+use driver::Driver;
 use libloading::Library;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -118,7 +124,7 @@ impl fmt::Display for Cuda {
 /// then, for good, whether it has CUDA.
 pub fn open_cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
-    CUDA.get_or_init(|| open(super::libtorch_folder()))
+    CUDA.get_or_init(|| open(libtorch::libtorch_folder()))
 }
 
 fn open(folder: Option<PathBuf>) -> Cuda {
