@@ -29,5 +29,7 @@ pub mod model;
 pub mod precision;
 pub mod random;
 pub mod report;
+pub mod run;
+pub mod sinks;
 pub mod train;
 pub mod ui;

@@ -11,7 +11,9 @@
 
 use resnet::data::Images;
 use resnet::data::augment::Augment;
-use resnet::data::batches::{DeviceImages, Preprocess, epoch_order};
+use resnet::data::dataset::Dataset;
+use resnet::data::order::epoch_order;
+use resnet::data::preprocess::Preprocess;
 use resnet::model::Network;
 use resnet::model::parameters::{Creation, Parameter, Role};
 use resnet::model::spec::{Block, Spec};
@@ -318,24 +320,21 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
             -100,
             case.label_smoothing,
         );
-        let order = sgd.parameters();
+        let learned = named(&network, &LEARNED);
+        let order: Vec<_> = learned.iter().map(|(_, tensor)| tensor).collect();
         let gradients = Tensor::f_run_backward(&[&loss], &order, false, false).unwrap();
         losses.push(loss.detach());
         if step == 0 {
             errors.compare("train logits", [("fc", logits)], &tensors["train_logits"]);
             errors.compare("loss", [("loss", loss.detach())], &tensors["losses"].narrow(0, 0, 1));
-            // The optimizer takes them in another order than torchvision lists them.
-            let gradient_of = |parameter: &Tensor| {
-                let at = order.iter().position(|other| other.data_ptr() == parameter.data_ptr());
-                gradients[at.unwrap()].shallow_clone()
-            };
-            let learned = named(&network, &LEARNED);
-            let named_gradients =
-                learned.iter().map(|(name, parameter)| (*name, gradient_of(parameter)));
+            let named_gradients = learned
+                .iter()
+                .zip(&gradients)
+                .map(|((name, _), gradient)| (*name, gradient.shallow_clone()));
             errors.compare("gradients", named_gradients, &tensors["gradients"]);
             errors.compare("statistics", named(&network, &[Role::Buffer]), &tensors["statistics"]);
         }
-        sgd.set_rate(case.rate);
+        sgd.set_lr(case.rate);
         sgd.step(&gradients, None).unwrap();
     }
     errors.compare("losses", [("losses", Tensor::stack(&losses, 0))], &tensors["losses"]);
@@ -393,7 +392,8 @@ fn preprocessing_agrees_with_pytorch() {
     let Golden { case, tensors } =
         Golden::<PreprocessCase>::read(&golden_folder().join("preprocess.safetensors"));
     let images = Draw { seed: case.seed }.images(case.shape, 1);
-    let images = DeviceImages::new(&images, Device::Cpu);
+    let count = images.count;
+    let images = Dataset::new(&images, Device::Cpu).range(&(0..count)).unwrap();
     for size in case.sizes {
         let result =
             Preprocess::new(&case.mean, &case.std, size, (Kind::Float, Device::Cpu)).apply(&images);
@@ -434,7 +434,7 @@ fn the_training_loop_agrees_with_pytorch() {
         eval_every: 1,
     };
     // PyTorch took the images in the order of the file: put each where the epoch looks for it.
-    let images = DeviceImages::new(&draw.images(case.shape, case.spec.classes), Device::Cpu);
+    let images = Dataset::new(&draw.images(case.shape, case.spec.classes), Device::Cpu);
     let order = epoch_order(recipe.seed, 1, images.len(), Device::Cpu);
     let images = images.select(&order.argsort(0, false));
     let preprocess =
@@ -444,7 +444,7 @@ fn the_training_loop_agrees_with_pytorch() {
     while !epoch.is_over() {
         trainer.step(&mut epoch).unwrap();
     }
-    trainer.look(&mut epoch).unwrap();
+    trainer.sync(&mut epoch).unwrap();
     let loss = epoch.sums().mean_loss();
     let mut errors = Errors::default();
     errors.compare("loss", [("loss", Tensor::from(loss))], &tensors["loss"]);

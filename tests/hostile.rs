@@ -18,6 +18,7 @@ use resnet::error::exit_code;
 use resnet::model::Network;
 use resnet::model::parameters::Creation;
 use resnet::train::sgd::Sgd;
+use resnet::train::state::NamedTensors;
 use std::fs;
 use std::io::Write;
 use std::path::Path;
@@ -164,7 +165,9 @@ static CHECKPOINT: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
     };
     let folder = tempfile::tempdir().unwrap();
     let sgd = Sgd::new(network.parameters(), config.recipe.sgd);
-    Store::open(folder.path(), 1).unwrap().save(&network, &sgd.state(), &card, &state).unwrap();
+    let mut optimizer = NamedTensors::default();
+    sgd.save(&mut optimizer);
+    Store::open(folder.path(), 1).unwrap().save(&network, &optimizer, &card, &state).unwrap();
     let last = folder.path().join("checkpoints/last");
     let text = fs::read_to_string(last.join("state.json")).unwrap();
     (fs::read(last.join("model.safetensors")).unwrap(), text)

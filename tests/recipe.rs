@@ -10,7 +10,9 @@ use resnet::cli::Options;
 use resnet::config::Config;
 use resnet::data::Images;
 use resnet::data::augment::Augment;
-use resnet::data::batches::{DeviceImages, Preprocess, epoch_order};
+use resnet::data::dataset::Dataset;
+use resnet::data::order::epoch_order;
+use resnet::data::preprocess::Preprocess;
 use resnet::model::Network;
 use resnet::model::parameters::{Creation, Role};
 use resnet::model::spec::{Choices, Init, Spec};
@@ -21,7 +23,7 @@ use resnet::train::{Recipe, Trainer};
 use tch::{Device, Kind, Reduction, Tensor};
 
 /// Images that differ, or copies of one.
-fn images(count: usize, differ: bool) -> DeviceImages {
+fn images(count: usize, differ: bool) -> Dataset {
     let of = |image: usize| if differ { image } else { 0 };
     let images = Images {
         pixels: (0..count * 64).map(|i| ((of(i / 64) + 1) * (i % 64) * 7 % 251) as u8).collect(),
@@ -31,7 +33,7 @@ fn images(count: usize, differ: bool) -> DeviceImages {
         height: 8,
         width: 8,
     };
-    DeviceImages::new(&images, Device::Cpu)
+    Dataset::new(&images, Device::Cpu)
 }
 
 fn network() -> Network {
@@ -70,14 +72,14 @@ fn tensors(network: &Network) -> Vec<Tensor> {
 }
 
 /// The sums of one epoch by itself, and all tensors after it.
-fn epoch(recipe: &Recipe, number: u64, images: &DeviceImages, kind: Kind) -> (f64, Vec<Tensor>) {
+fn epoch(recipe: &Recipe, number: u64, images: &Dataset, kind: Kind) -> (f64, Vec<Tensor>) {
     let (network, preprocess) = (network(), preprocess(kind));
     let mut trainer = Trainer::new(&network, images, &preprocess, recipe);
     let mut epoch = trainer.epoch(number, EpochSums::default());
     while !epoch.is_over() {
         trainer.step(&mut epoch).unwrap();
     }
-    trainer.look(&mut epoch).unwrap();
+    trainer.sync(&mut epoch).unwrap();
     (epoch.sums().mean_loss(), tensors(&network))
 }
 
@@ -161,11 +163,9 @@ fn uneven_micro_batches_count_by_their_images() {
     let learned: Vec<_> = by_hand.parameters().iter().filter(|p| p.role != Role::Buffer).collect();
     let mut loss = Tensor::zeros([], (Kind::Float, Device::Cpu));
     for (start, length) in [(0, 3), (3, 2)] {
-        let part = images.select(&order.narrow(0, start, length));
+        let part = images.batch(&order.narrow(0, start, length)).unwrap();
         let logits = by_hand.forward(&preprocess.apply(&part), true);
-        let sum =
-            logits.cross_entropy_loss::<Tensor>(part.labels(), None, Reduction::Sum, -100, 0.0);
-        loss += sum / 5.0;
+        loss += part.targets().loss(&logits, 0.0, Reduction::Sum) / 5.0;
     }
     let wanted: Vec<_> = learned.iter().map(|parameter| &parameter.tensor).collect();
     let gradients = Tensor::f_run_backward(&[&loss], &wanted, false, false).unwrap();
@@ -174,9 +174,9 @@ fn uneven_micro_batches_count_by_their_images() {
     let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
     let mut epoch = trainer.epoch(1, EpochSums::default());
     trainer.step(&mut epoch).unwrap();
-    trainer.look(&mut epoch).unwrap();
+    trainer.sync(&mut epoch).unwrap();
     assert!((epoch.sums().mean_loss() - loss.double_value(&[])).abs() < 1e-6);
-    let state = trainer.state();
+    let state = trainer.save();
     for (parameter, expected) in learned.iter().zip(gradients) {
         let (_, found) = state.iter().find(|(name, _)| *name == parameter.name).unwrap();
         let scale = expected.abs().max().double_value(&[]) + 1e-3;
@@ -216,7 +216,7 @@ fn a_step_whose_half_floats_overflow_is_left_out() {
     let mut epoch = trainer.epoch(1, EpochSums::default());
     trainer.step(&mut epoch).unwrap();
     assert_eq!(learned(&network), before);
-    for (name, tensor) in trainer.state() {
+    for (name, tensor) in trainer.save().iter() {
         let value = tensor.abs().max().double_value(&[]);
         let expected = if name == "loss_scale.scale" { 32_768.0 } else { 0.0 };
         assert_eq!(value, expected, "{name}");

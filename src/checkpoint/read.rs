@@ -6,11 +6,12 @@ use super::{MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, check_form
 use crate::files;
 use crate::model::Network;
 use crate::model::parameters::Creation;
+use crate::train::state::NamedTensors;
 use anyhow::{Context, Result};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use tch::{Device, Tensor};
+use tch::Device;
 
 /// A file of weights that was found and whose card was read.
 #[derive(Debug)]
@@ -127,20 +128,24 @@ impl State {
     }
 }
 
-/// Reads what a run goes on with besides the network, such as momentum, from a checkpoint's folder into
-/// the tensors of `state`.
+/// Reads the state of a run besides its network, such as momentum, from a checkpoint's folder. `expected` has the names
+/// and shapes of the tensors that the run needs.
 ///
 /// # Errors
-/// A file that is missing, damaged or of another optimizer.
-pub fn read_optimizer(checkpoint: &Path, state: &[(String, Tensor)]) -> Result<()> {
+/// The file is missing, damaged, or holds other tensors.
+pub fn read_optimizer(checkpoint: &Path, expected: &NamedTensors) -> Result<NamedTensors> {
     let path = checkpoint.join(OPTIMIZER_FILE);
-    let read = || -> Result<()> {
+    let read = || -> Result<NamedTensors> {
         let (mut file, length) = files::open(&path)?;
         let header = Header::read(&mut file, length)?;
-        header.check(state.iter().map(|(name, tensor)| (name.as_str(), tensor.size())))?;
+        header.check(expected.iter().map(|(name, tensor)| (name, tensor.size())))?;
         let bytes = header.read_rest(&mut file)?;
         let file = TensorFile::parse(&bytes)?;
-        state.iter().try_for_each(|(name, tensor)| file.copy_into(name, tensor))
+        let mut state = NamedTensors::default();
+        for (name, tensor) in expected.iter() {
+            state.insert(name, &file.tensor(name, &tensor.size())?);
+        }
+        Ok(state)
     };
     read().with_context(|| format!("cannot use {}", path.display()))
 }

@@ -138,10 +138,21 @@ impl<'a> TensorFile<'a> {
         Ok(Self { tensors })
     }
 
-    /// Copies the tensor `name` into `target`, which has its shape.
-    pub fn copy_into(&self, name: &str, target: &Tensor) -> Result<()> {
+    /// The tensor of that name, whose header has this shape, on the CPU.
+    ///
+    /// # Errors
+    /// There is no such tensor.
+    pub fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor> {
         let tensor = self.tensors.tensor(name).map_err(|error| anyhow!("its {name}: {error}"))?;
-        let values = Tensor::f_from_data_size(tensor.data(), &target.size(), Kind::Float)?;
+        Ok(Tensor::f_from_data_size(tensor.data(), shape, Kind::Float)?)
+    }
+
+    /// Copies the tensor `name` into `target`, which has its shape.
+    ///
+    /// # Errors
+    /// There is no such tensor.
+    pub fn copy_into(&self, name: &str, target: &Tensor) -> Result<()> {
+        let values = self.tensor(name, &target.size())?;
         tch::no_grad(|| target.shallow_clone().f_copy_(&values))?;
         Ok(())
     }

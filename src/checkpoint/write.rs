@@ -10,6 +10,7 @@ use super::retention::superseded;
 use super::{BEST, Best, LAST, MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, tensors};
 use crate::files::{is_taken, sync_folder, write_synced};
 use crate::model::Network;
+use crate::train::state::NamedTensors;
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::io::Errno;
@@ -17,7 +18,6 @@ use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
-use tch::Tensor;
 
 /// What file systems answer that cannot exchange two directories.
 const CANNOT_EXCHANGE: [Errno; 4] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
@@ -80,7 +80,7 @@ impl Store {
     pub fn save(
         &self,
         network: &Network,
-        training: &[(String, Tensor)],
+        training: &NamedTensors,
         card: &ModelCard,
         state: &State,
     ) -> Result<()> {
@@ -108,7 +108,7 @@ impl Store {
     fn write(
         &self,
         network: &Network,
-        training: &[(String, Tensor)],
+        training: &NamedTensors,
         card: &ModelCard,
         state: &State,
     ) -> Result<()> {
@@ -128,14 +128,13 @@ impl Store {
         &self,
         folder: &Path,
         network: &Network,
-        training: &[(String, Tensor)],
+        training: &NamedTensors,
         card: &ModelCard,
         state: &State,
     ) -> Result<()> {
         let weights = network.parameters().iter().map(|p| (p.name.as_str(), &p.tensor));
         let model = tensors::to_bytes(weights, card.to_metadata()?)?;
-        let training = training.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        let optimizer = tensors::to_bytes(training, HashMap::new())?;
+        let optimizer = tensors::to_bytes(training.iter(), HashMap::new())?;
         let state = serde_json::to_string_pretty(state)? + "\n";
         let files: [(&str, &[u8]); 3] =
             [(MODEL_FILE, &model), (OPTIMIZER_FILE, &optimizer), (STATE_FILE, state.as_bytes())];

@@ -5,7 +5,8 @@ mod floor;
 use crate::cli::{BenchArgs, BenchMode, Options};
 use crate::config::{Config, resolve_network};
 use crate::data::Images;
-use crate::data::batches::{DeviceImages, Preprocess};
+use crate::data::dataset::Dataset;
+use crate::data::preprocess::Preprocess;
 use crate::device;
 use crate::error::{at_least_one, in_range, one_line, usage};
 use crate::libtorch;
@@ -18,7 +19,7 @@ use crate::report::throughput::{Step, Throughput};
 use crate::train::Trainer;
 use crate::train::epoch::EpochSums;
 use crate::train::memory::{BatchMemory, check_batches};
-use crate::train::trainer::Phase;
+use crate::train::trainer::{Notice, Phase};
 use crate::ui::{Ui, grouped};
 use anyhow::Result;
 use rand::RngExt;
@@ -185,23 +186,28 @@ fn train(
         if epoch.is_over() {
             epoch = trainer.epoch(epoch.number() + 1, EpochSums::default());
         }
+        let notices;
         if in_phases {
-            trainer.step_in_phases(&mut epoch, &mut |phase| {
+            notices = trainer.step_in_phases(&mut epoch, &mut |phase| {
                 wait(device);
                 step.phase_ends(phase);
             })?;
         } else {
-            trainer.step(&mut epoch)?;
+            notices = trainer.step(&mut epoch)?;
         }
-        if let Some(problem) = trainer.take_replay_problem() {
-            ui.warn(format!("{}; measured without CUDA graphs", one_line(&problem)));
-        }
-        if trainer.accumulate() > 1 {
-            return Err(usage(format!(
-                "--batch-size {}: the device has too little memory; {} fit",
-                args.batch_size,
-                trainer.micro_batch_size()
-            )));
+        for notice in notices {
+            match notice {
+                Notice::GraphsOff(reason) => {
+                    ui.warn(format!("{}; measured without CUDA graphs", one_line(&reason)));
+                }
+                Notice::Accumulates(_) => {
+                    return Err(usage(format!(
+                        "--batch-size {}: the device has too little memory; {} fit",
+                        args.batch_size,
+                        trainer.micro_batch_size()
+                    )));
+                }
+            }
         }
         wait(device);
         Ok(())
@@ -216,10 +222,10 @@ fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
     let mut starts = (0..BATCHES).map(|batch| batch * args.batch_size).cycle();
     let _no_grad = tch::no_grad_guard();
-    let folded = Folded::new(&network, preprocess.kind());
+    let folded = Folded::new(&network, preprocess.dtype());
     measure_steps(args, device, 0, &mut |step, in_phases| {
         let start = starts.next().unwrap_or_default();
-        let inputs = preprocess.apply(&images.range(&(start..start + args.batch_size)));
+        let inputs = preprocess.apply(&images.range(&(start..start + args.batch_size))?);
         if in_phases {
             wait(device);
             step.phase_ends(Phase::Data);
@@ -269,7 +275,7 @@ fn network(spec: &Spec, device: Device) -> Network {
 }
 
 /// Random bytes of Fashion-MNIST's size, which are resized as in training.
-fn images(spec: &Spec, batch_size: usize, device: Device) -> DeviceImages {
+fn images(spec: &Spec, batch_size: usize, device: Device) -> Dataset {
     const SIDE: usize = 28;
     let count = BATCHES * batch_size;
     let mut random = crate::random::generator(0, crate::random::Purpose::Augment, 0);
@@ -281,7 +287,7 @@ fn images(spec: &Spec, batch_size: usize, device: Device) -> DeviceImages {
         height: SIDE,
         width: SIDE,
     };
-    DeviceImages::new(&images, device)
+    Dataset::new(&images, device)
 }
 
 fn preprocess(spec: &Spec, (kind, device): (Kind, Device)) -> Preprocess {

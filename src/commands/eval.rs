@@ -2,14 +2,15 @@
 
 use crate::checkpoint::{self, Checkpoint, HeldOut};
 use crate::cli::{EvalArgs, EvalSplit};
-use crate::data::batches::{DeviceImages, Preprocess};
-use crate::data::catalog::{self, Dataset};
+use crate::data::catalog;
+use crate::data::dataset::Dataset;
+use crate::data::preprocess::Preprocess;
 use crate::data::{self, Split};
 use crate::device;
 use crate::error::{at_least_one, usage};
 use crate::precision::Precision;
 use crate::report::classification::{ClassFigures, by_class};
-use crate::train::evaluate::{Evaluation, TOP_K, evaluate, is_plausible};
+use crate::train::evaluate::{Evaluation, Evaluator, TOP_K, is_plausible};
 use crate::train::memory::{BatchMemory, check_batches};
 use crate::ui::{Ui, grouped, short, table};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -55,13 +56,14 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, options);
 
     let mut progress = ui.steps_progress("evaluating", images.len() as u64);
-    let evaluation = evaluate(&network, &images, &preprocess, batch_size, None, &mut |done| {
-        progress.set(done as u64);
-        true
-    })
-    .transpose()
-    .context("was broken off")
-    .flatten()
+    let mut evaluator = Evaluator::new(&network, &images, &preprocess, batch_size, None);
+    let evaluation = loop {
+        match evaluator.advance() {
+            Ok(true) => progress.set(evaluator.done() as u64),
+            Ok(false) => break evaluator.finish(),
+            Err(error) => break Err(error),
+        }
+    }
     .with_context(|| format!("cannot evaluate {}", checkpoint.path.display()))?;
     progress.clear();
     let images_name = match args.split {
@@ -102,7 +104,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
 fn held_out(
     args: &EvalArgs,
     checkpoint: &Checkpoint,
-    dataset: &Dataset,
+    dataset: &catalog::Dataset,
     ui: &Ui,
 ) -> Result<HeldOut> {
     let path = checkpoint.path.display();
@@ -129,13 +131,13 @@ fn held_out(
 
 fn load(
     args: &EvalArgs,
-    dataset: &Dataset,
+    dataset: &catalog::Dataset,
     held_out: HeldOut,
     device: Device,
     ui: &Ui,
-) -> Result<DeviceImages> {
-    let load = |split| -> Result<DeviceImages> {
-        Ok(DeviceImages::new(&data::load(dataset, split, &args.data.source(), ui)?, device))
+) -> Result<Dataset> {
+    let load = |split| -> Result<Dataset> {
+        Ok(Dataset::new(&data::load(dataset, split, &args.data.source(), ui)?, device))
     };
     let parts = || Ok(load(Split::Train)?.hold_out(held_out.images, held_out.seed));
     match args.split {

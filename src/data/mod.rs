@@ -4,12 +4,15 @@
 //! [`load`] does both.
 
 pub mod augment;
-pub mod batches;
+pub mod batch;
 pub mod catalog;
 pub mod cifar;
+pub mod dataset;
 pub mod download;
 pub mod idx;
 pub mod locate;
+pub mod order;
+pub mod preprocess;
 mod source;
 pub mod unpack;
 pub mod verify;
@@ -56,7 +59,7 @@ pub struct Images {
     pub width: usize,
 }
 
-/// The part of a tensor `[N, …]` that belongs to a range of N images; no copy.
+/// The part `[n, …]` of a tensor `[N, …]` that belongs to a range of images. It shares the tensor's memory.
 pub(crate) fn range_of(tensor: &Tensor, range: &Range<usize>) -> Tensor {
     tensor.narrow(0, range.start as i64, range.len() as i64)
 }

@@ -16,25 +16,25 @@ const LOOKED_AT: i64 = 16;
 
 /// A network with its weights as they are now, for as long as they stay so.
 #[derive(Debug)]
-pub struct Folded<'a> {
-    network: &'a Network,
+pub struct Folded {
+    network: Network,
     /// None where fused convolutions cannot be had: on a GPU, in row-major order or without oneDNN.
     fused: Option<Fused>,
 }
 
-impl<'a> Folded<'a> {
+impl Folded {
     /// Freezes a network for images of `kind`.
-    pub fn new(network: &'a Network, kind: Kind) -> Self {
+    pub fn new(network: &Network, kind: Kind) -> Self {
         let can = network.device() == Device::Cpu
             && network.layout() == Layout::ChannelsLast
             && multiplied_in(kind, Device::Cpu) == kind;
         let fused = can.then(|| tch::no_grad(|| Fused::new(network, kind))).flatten();
-        Self { network, fused }
+        Self { network: network.clone(), fused }
     }
 
     /// The network itself.
-    pub fn plain(network: &'a Network) -> Self {
-        Self { network, fused: None }
+    pub fn plain(network: &Network) -> Self {
+        Self { network: network.clone(), fused: None }
     }
 
     /// Whether the network makes something of the first of these images that is no number, and whose place a

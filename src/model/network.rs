@@ -4,12 +4,16 @@ use super::block::residual;
 use super::layers::{BatchNorm2d, Conv2d, Flatten, GlobalAvgPool, Linear, MaxPool};
 use super::parameters::{Creation, Layout, Parameter, Parameters, Scope, learned};
 use super::spec::{Spec, Stem, value_name};
+use std::rc::Rc;
 use tch::nn::{self, ModuleT, SequentialT};
 use tch::{Device, Tensor};
 
 /// A network that can be run: its layers in their order, and the tensors in them.
+#[derive(Debug, Clone)]
+pub struct Network(Rc<Inner>);
+
 #[derive(Debug)]
-pub struct Network {
+struct Inner {
     spec: Spec,
     layout: Layout,
     segments: Vec<Segment>,
@@ -34,45 +38,45 @@ impl Network {
             }
         }
         let (device, parameters) = (parameters.device(), parameters.into_entries());
-        Self { spec: spec.clone(), layout, segments, parameters, device }
+        Self(Rc::new(Inner { spec: spec.clone(), layout, segments, parameters, device }))
     }
 
     /// What the network was built from.
     pub fn spec(&self) -> &Spec {
-        &self.spec
+        &self.0.spec
     }
 
     /// The device that its tensors live on.
     pub fn device(&self) -> Device {
-        self.device
+        self.0.device
     }
 
     /// Every named tensor, in torchvision's order.
     pub fn parameters(&self) -> &[Parameter] {
-        &self.parameters
+        &self.0.parameters
     }
 
     /// Numbers that are learned.
     pub fn parameter_count(&self) -> usize {
-        learned(&self.parameters)
+        learned(&self.0.parameters)
     }
 
     /// The order in memory that it computes in.
     pub fn layout(&self) -> Layout {
-        self.layout
+        self.0.layout
     }
 
     /// The parts that one after the other make the network: the stem, each block, the head.
     pub fn segments(&self) -> &[Segment] {
-        &self.segments
+        &self.0.segments
     }
 
     /// Logits of a batch: [N, channels, size, size], in whose kind it computes, → floats [N, classes].
     /// With `train`, batch norm
     /// uses the batch's statistics and updates its running ones.
     pub fn forward(&self, images: &Tensor, train: bool) -> Tensor {
-        let images = self.layout.apply(images);
-        self.segments.iter().fold(images, |xs, segment| segment.forward(&xs, train))
+        let images = self.0.layout.apply(images);
+        self.0.segments.iter().fold(images, |xs, segment| segment.forward(&xs, train))
     }
 }
 

@@ -1,5 +1,4 @@
-//! What a run leaves behind to look at: metric sinks, classification figures and speed.
+//! Figures about results: by class, and speed.
 
 pub mod classification;
-pub mod metrics;
 pub mod throughput;

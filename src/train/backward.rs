@@ -27,9 +27,13 @@ pub struct Backward {
 }
 
 impl Backward {
-    /// For the gradients of `learned`, in that order; with `recompute` only what comes out of each block
-    /// is kept for the backward pass.
-    pub fn new(network: &Network, learned: Vec<Tensor>, recompute: bool) -> Self {
+    pub fn new(network: &Network, recompute: bool) -> Self {
+        let learned: Vec<Tensor> = network
+            .parameters()
+            .iter()
+            .filter(|p| p.role != crate::model::parameters::Role::Buffer)
+            .map(|p| p.tensor.shallow_clone())
+            .collect();
         let segments = recompute.then(|| {
             let own = |segment: &crate::model::network::Segment| {
                 let parameters = network.parameters().iter().filter(|p| segment.owns(&p.name));
@@ -136,8 +140,6 @@ mod tests {
     use super::*;
     use crate::model::parameters::Creation;
     use crate::model::spec::{Choices, Init, Shortcut, Spec};
-    use crate::train::recipe::SgdOptions;
-    use crate::train::sgd::Sgd;
     use tch::{Device, Reduction};
 
     fn network(choices: &Choices) -> Network {
@@ -165,17 +167,10 @@ mod tests {
             let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 4, 0]);
             let pass = |images: &Tensor, recompute: bool| {
                 let network = network(&choices);
-                let options = SgdOptions {
-                    momentum: 0.0,
-                    nesterov: false,
-                    weight_decay: 0.0,
-                    decay_all: false,
-                };
-                let learned = Sgd::new(network.parameters(), options).parameters();
                 let loss_of = |logits: &Tensor| {
                     logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.1)
                 };
-                let backward = Backward::new(&network, learned, recompute);
+                let backward = Backward::new(&network, recompute);
                 let mut told = 0;
                 let pass =
                     backward.pass(&network, images, &loss_of, None, &mut || told += 1).unwrap();

@@ -1,7 +1,7 @@
 //! When a run has diverged: by numbers that are not finite, which stop it, or by a loss that no network has
 //! that answers anything.
 
-use super::run::EpochRecord;
+use super::event::EpochFigures;
 use crate::ui::rounded;
 use std::fmt;
 
@@ -61,7 +61,7 @@ const LOST: f64 = 2.0;
 const FIRST_STEPS: u64 = 100;
 
 /// Whether an epoch's figures are those of a run that has diverged.
-pub fn explosion(record: &EpochRecord, classes: usize) -> Option<Explosion> {
+pub fn explosion(record: &EpochFigures, classes: usize) -> Option<Explosion> {
     let guess = (classes as f64).ln();
     let settled = record.step >= FIRST_STEPS;
     let is_lost = record.train_loss > LOST * guess
@@ -85,9 +85,8 @@ pub fn explosion(record: &EpochRecord, classes: usize) -> Option<Explosion> {
 mod tests {
     use super::*;
 
-    fn record(step: u64, train_loss: f64, train_accuracy: f64, test_loss: f64) -> EpochRecord {
-        EpochRecord {
-            event: "epoch".to_owned(),
+    fn record(step: u64, train_loss: f64, train_accuracy: f64, test_loss: f64) -> EpochFigures {
+        EpochFigures {
             epoch: 1,
             step,
             lr: 0.1,

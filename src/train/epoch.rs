@@ -1,27 +1,29 @@
-//! An epoch under way, and what its steps came to.
+//! An epoch under way: its batches, and the sums of its steps.
 
 use super::recipe::Recipe;
-use crate::data::augment::Draws;
-use crate::data::batches::{DeviceImages, epoch_order};
+use crate::data::augment::Augmentation;
+use crate::data::batch::Batch;
+use crate::data::dataset::Dataset;
+use crate::data::order::epoch_order;
 use crate::data::range_of;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 use std::ops::Range;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
-/// What the steps of an epoch that are done came to. With the weights and the optimizer, it is all
-/// that a run needs to go on in the middle of an epoch.
+/// Sums over the steps of an epoch that are done. Together with the weights and the optimizer's state, they are all
+/// that is needed to resume in the middle of an epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochSums {
     /// Optimizer steps.
     pub steps: usize,
-    /// Training images in them.
+    /// Training images in those steps.
     pub images: usize,
-    /// Sum of their losses in nats, with label smoothing.
+    /// Sum of the images' losses in nats, with label smoothing.
     pub loss: f64,
-    /// Images that were classified right, each before its step.
+    /// Images that were classified correctly, each before its step.
     pub correct: i64,
     /// Seconds that the steps took.
     pub seconds: f64,
@@ -33,23 +35,23 @@ impl EpochSums {
         self.loss / self.images as f64
     }
 
-    /// Fraction of the images that were classified right.
+    /// Fraction of the images that were classified correctly.
     pub fn accuracy(&self) -> f64 {
         self.correct as f64 / self.images as f64
     }
 
-    /// Images a second.
+    /// Images per second.
     pub fn images_per_second(&self) -> f64 {
         self.images as f64 / self.seconds
     }
 }
 
-/// What a step of training came to, on its device.
+/// The results of a step, on its device.
 #[derive(Debug)]
 pub struct StepOutcome {
-    /// The mean loss of its images.
+    /// The mean loss of the images.
     pub loss: Tensor,
-    /// How many of them were classified right.
+    /// How many images were classified correctly.
     pub correct: Tensor,
 }
 
@@ -60,31 +62,39 @@ pub struct Epoch {
     number: u64,
     /// Steps of the run before this epoch.
     first_step: u64,
-    /// The training images in this epoch's order, 64-bit integers [N].
+    /// The training images in the order of this epoch, 64-bit integers `[N]`.
     order: Tensor,
     batches: Vec<Range<usize>>,
-    /// How the images are augmented, in the same order; none where they are not.
-    draws: Option<Draws>,
-    /// Steps that were taken; `sums` has those that were looked at.
+    augmentation: Augmentation,
+    /// Steps that are done. Those in `sums` are also synced.
     steps: usize,
     sums: EpochSums,
-    /// When it began in this process, moved by the time that does not count.
-    start: Instant,
-    earlier_seconds: f64,
+    clock: Clock,
     pending: Pending,
 }
 
-/// Losses and right answers of the steps that the host has not looked at yet.
+/// Measures the seconds of an epoch's steps.
+#[derive(Debug)]
+struct Clock {
+    /// When the clock started. Time during which it was stopped moves this instant forward.
+    start: Instant,
+    /// Since when the clock is stopped, if it is.
+    stopped: Option<Instant>,
+    /// Seconds of the epoch in an earlier process.
+    earlier: f64,
+}
+
+/// Results of steps that the host has not read yet.
 #[derive(Debug)]
 struct Pending {
-    /// Mean loss of each step's images, and how many they are.
+    /// For each step the mean loss of its images, and how many images it had.
     losses: Vec<(Tensor, usize)>,
     correct: Tensor,
 }
 
 impl Epoch {
-    /// The epoch of that number, counted from 1, which takes as many images in these `batches`, and goes on
-    /// after the steps that `sums` tells of.
+    /// The epoch of that number, counted from 1. It takes `images` images in these `batches`, and continues after
+    /// the steps in `sums`.
     pub(super) fn new(
         number: u64,
         images: usize,
@@ -99,12 +109,11 @@ impl Epoch {
             number,
             first_step,
             order: epoch_order(recipe.seed, number, images, device),
-            draws: Draws::new(recipe.augment, recipe.seed, counts, device),
+            augmentation: Augmentation::new(recipe.augment, recipe.seed, counts, device),
             batches,
             steps: sums.steps,
             sums,
-            start: Instant::now(),
-            earlier_seconds: sums.seconds,
+            clock: Clock { start: Instant::now(), stopped: None, earlier: sums.seconds },
             pending: Pending::new(device),
         }
     }
@@ -114,37 +123,46 @@ impl Epoch {
         self.number
     }
 
-    /// Steps taken since the run's start.
+    /// Steps since the start of the run.
     pub fn step(&self) -> u64 {
         self.first_step + self.steps as u64
     }
 
-    /// Whether every step is taken.
+    /// Steps that are still to do.
+    pub fn steps_left(&self) -> usize {
+        self.batches.len().saturating_sub(self.steps)
+    }
+
+    /// Whether every step is done.
     pub fn is_over(&self) -> bool {
-        self.steps >= self.batches.len()
+        self.steps_left() == 0
     }
 
-    /// Time that does not count as the epoch's, such as for a checkpoint.
-    pub fn leave_out(&mut self, time: Duration) {
-        self.start += time;
+    /// Stops the clock: time from here on does not count as time of the steps, such as that for a checkpoint.
+    pub(super) fn stop_clock(&mut self) {
+        self.clock.stopped.get_or_insert_with(Instant::now);
     }
 
-    /// What the steps came to by the last look at them.
+    /// Starts the clock again, if it is stopped.
+    pub(super) fn start_clock(&mut self) {
+        if let Some(since) = self.clock.stopped.take() {
+            self.clock.start += since.elapsed();
+        }
+    }
+
+    /// The sums up to the last step that was synced.
     pub fn sums(&self) -> &EpochSums {
         &self.sums
     }
 
-    /// The next step's images, augmented; none where every step is taken.
-    pub(super) fn next_batch(&self, images: &DeviceImages) -> Option<DeviceImages> {
-        let range = self.batches.get(self.steps)?;
-        let batch = images.select(&range_of(&self.order, range));
-        Some(match &self.draws {
-            Some(draws) => batch.augmented(&draws.range(range)),
-            None => batch,
-        })
+    /// The batch of the next step, augmented. None if every step is done.
+    pub(super) fn next_batch(&self, dataset: &Dataset) -> Result<Option<Batch>> {
+        let Some(range) = self.batches.get(self.steps) else { return Ok(None) };
+        let batch = dataset.batch(&range_of(&self.order, range))?;
+        Ok(Some(self.augmentation.apply(batch, range)))
     }
 
-    /// The next step is taken.
+    /// Adds the results of the next step.
     pub(super) fn add(&mut self, outcome: StepOutcome) {
         let images = self.batches.get(self.steps).map_or(0, Range::len);
         self.pending.correct += outcome.correct;
@@ -152,18 +170,18 @@ impl Epoch {
         self.steps += 1;
     }
 
-    /// Whether it is time to look at the sums. On a GPU that waits for all queued work, so that it is rare
-    /// there; on a CPU it costs nothing.
-    pub fn look_is_due(&self) -> bool {
+    /// Whether it is time to sync. On a GPU the host then waits for all queued work, so that it is rare there. On a
+    /// CPU it costs nothing.
+    pub fn sync_is_due(&self) -> bool {
         let steps_between = if self.order.device() == Device::Cpu { 1 } else { 20 };
         self.steps.is_multiple_of(steps_between) || self.is_over()
     }
 
-    /// Brings the sums up to the last step; or to the first whose loss is not finite, which it returns with
-    /// that step's index in the run.
-    pub(super) fn look(&mut self) -> Result<Option<(u64, f64)>> {
-        let looked = self.pending.losses.len() as u64;
-        for (step, (loss, images)) in (self.step() - looked..).zip(self.pending.take_losses()?) {
+    /// Reads the results of all steps into the sums. If a loss is not finite, it stops there, and returns the first such
+    /// step, counted from 0 over the run, and its loss.
+    pub(super) fn sync(&mut self) -> Result<Option<(u64, f64)>> {
+        let pending = self.pending.losses.len() as u64;
+        for (step, (loss, images)) in (self.step() - pending..).zip(self.pending.take_losses()?) {
             if !loss.is_finite() {
                 return Ok(Some((step, loss)));
             }
@@ -172,7 +190,7 @@ impl Epoch {
         }
         self.sums.correct += self.pending.take_correct();
         self.sums.steps = self.steps;
-        self.sums.seconds = self.earlier_seconds + self.start.elapsed().as_secs_f64();
+        self.sums.seconds = self.clock.earlier + self.clock.start.elapsed().as_secs_f64();
         Ok(None)
     }
 }

@@ -1,29 +1,32 @@
 //! A network against labelled images.
 
 use super::out_of_memory::{Attempt, attempt};
-use crate::data::batches::{DeviceImages, Preprocess, batch_ranges};
+use crate::data::dataset::Dataset;
+use crate::data::order::batch_ranges;
+use crate::data::preprocess::Preprocess;
 use crate::model::{Folded, Network};
 use anyhow::{Result, anyhow};
+use std::ops::Range;
 use tch::{Device, Kind, Reduction, Tensor};
-
-/// How well a network did.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Evaluation {
-    /// Images looked at.
-    pub images: usize,
-    /// Mean cross-entropy in nats, without label smoothing.
-    pub loss: f64,
-    /// Images whose class was among the [`TOP_K`] most likely, or all classes where there are fewer.
-    pub top_k_correct: u64,
-    /// Counts by [true class][predicted class].
-    pub confusion: Vec<Vec<u64>>,
-}
 
 /// The k of top-k accuracy.
 pub const TOP_K: usize = 5;
 
-/// Whether a mean loss in nats can be one of a network that learned or is learning. A guess among 100 classes
-/// costs 4.6; one that is sure and wrong every time some tens.
+/// The result of an evaluation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Images that were evaluated.
+    pub images: usize,
+    /// Mean cross-entropy in nats, without label smoothing.
+    pub loss: f64,
+    /// Images whose class was among the [`TOP_K`] most likely ones, or among all if there are fewer.
+    pub top_k_correct: u64,
+    /// Counts of images by `[true class][predicted class]`.
+    pub confusion: Vec<Vec<u64>>,
+}
+
+/// Whether a mean loss in nats can be that of a network that learned something. The same probability for each of 100
+/// classes gives 4.6; a network that is certain and wrong each time gives some tens.
 pub fn is_plausible(loss: f64) -> bool {
     loss < 1e6
 }
@@ -34,106 +37,169 @@ impl Evaluation {
         self.confusion.iter().enumerate().filter_map(|(class, row)| row.get(class)).sum()
     }
 
-    /// Fraction of the images that were classified right.
+    /// Fraction of the images that were classified correctly.
     pub fn accuracy(&self) -> f64 {
         self.correct() as f64 / self.images.max(1) as f64
     }
 
-    /// Fraction of the images whose class was among the [`TOP_K`] most likely.
+    /// Fraction of the images whose class was among the [`TOP_K`] most likely ones.
     pub fn top_k_accuracy(&self) -> f64 {
         self.top_k_correct as f64 / self.images.max(1) as f64
     }
 }
 
-/// Runs the network, in evaluation mode, over `images` or the first `limit` of them. `goes_on` is
-/// told how many images are done, and may break it off: then there is no result. Where the device has
-/// too little memory for a batch, it begins again with batches of half the size.
-///
-/// # Errors
-/// What libtorch could not do, such as to find memory for one image.
-pub fn evaluate(
-    network: &Network,
-    images: &DeviceImages,
-    preprocess: &Preprocess,
-    mut batch_size: usize,
-    limit: Option<usize>,
-    goes_on: &mut dyn FnMut(usize) -> bool,
-) -> Result<Option<Evaluation>> {
-    let count = images.len().min(limit.unwrap_or(usize::MAX));
-    loop {
-        let work = || evaluate_in(batch_size, count, network, images, preprocess, goes_on);
-        match attempt(work)? {
-            Attempt::Done(evaluation) => return Ok(evaluation),
-            Attempt::OutOfMemory(error) if batch_size == 1 => return Err(error),
-            Attempt::OutOfMemory(_) => batch_size /= 2,
-        }
-    }
-}
-
-/// Evaluates the first `count` images in batches of `batch_size`. Results stay on the device until the
-/// end.
-fn evaluate_in(
-    batch_size: usize,
+/// An evaluation under way, batch by batch. Results stay on the device until the end.
+#[derive(Debug)]
+pub struct Evaluator<'a> {
+    network: Network,
+    dataset: &'a Dataset,
+    preprocess: &'a Preprocess,
     count: usize,
-    network: &Network,
-    images: &DeviceImages,
-    preprocess: &Preprocess,
-    goes_on: &mut dyn FnMut(usize) -> bool,
-) -> Result<Option<Evaluation>> {
-    let classes = network.spec().classes as i64;
-    let device = network.device();
-    let mut losses = Vec::new();
-    let mut top_k_correct = Tensor::zeros([], (Kind::Int64, device));
-    // Counts below 2²⁴, which 32-bit floats hold exactly, batch by batch.
-    let mut confusion = Tensor::zeros([classes, classes], (Kind::Int64, device));
-    let all_classes = Tensor::arange(classes, (Kind::Int64, device));
-    let one_hot =
-        |chosen: &Tensor| chosen.unsqueeze(1).eq_tensor(&all_classes).to_kind(Kind::Float);
-    let mut done = 0;
-    let _no_grad = tch::no_grad_guard();
-    let mut folded = Folded::new(network, preprocess.kind());
-    for range in batch_ranges(count, batch_size) {
-        let batch = images.range(&range);
-        let inputs = preprocess.apply(&batch);
-        if done == 0 && folded.hides_a_nan(&inputs) {
-            folded = Folded::plain(network);
-        }
-        let logits = folded.forward(&inputs);
-        let labels = batch.labels();
-        losses.push(logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0));
-        let likely = most_likely(&logits);
-        top_k_correct += likely.eq_tensor(&labels.unsqueeze(1)).sum(Kind::Int64);
-        // Not by bincount, for which the host waits on CUDA.
-        let pairs = one_hot(labels).transpose(0, 1).matmul(&one_hot(&likely.select(1, 0)));
-        confusion += pairs.to_kind(Kind::Int64);
-        done += range.len();
-        if !goes_on(done) {
-            return Ok(None);
-        }
-    }
-    let counts = Vec::<i64>::try_from(confusion.flatten(0, -1))
-        .map_err(|error| anyhow!("confusion matrix: {error}"))?;
-    let confusion = counts
-        .chunks(classes as usize)
-        .map(|row| row.iter().map(|&count| count as u64).collect())
-        .collect();
-    // Summed on the host: not every device has 64-bit floats.
-    let loss = match losses.is_empty() {
-        true => 0.0,
-        false => {
-            Tensor::stack(&losses, 0).to_device(Device::Cpu).sum(Kind::Double).double_value(&[])
-        }
-    };
-    Ok(Some(Evaluation {
-        images: done,
-        loss: loss / done.max(1) as f64,
-        top_k_correct: top_k_correct.int64_value(&[]) as u64,
-        confusion,
-    }))
+    batch_size: usize,
+    work: Work,
 }
 
-/// The [`TOP_K`] most likely classes of each image, or all where there are fewer, the likeliest first:
-/// logits [N, classes] → 64-bit integers [N, K].
+/// What was computed so far in batches of one size.
+#[derive(Debug)]
+struct Work {
+    /// Batches to do, the next one last.
+    batches: Vec<Range<usize>>,
+    /// The network for inference, from the first batch on.
+    folded: Option<Folded>,
+    done: usize,
+    /// For each batch the sum of its images' losses.
+    losses: Vec<Tensor>,
+    top_k_correct: Tensor,
+    /// 64-bit counts `[true class, predicted class]`.
+    confusion: Tensor,
+}
+
+impl Work {
+    fn new(count: usize, batch_size: usize, network: &Network) -> Self {
+        let (classes, device) = (network.spec().classes as i64, network.device());
+        let mut batches = batch_ranges(count, batch_size);
+        batches.reverse();
+        Self {
+            batches,
+            folded: None,
+            done: 0,
+            losses: Vec::new(),
+            top_k_correct: Tensor::zeros([], (Kind::Int64, device)),
+            confusion: Tensor::zeros([classes, classes], (Kind::Int64, device)),
+        }
+    }
+}
+
+impl<'a> Evaluator<'a> {
+    /// Evaluates a network as it is now, in evaluation mode, on the images of a data set or its first `limit` ones.
+    pub fn new(
+        network: &Network,
+        dataset: &'a Dataset,
+        preprocess: &'a Preprocess,
+        batch_size: usize,
+        limit: Option<usize>,
+    ) -> Self {
+        let count = dataset.len().min(limit.unwrap_or(usize::MAX));
+        let work = Work::new(count, batch_size, network);
+        Self { network: network.clone(), dataset, preprocess, count, batch_size, work }
+    }
+
+    /// Images to evaluate.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Images that are evaluated.
+    pub fn done(&self) -> usize {
+        self.work.done
+    }
+
+    /// Evaluates the next batch; false if all are done. If the device has too little memory, it starts again in batches
+    /// of half the size.
+    ///
+    /// # Errors
+    /// An operation of libtorch failed, such as for want of memory for a single image.
+    pub fn advance(&mut self) -> Result<bool> {
+        loop {
+            match attempt(|| tch::no_grad(|| self.next_batch()))? {
+                Attempt::Done(advanced) => return Ok(advanced),
+                Attempt::OutOfMemory(error) if self.batch_size == 1 => return Err(error),
+                Attempt::OutOfMemory(_) => {
+                    self.batch_size /= 2;
+                    self.work = Work::new(self.count, self.batch_size, &self.network);
+                }
+            }
+        }
+    }
+
+    fn next_batch(&mut self) -> Result<bool> {
+        let work = &mut self.work;
+        let Some(range) = work.batches.last() else { return Ok(false) };
+        let batch = self.dataset.range(range)?;
+        let inputs = self.preprocess.apply(&batch);
+        let folded = match work.folded.take() {
+            Some(folded) => folded,
+            None => {
+                let folded = Folded::new(&self.network, self.preprocess.dtype());
+                if folded.hides_a_nan(&inputs) { Folded::plain(&self.network) } else { folded }
+            }
+        };
+        let logits = work.folded.insert(folded).forward(&inputs);
+        let loss = batch.targets().loss(&logits, 0.0, Reduction::Sum);
+        let likely = most_likely(&logits);
+        let classes = batch.targets().classes();
+        let correct = likely.eq_tensor(&classes.unsqueeze(1)).sum(Kind::Int64);
+        let pairs = self.pairs(classes, &likely.select(1, 0));
+        // Nothing fails from here on: a batch counts once.
+        let work = &mut self.work;
+        work.losses.push(loss);
+        work.top_k_correct += correct;
+        work.confusion += pairs;
+        work.done += batch.len();
+        work.batches.pop();
+        Ok(true)
+    }
+
+    /// Counts of the pairs of true and predicted class, 64-bit integers `[classes, classes]`.
+    fn pairs(&self, classes: &Tensor, predicted: &Tensor) -> Tensor {
+        let device = self.network.device();
+        let all = Tensor::arange(self.network.spec().classes as i64, (Kind::Int64, device));
+        let one_hot = |chosen: &Tensor| chosen.unsqueeze(1).eq_tensor(&all).to_kind(Kind::Float);
+        // Not by bincount, for which the host waits on CUDA. The counts of a batch are below 2²⁴, which 32-bit floats
+        // hold exactly.
+        one_hot(classes).transpose(0, 1).matmul(&one_hot(predicted)).to_kind(Kind::Int64)
+    }
+
+    /// The result over all images that are evaluated. It waits until the device is done.
+    ///
+    /// # Errors
+    /// An operation of libtorch failed.
+    pub fn finish(self) -> Result<Evaluation> {
+        let Work { done, losses, top_k_correct, confusion, .. } = self.work;
+        let counts = Vec::<i64>::try_from(confusion.flatten(0, -1))
+            .map_err(|error| anyhow!("confusion matrix: {error}"))?;
+        let confusion = counts
+            .chunks(self.network.spec().classes)
+            .map(|row| row.iter().map(|&count| count as u64).collect())
+            .collect();
+        // Summed on the host: not every device has 64-bit floats.
+        let loss = match losses.is_empty() {
+            true => 0.0,
+            false => {
+                Tensor::stack(&losses, 0).to_device(Device::Cpu).sum(Kind::Double).double_value(&[])
+            }
+        };
+        Ok(Evaluation {
+            images: done,
+            loss: loss / done.max(1) as f64,
+            top_k_correct: top_k_correct.int64_value(&[]) as u64,
+            confusion,
+        })
+    }
+}
+
+/// The [`TOP_K`] most likely classes of each image, or all if there are fewer, the most likely one first:
+/// logits `[N, classes]` → 64-bit integers `[N, K]`.
 fn most_likely(logits: &Tensor) -> Tensor {
     let classes = logits.size().last().copied().unwrap_or_default();
     let (_, likely) = logits.topk((TOP_K as i64).min(classes), 1, true, true);
@@ -149,11 +215,11 @@ mod tests {
 
     const COUNT: usize = 12;
 
-    fn images() -> DeviceImages {
+    fn images() -> Dataset {
         let pixels = (0..COUNT * 100).map(|i| (i * i % 251) as u8).collect();
         let labels = (0..COUNT).map(|i| (i % 3) as u8).collect();
         let images = Images { count: COUNT, channels: 1, height: 10, width: 10, pixels, labels };
-        DeviceImages::new(&images, Device::Cpu)
+        Dataset::new(&images, Device::Cpu)
     }
 
     fn network() -> Network {
@@ -172,8 +238,11 @@ mod tests {
 
     fn evaluation(network: &Network, kind: Kind, batch_size: usize) -> Evaluation {
         let preprocess = Preprocess::new(&[0.3], &[0.4], 10, (kind, Device::Cpu));
-        let evaluation = evaluate(network, &images(), &preprocess, batch_size, None, &mut |_| true);
-        evaluation.unwrap().unwrap()
+        let images = images();
+        let mut evaluator = Evaluator::new(network, &images, &preprocess, batch_size, None);
+        while evaluator.advance().unwrap() {}
+        assert_eq!((evaluator.done(), evaluator.count()), (COUNT, COUNT));
+        evaluator.finish().unwrap()
     }
 
     #[test]
@@ -185,12 +254,9 @@ mod tests {
             let folded = Folded::new(&network, kind);
             let mut sum = 0.0;
             for range in batch_ranges(COUNT, 5) {
-                let batch = images.range(&range);
+                let batch = images.range(&range).unwrap();
                 let logits = folded.forward(&preprocess.apply(&batch));
-                let labels = batch.labels();
-                let loss =
-                    logits.cross_entropy_loss::<Tensor>(labels, None, Reduction::Sum, -100, 0.0);
-                sum += loss.double_value(&[]);
+                sum += batch.targets().loss(&logits, 0.0, Reduction::Sum).double_value(&[]);
             }
             assert_eq!(evaluation(&network, kind, 5).loss, sum / COUNT as f64, "{kind:?}");
         }

@@ -1,13 +1,13 @@
-//! Dynamic loss scaling (Micikevicius et al. 2018, section 3.2): half floats have no place for small
-//! gradients, so that the loss is multiplied before the backward pass and the gradients divided after it. A
-//! step whose gradients overflow is left out, and the scale halved; the defaults are
-//! `torch.amp.GradScaler`'s.
+//! Dynamic loss scaling (Micikevicius et al. 2018, section 3.2). Small gradients become 0 in half floats. So the loss is
+//! multiplied by a scale before the backward pass, and the gradients are divided by it afterwards. If gradients
+//! overflow, the step is skipped and the scale is halved. The defaults are those of `torch.amp.GradScaler`.
 
+use super::state::NamedTensors;
 use crate::libtorch;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-/// The scale of the loss, on the network's device, so that no step waits for it.
+/// The scale of the loss, on the device of the network, so that no step waits for it.
 #[derive(Debug)]
 pub struct LossScale {
     scale: Tensor,
@@ -19,12 +19,12 @@ impl LossScale {
     const FIRST: f64 = 65_536.0;
     const GROWTH: f64 = 2.0;
     const BACKOFF: f64 = 0.5;
-    /// A scale that no run comes to whose gradients are finite.
+    /// A scale below this one means that no scale keeps the gradients finite.
     const LEAST: f64 = 1.0 / 16_777_216.0;
     /// Steps without overflow after which the scale grows.
     const INTERVAL: i64 = 2000;
 
-    /// The scale that a run begins with.
+    /// The scale at the start of a run.
     pub fn new(device: Device) -> Self {
         Self {
             scale: Tensor::full([], Self::FIRST, (Kind::Float, device)),
@@ -32,27 +32,40 @@ impl LossScale {
         }
     }
 
-    /// What a run needs to go on, by name.
-    pub fn state(&self) -> [(String, Tensor); 2] {
-        [("loss_scale.scale", &self.scale), ("loss_scale.steps", &self.steps)]
-            .map(|(name, tensor)| (name.to_owned(), tensor.shallow_clone()))
+    /// Adds the scale and its count of steps to `state`.
+    pub fn save(&self, state: &mut NamedTensors) {
+        for (name, tensor) in self.tensors() {
+            state.insert(name, tensor);
+        }
     }
 
-    /// What the loss is multiplied with.
+    /// Takes them out of `state`.
+    ///
+    /// # Errors
+    /// One is missing or has another shape.
+    pub fn load(&mut self, state: &mut NamedTensors) -> Result<()> {
+        self.tensors().into_iter().try_for_each(|(name, tensor)| state.load(name, tensor))
+    }
+
+    fn tensors(&self) -> [(&'static str, &Tensor); 2] {
+        [("loss_scale.scale", &self.scale), ("loss_scale.steps", &self.steps)]
+    }
+
+    /// The factor of the loss.
     pub fn scale(&self) -> &Tensor {
         &self.scale
     }
 
-    /// Whether gradients overflowed so often that the scale has no meaning left.
+    /// Whether gradients overflowed so often that the scale is useless.
     pub fn is_lost(&self) -> bool {
         self.scale.double_value(&[]) < Self::LEAST
     }
 
-    /// Divides gradients by the scale, and adapts it. Returns a number that is 1 where one of them is not
-    /// finite, and 0 elsewhere.
+    /// Divides gradients by the scale, and adapts the scale. Returns 1 if a gradient is not finite, else 0, as a tensor
+    /// of one element.
     ///
     /// # Errors
-    /// What libtorch could not do.
+    /// An operation of libtorch failed.
     pub fn unscale(&mut self, gradients: &[Tensor]) -> Result<Tensor> {
         let mut found_inf = Tensor::zeros([], (Kind::Float, self.scale.device()));
         libtorch::unscale(gradients, &mut found_inf, &self.scale.reciprocal())?;

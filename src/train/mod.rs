@@ -1,10 +1,12 @@
-//! Training: the loop, the optimizer, the schedules, and evaluation. Nothing here parses or prints.
+//! Training: a run as an iterator of events, its steps, the optimizer, the schedules, and evaluation. Nothing here
+//! parses or prints.
 
 mod backward;
 pub mod divergence;
 mod ema;
 pub mod epoch;
 pub mod evaluate;
+pub mod event;
 mod loss_scale;
 pub mod memory;
 mod out_of_memory;
@@ -13,7 +15,10 @@ mod replay;
 pub mod run;
 pub mod schedule;
 pub mod sgd;
+pub mod state;
 pub mod trainer;
 
+pub use event::{Event, Sink};
 pub use recipe::Recipe;
+pub use run::Run;
 pub use trainer::Trainer;

@@ -1,31 +1,31 @@
-//! Steps that are recorded once and replayed. A GPU may be done with a kernel before the host has told it
-//! the next; of a recorded step it is told all in one call (docs/decisions/0017).
+//! Steps that are recorded once as a CUDA graph, and replayed. A GPU can finish a kernel before the host has started the
+//! next one. Replaying a graph starts all kernels of a step in one call (docs/decisions/0017).
 
 use super::epoch::StepOutcome;
 use crate::cuda::CudaGraph;
-use crate::data::batches::DeviceImages;
+use crate::data::batch::{Batch, BatchBuffer};
 use crate::error::last_panic;
 use anyhow::{Result, anyhow};
 use std::panic::{self, AssertUnwindSafe};
 use tch::Device;
 
-/// Steps that are computed before one is recorded: in the first of them libraries are set up, and the
-/// fastest algorithm is looked for.
+/// Steps that are computed before one is recorded. In the first of them, libraries initialise and search for the fastest
+/// algorithm.
 const WARM_UP: usize = 3;
 
 /// How whole batches are computed.
 #[derive(Debug)]
 pub enum Replay {
-    /// Each anew.
+    /// Each step is computed.
     Off,
-    /// Each anew for some steps more, then by one that is recorded for a CUDA device.
+    /// Some more steps are computed, then one is recorded.
     After {
-        /// Until one is recorded.
+        /// Steps until one is recorded.
         steps: usize,
-        /// Of the device.
+        /// The index of the CUDA device.
         index: usize,
     },
-    /// By a recorded step.
+    /// Each step is a replay of a recorded one.
     Recorded(Box<Recorded>),
 }
 
@@ -33,14 +33,14 @@ pub enum Replay {
 #[derive(Debug)]
 pub struct Recorded {
     graph: CudaGraph,
-    /// The images that it takes.
-    batch: DeviceImages,
-    /// What it comes to.
+    /// Where the graph reads its batch.
+    buffer: BatchBuffer,
+    /// Where the graph writes its results.
     outcome: StepOutcome,
 }
 
 impl Replay {
-    /// On a CUDA device; other devices have no recording.
+    /// Recording for a CUDA device; other devices cannot record.
     pub fn on(device: Device) -> Self {
         match device {
             Device::Cuda(index) => Self::After { steps: WARM_UP, index },
@@ -48,14 +48,14 @@ impl Replay {
         }
     }
 
-    /// Begins to count again, as the work has become another one.
+    /// Starts to count again, because the work of a step has changed.
     pub fn restart(&mut self) {
         if let Self::After { steps, .. } = self {
             *steps = WARM_UP;
         }
     }
 
-    /// Steps until each is a replay, with the one that is recorded; none where none will be.
+    /// Steps until each is a replay, with the one that is recorded; 0 if steps are never replayed.
     pub fn steps_before(&self) -> usize {
         match self {
             Self::After { steps, .. } => steps + 1,
@@ -63,7 +63,7 @@ impl Replay {
         }
     }
 
-    /// The device to record the next step for, if it is time to. Each call counts a step.
+    /// The index of the device, if the next step is to be recorded. Each call counts as a step.
     pub fn record_now(&mut self) -> Option<usize> {
         let Self::After { steps, index } = self else { return None };
         if *steps == 0 {
@@ -75,30 +75,30 @@ impl Replay {
 }
 
 impl Recorded {
-    /// Records what `compute` does with a batch of this one's shape. Nothing is computed yet: neither weights
-    /// nor statistics have changed after an error.
+    /// Records what `compute` does with a batch of the shape of `like`. Nothing is computed yet, so that weights and
+    /// statistics are unchanged after an error.
     ///
     /// # Errors
-    /// What stood against it, panics of `compute` included.
+    /// Recording failed, or `compute` failed or panicked.
     pub fn new(
         index: usize,
-        like: &DeviceImages,
-        compute: impl FnOnce(&DeviceImages) -> Result<StepOutcome>,
+        like: &Batch,
+        compute: impl FnOnce(&Batch) -> Result<StepOutcome>,
     ) -> Result<Self> {
-        let batch = like.copy();
-        let record = AssertUnwindSafe(|| CudaGraph::record(index, || compute(&batch)));
+        let buffer = BatchBuffer::new(like);
+        let record = AssertUnwindSafe(|| CudaGraph::record(index, || compute(buffer.batch())));
         let (graph, outcome) = panic::catch_unwind(record).unwrap_or_else(|_| {
             Err(anyhow!(last_panic().unwrap_or_else(|| "libtorch failed".to_owned())))
         })?;
-        Ok(Self { graph, batch, outcome })
+        Ok(Self { graph, buffer, outcome })
     }
 
     /// Takes the step with another batch.
     ///
     /// # Errors
-    /// What libtorch could not do.
-    pub fn replay(&self, batch: &DeviceImages) -> Result<StepOutcome> {
-        self.batch.assign(batch);
+    /// An operation of libtorch failed.
+    pub fn replay(&self, batch: &Batch) -> Result<StepOutcome> {
+        self.buffer.fill(batch);
         self.graph.replay()?;
         // The next replay overwrites them.
         let StepOutcome { loss, correct } = &self.outcome;

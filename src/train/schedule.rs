@@ -45,7 +45,7 @@ pub struct Schedule {
 
 impl Schedule {
     /// The learning rate of a step, counted from 0.
-    pub fn rate(&self, step: u64) -> f64 {
+    pub fn lr(&self, step: u64) -> f64 {
         if step < self.warmup_steps {
             return self.peak * (step + 1) as f64 / self.warmup_steps as f64;
         }
@@ -107,10 +107,10 @@ mod tests {
     fn warm_up_rises_linearly_to_the_peak() {
         for kind in [ScheduleKind::Constant, ScheduleKind::Cosine, ScheduleKind::OneCycle] {
             let schedule = schedule(kind, 10);
-            assert!(close(schedule.rate(0), 0.04));
-            assert!(close(schedule.rate(4), 0.2));
-            assert!(close(schedule.rate(9), 0.4));
-            let after = schedule.rate(10);
+            assert!(close(schedule.lr(0), 0.04));
+            assert!(close(schedule.lr(4), 0.2));
+            assert!(close(schedule.lr(9), 0.4));
+            let after = schedule.lr(10);
             assert!(if kind == ScheduleKind::OneCycle { after < 0.4 } else { close(after, 0.4) });
         }
     }
@@ -120,7 +120,7 @@ mod tests {
     fn rates_are_pytorchs() {
         let agrees = |schedule: Schedule, rates: &[(u64, f64)]| {
             for &(step, rate) in rates {
-                assert!(close(schedule.rate(step), rate), "{schedule:?}, step {step}");
+                assert!(close(schedule.lr(step), rate), "{schedule:?}, step {step}");
             }
         };
         // OneCycleLR(max_lr=0.4, total_steps=100), and with 10 and 1407.
@@ -169,22 +169,22 @@ mod tests {
 
     #[test]
     fn shapes_go_where_their_papers_say() {
-        assert!(close(schedule(ScheduleKind::Constant, 0).rate(99), 0.4));
+        assert!(close(schedule(ScheduleKind::Constant, 0).lr(99), 0.4));
         let cosine = schedule(ScheduleKind::Cosine, 0);
-        assert!(close(cosine.rate(0), 0.4) && close(cosine.rate(50), 0.2));
-        assert!(cosine.rate(99) < 0.001 && close(cosine.rate(100), 0.0));
+        assert!(close(cosine.lr(0), 0.4) && close(cosine.lr(50), 0.2));
+        assert!(cosine.lr(99) < 0.001 && close(cosine.lr(100), 0.0));
         let step = schedule(ScheduleKind::Step, 0);
-        assert!(close(step.rate(29), 0.4) && close(step.rate(30), 0.04));
-        assert!(close(step.rate(60), 0.004));
+        assert!(close(step.lr(29), 0.4) && close(step.lr(30), 0.04));
+        assert!(close(step.lr(60), 0.004));
         let cycle = schedule(ScheduleKind::OneCycle, 0);
-        assert!(close(cycle.rate(0), 0.016) && close(cycle.rate(29), 0.4));
-        let rises = (0..29).all(|s| cycle.rate(s) < cycle.rate(s + 1));
-        let falls = (29..99).all(|s| cycle.rate(s) > cycle.rate(s + 1));
+        assert!(close(cycle.lr(0), 0.016) && close(cycle.lr(29), 0.4));
+        let rises = (0..29).all(|s| cycle.lr(s) < cycle.lr(s + 1));
+        let falls = (29..99).all(|s| cycle.lr(s) > cycle.lr(s + 1));
         assert!(rises && falls);
         // Runs of a few steps, in which nothing goes up.
         for total_steps in 1..4 {
             let cycle = Schedule { total_steps, ..cycle };
-            assert!((0..total_steps).all(|s| (0.0..=0.4).contains(&cycle.rate(s))));
+            assert!((0..total_steps).all(|s| (0.0..=0.4).contains(&cycle.lr(s))));
         }
     }
 }

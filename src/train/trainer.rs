@@ -9,8 +9,12 @@ use super::out_of_memory::{Attempt, attempt};
 use super::recipe::Recipe;
 use super::replay::{Recorded, Replay};
 use super::schedule::Schedule;
-use super::sgd::{Sgd, clip_gradient_norm};
-use crate::data::batches::{DeviceImages, Preprocess, batch_ranges};
+use super::sgd::Sgd;
+use super::state::NamedTensors;
+use crate::data::batch::Batch;
+use crate::data::dataset::Dataset;
+use crate::data::order::batch_ranges;
+use crate::data::preprocess::Preprocess;
 use crate::model::Network;
 use crate::model::parameters::Role;
 use anyhow::Result;
@@ -21,19 +25,18 @@ use tch::{Kind, Reduction, Tensor};
 #[derive(Debug)]
 pub struct Trainer<'a> {
     network: &'a Network,
-    images: &'a DeviceImages,
+    dataset: &'a Dataset,
     preprocess: &'a Preprocess,
     recipe: &'a Recipe,
     sgd: Sgd,
-    /// Where the network computes in half floats.
+    /// If the network computes in half floats.
     loss_scale: Option<LossScale>,
     backward: Backward,
     ema: Option<Ema>,
     schedule: Schedule,
-    /// Micro-batches of a step: the recipe's, or more where the device has too little memory for those.
+    /// Micro-batches in a step: those of the recipe, or more if the device has too little memory.
     accumulate: usize,
     replay: Replay,
-    replay_problem: Option<anyhow::Error>,
 }
 
 /// A part of a step.
@@ -45,14 +48,23 @@ pub enum Phase {
     Forward,
     /// Gradients.
     Backward,
-    /// The gradients' norm and the update.
+    /// The norm of the gradients, and the update.
     Optimizer,
 }
 
-/// A batch that went through the network and back.
+/// A change in how steps are computed from here on.
+#[derive(Debug)]
+pub enum Notice {
+    /// The device ran out of memory: steps are computed in this many micro-batches.
+    Accumulates(usize),
+    /// Steps are not replayed from a CUDA graph: recording failed, or its memory was needed.
+    GraphsOff(anyhow::Error),
+}
+
+/// A batch that went forward and backward through the network.
 #[derive(Debug)]
 struct BatchPass {
-    /// Of the mean loss, for each learned tensor.
+    /// Gradients of the mean loss, one for each learned tensor.
     gradients: Vec<Tensor>,
     outcome: StepOutcome,
 }
@@ -61,38 +73,34 @@ impl<'a> Trainer<'a> {
     /// A trainer at the start of a run.
     pub fn new(
         network: &'a Network,
-        images: &'a DeviceImages,
+        dataset: &'a Dataset,
         preprocess: &'a Preprocess,
         recipe: &'a Recipe,
     ) -> Self {
         let sgd = Sgd::new(network.parameters(), recipe.sgd);
-        let backward = Backward::new(network, sgd.parameters(), recipe.recompute);
-        let schedule = recipe.schedule(batches(images, recipe).len());
-        let ema = recipe.ema_decay.map(|decay| Ema::new(network, decay));
-        let half = preprocess.kind() == Kind::Half;
+        let half = preprocess.dtype() == Kind::Half;
         Self {
             network,
-            images,
+            dataset,
             preprocess,
             recipe,
             sgd,
             loss_scale: half.then(|| LossScale::new(network.device())),
-            backward,
-            ema,
-            schedule,
+            backward: Backward::new(network, recipe.recompute),
+            ema: recipe.ema_decay.map(|decay| Ema::new(network, decay)),
+            schedule: recipe.schedule(batches(dataset, recipe).len()),
             accumulate: recipe.accumulate,
             replay: if recipe.cuda_graphs { Replay::on(network.device()) } else { Replay::Off },
-            replay_problem: None,
         }
     }
 
-    /// What the training has come to: the average of the network's weights where the recipe asks for
-    /// one, else the network as it is.
+    /// The network to evaluate and to save: the average of the weights (EMA) if the recipe asks for one, else the network
+    /// in training.
     pub fn result(&self) -> &Network {
         self.ema.as_ref().map_or(self.network, Ema::network)
     }
 
-    /// What the images go through before the network.
+    /// How images are prepared for the network.
     pub fn preprocess(&self) -> &'a Preprocess {
         self.preprocess
     }
@@ -102,29 +110,44 @@ impl<'a> Trainer<'a> {
         self.recipe
     }
 
-    /// What a run needs to go on besides [`Trainer::result`], by name: momentum; with half floats the loss
-    /// scale; where the result is an average, the weights in training.
-    pub fn state(&self) -> Vec<(String, Tensor)> {
-        let mut state = self.sgd.state();
-        state.extend(self.loss_scale.iter().flat_map(LossScale::state));
-        if self.ema.is_some() {
-            let parameters = self.network.parameters().iter();
-            state.extend(
-                parameters.map(|p| (format!("training.{}", p.name), p.tensor.shallow_clone())),
-            );
+    /// The state of the run besides [`Trainer::result`], by name: momentum; with half floats the loss scale; with an EMA
+    /// the weights in training.
+    pub fn save(&self) -> NamedTensors {
+        let mut state = NamedTensors::default();
+        self.sgd.save(&mut state);
+        if let Some(loss_scale) = &self.loss_scale {
+            loss_scale.save(&mut state);
+        }
+        for (name, tensor) in self.weights_beside_ema() {
+            state.insert(name, tensor);
         }
         state
     }
 
-    /// Optimizer steps in an epoch.
-    pub fn steps_per_epoch(&self) -> usize {
-        batches(self.images, self.recipe).len()
+    /// Loads what [`Trainer::save`] gave.
+    ///
+    /// # Errors
+    /// A tensor is missing, is of another shape, or has no place here.
+    pub fn load(&mut self, mut state: NamedTensors) -> Result<()> {
+        self.sgd.load(&mut state)?;
+        if let Some(loss_scale) = &mut self.loss_scale {
+            loss_scale.load(&mut state)?;
+        }
+        for (name, tensor) in self.weights_beside_ema() {
+            state.load(&name, tensor)?;
+        }
+        state.finish()
     }
 
-    /// Micro-batches of an optimizer step: as many as the recipe says until the device runs out of
-    /// memory, then more.
-    pub fn accumulate(&self) -> usize {
-        self.accumulate
+    /// The weights in training, which a checkpoint keeps beside their average.
+    fn weights_beside_ema(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let parameters = self.ema.iter().flat_map(|_| self.network.parameters());
+        parameters.map(|parameter| (format!("training.{}", parameter.name), &parameter.tensor))
+    }
+
+    /// Optimizer steps in an epoch.
+    pub fn steps_per_epoch(&self) -> usize {
+        batches(self.dataset, self.recipe).len()
     }
 
     /// Images that go through the network at once.
@@ -134,64 +157,73 @@ impl<'a> Trainer<'a> {
 
     /// Learning rate of the epoch's last step.
     pub fn lr(&self, epoch: &Epoch) -> f64 {
-        self.schedule.rate(epoch.step().saturating_sub(1))
+        self.schedule.lr(epoch.step().saturating_sub(1))
     }
 
-    /// The epoch of that number, counted from 1, after the steps that `sums` tells of.
+    /// The epoch of that number, counted from 1, after the steps in `sums`.
     pub fn epoch(&self, number: u64, sums: EpochSums) -> Epoch {
-        let (images, device) = (self.images.len(), self.network.device());
-        Epoch::new(number, images, batches(self.images, self.recipe), self.recipe, device, sums)
+        let (images, device) = (self.dataset.len(), self.network.device());
+        Epoch::new(number, images, batches(self.dataset, self.recipe), self.recipe, device, sums)
     }
 
-    /// Takes the epoch's next optimizer step: the gradient of the mean loss over the batch, computed
-    /// in as many micro-batches as the recipe says, and the update. Where the device has too little
-    /// memory for one, it is halved, and the step begins again from the same state. On a CUDA device
-    /// whole batches are soon replayed from a recorded one, if the recipe says so.
+    /// Takes the next optimizer step of the epoch, if one is left: the gradient of the mean loss over the batch,
+    /// computed in as many micro-batches as the recipe says, and the update.
+    ///
+    /// If the device has too little memory for a micro-batch, micro-batches are halved, and the step begins again from
+    /// the same state. On a CUDA device whole batches are soon replayed from a recorded step, if the recipe says so.
     ///
     /// # Errors
-    /// What libtorch could not do.
-    pub fn step(&mut self, epoch: &mut Epoch) -> Result<()> {
-        let Some(batch) = self.begin_step(epoch) else { return Ok(()) };
-        let outcome = match self.replayed(&batch)? {
-            Some(outcome) => outcome,
-            None => self.computed(&batch, &mut |_| {})?,
-        };
-        self.end_step(epoch, outcome);
-        Ok(())
+    /// An operation of libtorch failed.
+    pub fn step(&mut self, epoch: &mut Epoch) -> Result<Vec<Notice>> {
+        let mut notices = Vec::new();
+        if let Some(batch) = self.begin_step(epoch)? {
+            let outcome = match self.replayed(&batch, &mut notices)? {
+                Some(outcome) => outcome,
+                None => self.computed(&batch, &mut |_| {}, &mut notices)?,
+            };
+            self.end_step(epoch, outcome);
+        }
+        Ok(notices)
     }
 
-    /// The same, never replayed, and tells `phase_ends` when a part of it is over. On a GPU it is only
-    /// queued then.
+    /// The same, never replayed. It calls `phase_ends` after each part of the step; on a GPU the part is only queued
+    /// then.
     ///
     /// # Errors
-    /// What libtorch could not do.
+    /// An operation of libtorch failed.
     pub fn step_in_phases(
         &mut self,
         epoch: &mut Epoch,
         phase_ends: &mut dyn FnMut(Phase),
-    ) -> Result<()> {
-        let Some(batch) = self.begin_step(epoch) else { return Ok(()) };
-        let outcome = self.computed(&batch, phase_ends)?;
-        self.end_step(epoch, outcome);
-        phase_ends(Phase::Optimizer);
-        Ok(())
+    ) -> Result<Vec<Notice>> {
+        let mut notices = Vec::new();
+        if let Some(batch) = self.begin_step(epoch)? {
+            let outcome = self.computed(&batch, phase_ends, &mut notices)?;
+            self.end_step(epoch, outcome);
+            phase_ends(Phase::Optimizer);
+        }
+        Ok(notices)
     }
 
-    /// The images of the epoch's next step, whose learning rate is set; none where every step is taken.
-    fn begin_step(&mut self, epoch: &Epoch) -> Option<DeviceImages> {
-        self.sgd.set_rate(self.schedule.rate(epoch.step()));
-        epoch.next_batch(self.images)
+    /// Sets the learning rate of the epoch's next step, and gives its batch. None if every step is done.
+    fn begin_step(&mut self, epoch: &Epoch) -> Result<Option<Batch>> {
+        self.sgd.set_lr(self.schedule.lr(epoch.step()));
+        epoch.next_batch(self.dataset)
     }
 
     fn end_step(&self, epoch: &mut Epoch, outcome: StepOutcome) {
-        if let Some(average) = &self.ema {
-            average.update(self.network, epoch.step() + 1);
+        if let Some(ema) = &self.ema {
+            ema.update(self.network, epoch.step() + 1);
         }
         epoch.add(outcome);
     }
 
-    /// Replays a recorded step with the batch, or records one first; none where it is to be computed.
-    fn replayed(&mut self, batch: &DeviceImages) -> Result<Option<StepOutcome>> {
+    /// Replays the recorded step with this batch, or records a step first. None if the step is to be computed.
+    fn replayed(
+        &mut self,
+        batch: &Batch,
+        notices: &mut Vec<Notice>,
+    ) -> Result<Option<StepOutcome>> {
         if batch.len() != self.recipe.batch_size {
             return Ok(None);
         }
@@ -203,8 +235,8 @@ impl<'a> Trainer<'a> {
             self.replay = match recorded {
                 Ok(recorded) => Replay::Recorded(Box::new(recorded)),
                 Err(reason) => {
-                    self.stop_replaying(reason);
-                    return Ok(None);
+                    notices.push(Notice::GraphsOff(reason));
+                    Replay::Off
                 }
             };
         }
@@ -214,33 +246,25 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    fn stop_replaying(&mut self, reason: anyhow::Error) {
-        self.replay = Replay::Off;
-        self.replay_problem = Some(reason);
-    }
-
-    /// Whole batches until each is replayed, with the one that is recorded; none where none will be.
+    /// Steps of whole batches until they are replayed, with the one that is recorded; 0 if steps are never replayed.
     pub fn steps_before_replays(&self) -> usize {
         self.replay.steps_before()
     }
 
-    /// Whether whole batches are replayed from a recorded one.
+    /// Whether whole batches are replayed from a recorded step.
     pub fn replays(&self) -> bool {
         matches!(self.replay, Replay::Recorded(_))
     }
 
-    /// Why steps are no longer to be recorded or replayed, if that is news.
-    pub fn take_replay_problem(&mut self) -> Option<anyhow::Error> {
-        self.replay_problem.take()
-    }
-
-    /// Computes a step, in smaller parts where the device has too little memory.
+    /// Computes a step, in smaller micro-batches if the device has too little memory.
     fn computed(
         &mut self,
-        batch: &DeviceImages,
+        batch: &Batch,
         phase_ends: &mut dyn FnMut(Phase),
+        notices: &mut Vec<Notice>,
     ) -> Result<StepOutcome> {
         let statistics = self.statistics();
+        let accumulate = self.accumulate;
         let pass = loop {
             match attempt(|| self.pass(batch, phase_ends))? {
                 Attempt::Done(pass) => break pass,
@@ -248,19 +272,23 @@ impl<'a> Trainer<'a> {
                     self.set_statistics(&statistics);
                     // A recorded step keeps its memory.
                     if self.replays() {
-                        self.stop_replaying(error);
+                        self.replay = Replay::Off;
+                        notices.push(Notice::GraphsOff(error));
                     } else {
                         self.halve_micro_batches(error)?;
                     }
                 }
             }
         };
+        if self.accumulate != accumulate {
+            notices.push(Notice::Accumulates(self.accumulate));
+        }
         self.update(pass)
     }
 
-    /// A batch through the network and back, a micro-batch at a time. It changes batch norm's running
-    /// statistics and nothing else.
-    fn pass(&self, batch: &DeviceImages, phase_ends: &mut dyn FnMut(Phase)) -> Result<BatchPass> {
+    /// A batch through the network and back, one micro-batch after the other. It changes the running statistics of
+    /// batch norm, and nothing else.
+    fn pass(&self, batch: &Batch, phase_ends: &mut dyn FnMut(Phase)) -> Result<BatchPass> {
         let device = self.network.device();
         let mut whole = BatchPass {
             gradients: Vec::new(),
@@ -275,16 +303,8 @@ impl<'a> Trainer<'a> {
             let inputs = self.preprocess.apply(&micro);
             phase_ends(Phase::Data);
             let smoothing = self.recipe.label_smoothing;
-            let loss_of = |logits: &Tensor| {
-                share
-                    * logits.cross_entropy_loss::<Tensor>(
-                        micro.labels(),
-                        None,
-                        Reduction::Mean,
-                        -100,
-                        smoothing,
-                    )
-            };
+            let loss_of =
+                |logits: &Tensor| share * micro.targets().loss(logits, smoothing, Reduction::Mean);
             let scale = self.loss_scale.as_ref().map(LossScale::scale);
             let Pass { logits, loss, gradients } =
                 self.backward.pass(self.network, &inputs, &loss_of, scale, &mut || {
@@ -298,9 +318,8 @@ impl<'a> Trainer<'a> {
                 }
             }
             phase_ends(Phase::Backward);
-            let right = logits.argmax(1, false).eq_tensor(micro.labels()).sum(Kind::Int64);
             whole.outcome.loss += loss;
-            whole.outcome.correct += right;
+            whole.outcome.correct += micro.targets().correct(&logits);
         }
         Ok(whole)
     }
@@ -311,13 +330,13 @@ impl<'a> Trainer<'a> {
         let scale = self.loss_scale.as_mut();
         let found_inf = scale.map(|scale| scale.unscale(&gradients)).transpose()?;
         if let Some(max_norm) = self.recipe.clip_grad_norm {
-            tch::no_grad(|| clip_gradient_norm(&mut gradients, max_norm));
+            tch::no_grad(|| self.sgd.clip(&mut gradients, max_norm));
         }
         self.sgd.step(&gradients, found_inf.as_ref())?;
         Ok(outcome)
     }
 
-    /// Batch norm's running statistics, one after the other.
+    /// The running statistics of batch norm, all in one flat tensor.
     fn statistics(&self) -> Tensor {
         let flat: Vec<Tensor> = self.buffers().map(|buffer| buffer.view([-1])).collect();
         Tensor::cat(&flat, 0)
@@ -335,7 +354,7 @@ impl<'a> Trainer<'a> {
         parameters.filter(|p| p.role == Role::Buffer).map(|parameter| &parameter.tensor)
     }
 
-    /// Goes on with micro-batches of half the size, if there is a smaller one.
+    /// Halves the micro-batches, if they can be smaller.
     fn halve_micro_batches(&mut self, reason: anyhow::Error) -> Result<()> {
         let size = self.micro_batch_size();
         if size <= self.network.spec().smallest_batch() {
@@ -353,12 +372,12 @@ impl<'a> Trainer<'a> {
         Ok(())
     }
 
-    /// Brings the epoch's sums up to its last step.
+    /// Reads the results of all steps of the epoch into its sums.
     ///
     /// # Errors
     /// [`Diverged`].
-    pub fn look(&self, epoch: &mut Epoch) -> Result<()> {
-        match epoch.look()? {
+    pub fn sync(&self, epoch: &mut Epoch) -> Result<()> {
+        match epoch.sync()? {
             None => Ok(()),
             Some((step, loss)) => {
                 Err(self.diverged(format!("the loss became {loss}"), epoch.number(), step))
@@ -366,14 +385,14 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Makes sure that what a checkpoint would keep is finite, and its losses on other images too:
-    /// the last step's update shows in no training loss.
+    /// Checks that everything that a checkpoint would save is finite, and the losses of evaluations too: the update of
+    /// the last step shows in no training loss.
     ///
     /// # Errors
     /// [`Diverged`].
-    pub fn check_finite(&self, epoch: &Epoch, mut losses: impl Iterator<Item = f64>) -> Result<()> {
+    pub fn check_finite(&self, epoch: &Epoch, losses: &[f64]) -> Result<()> {
         let last = epoch.step().saturating_sub(1);
-        if let Some(loss) = losses.find(|loss| !loss.is_finite()) {
+        if let Some(loss) = losses.iter().find(|loss| !loss.is_finite()) {
             let what = format!("the evaluation's loss became {loss}");
             return Err(self.diverged(what, epoch.number(), last));
         }
@@ -381,8 +400,9 @@ impl<'a> Trainer<'a> {
             let what = "the gradients overflowed half floats at any scale of the loss".to_owned();
             return Err(self.diverged(what, epoch.number(), last));
         }
-        let state = self.state().into_iter().map(|(_, tensor)| tensor);
-        let result = self.result().parameters().iter().map(|p| p.tensor.shallow_clone());
+        let state = self.save();
+        let state = state.iter().map(|(_, tensor)| tensor);
+        let result = self.result().parameters().iter().map(|parameter| &parameter.tensor);
         let finite: Vec<Tensor> = result.chain(state).map(|t| t.isfinite().all()).collect();
         if Tensor::stack(&finite, 0).all().int64_value(&[]) == 1 {
             return Ok(());
@@ -392,13 +412,13 @@ impl<'a> Trainer<'a> {
     }
 
     fn diverged(&self, what: String, epoch: u64, step: u64) -> anyhow::Error {
-        Diverged { what, step: step + 1, epoch, lr: self.schedule.rate(step) }.into()
+        Diverged { what, step: step + 1, epoch, lr: self.schedule.lr(step) }.into()
     }
 }
 
 /// The batches of an epoch.
-fn batches(images: &DeviceImages, recipe: &Recipe) -> Vec<Range<usize>> {
-    let mut batches = batch_ranges(images.len(), recipe.batch_size);
+fn batches(dataset: &Dataset, recipe: &Recipe) -> Vec<Range<usize>> {
+    let mut batches = batch_ranges(dataset.len(), recipe.batch_size);
     batches.truncate(recipe.limit_batches.unwrap_or(usize::MAX));
     batches
 }
@@ -415,7 +435,7 @@ mod tests {
 
     const COUNT: usize = 18;
 
-    fn images() -> DeviceImages {
+    fn images() -> Dataset {
         let images = Images {
             pixels: (0..COUNT * 64).map(|i| (i * i % 251) as u8).collect(),
             labels: (0..COUNT).map(|i| (i % 10) as u8).collect(),
@@ -424,7 +444,7 @@ mod tests {
             height: 8,
             width: 8,
         };
-        DeviceImages::new(&images, Device::Cpu)
+        Dataset::new(&images, Device::Cpu)
     }
 
     fn network(size: usize) -> Network {
@@ -468,11 +488,12 @@ mod tests {
             }
         })?;
         trainer.step(&mut epoch)?;
-        trainer.look(&mut epoch)?;
+        trainer.sync(&mut epoch)?;
         assert!(epoch.is_over());
         let state = network.parameters().iter().map(|p| p.tensor.detach().copy());
-        let state = state.chain(trainer.state().into_iter().map(|(_, tensor)| tensor));
-        Ok((state.collect(), *epoch.sums(), trainer.accumulate()))
+        let saved = trainer.save();
+        let state = state.chain(saved.iter().map(|(_, tensor)| tensor.copy()));
+        Ok((state.collect(), *epoch.sums(), trainer.accumulate))
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! A run's folder: claimed before anything else is done, so that two runs never share one.
+//! Claiming a run's folder before anything else is done, so that two runs never share one, and its configuration file.
 
 use crate::checkpoint::{CHECKPOINTS, LAST};
+use crate::config::Config;
 use crate::error::usage;
-use crate::files::{OWN_FILE, numbered};
+use crate::files::{OWN_FILE, numbered, write_atomically};
 use anyhow::{Context, Result, anyhow, bail};
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -11,27 +12,26 @@ use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Held locked for as long as a process trains in the folder; the number in it is that process's.
+/// Locked as long as a process trains in the folder. It holds the number of that process.
 const LOCK_FILE: &str = ".lock";
-/// What a run has from its start on.
-pub const CONFIG_FILE: &str = "config.toml";
+/// The settings of a run. Each run has it from its start.
+const CONFIG_FILE: &str = "config.toml";
 
 /// The folder of a run that this process trains.
 #[derive(Debug)]
 pub struct RunFolder {
     path: PathBuf,
-    /// Whether it was made for this run.
+    /// Whether the folder was made for this run.
     made: bool,
-    /// The lock goes with the file, however the process ends.
+    /// The system unlocks the file when the process ends, in whatever way.
     lock: RefCell<File>,
 }
 
 impl RunFolder {
-    /// The new or empty folder that the user chose.
+    /// Claims the new or empty folder that the user chose.
     ///
     /// # Errors
-    /// A usage error for a folder with something in it; a plain one for a folder that cannot be made
-    /// or written to.
+    /// A usage error if something is in the folder; another error if it cannot be made or written to.
     pub fn create(path: &Path) -> Result<Self> {
         if is_used(path)? {
             let holds = if path.join(CHECKPOINTS).join(LAST).exists() {
@@ -55,11 +55,10 @@ impl RunFolder {
         Self::claim(path.to_owned(), made)
     }
 
-    /// A new folder `runs/<network>-<date-time>`, with a number behind it where another run began in
-    /// the same second.
+    /// Makes a new folder `runs/<network>-<date-time>`, with a number at the end if another run began in the same second.
     ///
     /// # Errors
-    /// A folder that cannot be made or written to.
+    /// The folder cannot be made or written to.
     pub fn create_dated(network: &str) -> Result<Self> {
         let time = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
         let name = format!("{network}-{time}");
@@ -78,10 +77,10 @@ impl RunFolder {
         Self::claim(path, true)
     }
 
-    /// The folder of a run that goes on.
+    /// Claims the folder of a run that continues.
     ///
     /// # Errors
-    /// A folder in which another process trains, or that cannot be written to.
+    /// Another process trains in the folder, or it cannot be written to.
     pub fn reopen(path: &Path) -> Result<Self> {
         Self::claim(path.to_owned(), false)
     }
@@ -91,11 +90,11 @@ impl RunFolder {
         &self.path
     }
 
-    /// Makes sure that the folder is this run's before something is written to it: one that somebody
-    /// removed is made anew and locked again.
+    /// Makes sure that the folder belongs to this run before something is written to it. If somebody removed it, it is
+    /// made and locked again.
     ///
     /// # Errors
-    /// A folder that cannot be made, or in which another process trains by now.
+    /// The folder cannot be made, or another process trains in it now.
     pub fn ensure(&self) -> Result<()> {
         let there = fs::symlink_metadata(self.path.join(LOCK_FILE)).ok();
         let held = self.lock.borrow().metadata().ok();
@@ -105,15 +104,36 @@ impl RunFolder {
         }
         fs::create_dir_all(&self.path)
             .with_context(|| format!("cannot make {}", self.path.display()))?;
-        // Not the user's fault any more, whatever it is.
+        // After the start, this is an error of the run, not of the command line.
         *self.lock.borrow_mut() = lock(&self.path).map_err(|error| anyhow!("{error:#}"))?;
         Ok(())
+    }
+
+    /// Writes the run's settings into its folder.
+    ///
+    /// # Errors
+    /// The folder is read-only, gone or full.
+    pub fn write_config(&self, config: &Config) -> Result<()> {
+        write_config(&self.path, config)
+    }
+
+    /// Whether the run's settings are in its folder.
+    pub fn has_config(&self) -> bool {
+        self.path.join(CONFIG_FILE).exists()
     }
 
     fn claim(path: PathBuf, made: bool) -> Result<Self> {
         let lock = RefCell::new(lock(&path)?);
         Ok(Self { path, made, lock })
     }
+}
+
+/// Writes settings into a folder.
+///
+/// # Errors
+/// The folder is read-only, gone or full.
+pub fn write_config(run_dir: &Path, config: &Config) -> Result<()> {
+    write_atomically(&run_dir.join(CONFIG_FILE), config.to_file()?.as_bytes())
 }
 
 fn lock(folder: &Path) -> Result<File> {
@@ -158,7 +178,7 @@ const LONGEST_LOCK: u64 = 32;
 impl Drop for RunFolder {
     /// A run that failed before it began leaves nothing.
     fn drop(&mut self) {
-        if !self.path.join(CONFIG_FILE).exists() {
+        if !self.has_config() {
             let _ = fs::remove_file(self.path.join(LOCK_FILE));
             if self.made {
                 let _ = fs::remove_dir(&self.path);

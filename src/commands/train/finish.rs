@@ -1,0 +1,90 @@
+//! How a run ends: what is saved, printed and returned.
+
+use super::stop::{Reason, Stop};
+use crate::checkpoint;
+use crate::error::Interrupted;
+use crate::run::{Keeper, RunFolder};
+use crate::train::divergence::REMEDY;
+use crate::train::event::EndFigures;
+use crate::train::run::Position;
+use crate::train::{Event, Run};
+use crate::ui::{Ui, accuracy_text, counted, duration, quoted};
+use anyhow::{Result, bail};
+
+/// What an error of the run adds: what is left of the run.
+pub fn what_is_left(folder: &RunFolder) -> String {
+    let run_dir = folder.path().display();
+    match checkpoint::latest(folder.path()) {
+        Ok(last) => format!("the run in {run_dir} stopped, with {} intact", last.display()),
+        Err(_) => format!(
+            "the run in {run_dir} stopped before its first checkpoint (delete the folder, or begin in another)"
+        ),
+    }
+}
+
+/// Ends a run that is over.
+///
+/// # Errors
+/// The run cannot be saved in its folder, or has diverged.
+pub fn end(run: &Run, keeper: &mut Keeper, folder: &RunFolder, ui: &Ui) -> Result<()> {
+    let end = keeper.finish(run.trainer())?;
+    if ui.is_json() {
+        ui.json(&Event::End(end.clone()));
+    } else {
+        print_accuracies(&end, keeper, ui);
+    }
+    ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));
+    let quoted = quoted(folder.path());
+    ui.say(format!("each class, and the confusion matrix: resnet eval {quoted}"));
+    if keeper.best().is_some_and(|(best, _)| best.step != keeper.position().step) {
+        ui.say(format!(
+            "that is the best checkpoint; the last epoch's is {}/checkpoints/last",
+            end.run_dir
+        ));
+    }
+    match keeper.explosion() {
+        None => Ok(()),
+        Some(explosion) => {
+            bail!("the run has diverged: after its last epoch {explosion}; {REMEDY}")
+        }
+    }
+}
+
+fn print_accuracies(end: &EndFigures, keeper: &Keeper, ui: &Ui) {
+    if let Some((best, figures)) = keeper.best() {
+        let limited = figures.and_then(|figures| figures.validation_images);
+        let accuracy = accuracy_text(best.validation_accuracy, limited);
+        ui.out(format!("best validation accuracy {accuracy} at step {}", best.step));
+        if let Some(accuracy) = end.best_test_accuracy {
+            let accuracy = accuracy_text(accuracy, end.test_images);
+            ui.out(format!("test accuracy {accuracy} at step {}", best.step));
+        }
+    }
+    if let Some(accuracy) = end.test_accuracy {
+        let accuracy = accuracy_text(accuracy, end.test_images);
+        ui.out(format!("test accuracy {accuracy} after {}", counted(end.epochs, "epoch")));
+    }
+}
+
+/// Ends a part of a run that stops before its last epoch.
+///
+/// # Errors
+/// [`Interrupted`] after a signal; the run cannot be saved in its folder.
+pub fn stop(run: &Run, keeper: &mut Keeper, folder: &RunFolder, stop: Stop, ui: &Ui) -> Result<()> {
+    keeper.stop(run.trainer())?;
+    let reason = stop.reason();
+    let Position { epoch, step, .. } = keeper.position();
+    if ui.is_json() {
+        let run_dir = folder.path().display().to_string();
+        ui.json(&Event::Stop { run_dir, epoch, step });
+    }
+    stop.wait_for_answer();
+    ui.say(format!(
+        "stopped at step {step}, and saved; go on with: resnet train --resume {}",
+        quoted(folder.path())
+    ));
+    match reason {
+        Some(Reason::Signal) => Err(Interrupted.into()),
+        _ => Ok(()),
+    }
+}

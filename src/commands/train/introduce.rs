@@ -1,0 +1,73 @@
+//! The lines that a run begins with.
+
+use super::load::RunImages;
+use super::plan::{Plan, Resumed};
+use crate::config::Config;
+use crate::device;
+use crate::model::Network;
+use crate::model::spec::value_name;
+use crate::ui::{Ui, comma_lines, counted, grouped, rounded};
+use tch::Device;
+
+/// Prints the network, the data and the recipe of a run.
+pub fn introduce(plan: &Plan, network: &Network, images: &RunImages, device: Device, ui: &Ui) {
+    let Plan { config, folder, resumed } = plan;
+    let run_dir = folder.path();
+    let size = config.spec.size;
+    let network = [
+        config.spec.to_string(),
+        format!("{} parameters", grouped(network.parameter_count())),
+        value_name(config.precision) + if config.precision_is_auto() { " (auto)" } else { "" },
+        format!("on {}", device::describe(device)),
+    ];
+    comma_lines(&network).iter().for_each(|line| ui.say(line));
+    let held_out = match config.validation {
+        0 => String::new(),
+        count => format!(", {} held out", grouped(count)),
+    };
+    ui.say(format!("{} in {}:", config.dataset.title, images.folder.display()));
+    ui.say(format!(
+        "{} training images{held_out}, {} test images, {}×{size}×{size}",
+        grouped(images.train.len()),
+        grouped(images.test.len()),
+        config.spec.channels,
+    ));
+    comma_lines(&recipe_parts(config)).iter().for_each(|line| ui.say(line));
+    let Some(Resumed { state, changes, .. }) = resumed else {
+        ui.say(format!("in {}", run_dir.display()));
+        return;
+    };
+    ui.say(format!("in {}, after step {} (epoch {})", run_dir.display(), state.step, state.epoch));
+    for (name, values) in changes {
+        let values = values.as_array().map(Vec::as_slice).unwrap_or_default();
+        if let ([.., key], [old, new]) = (&name.split('.').collect::<Vec<_>>()[..], values) {
+            ui.warn(format!("--{key} changes from {old} to {new} from here on"));
+        }
+    }
+}
+
+/// How the network is trained, in parts of a line.
+fn recipe_parts(config: &Config) -> Vec<String> {
+    let recipe = &config.recipe;
+    let momentum = if recipe.sgd.nesterov { "Nesterov momentum" } else { "momentum" };
+    let mut parts = vec![
+        counted(recipe.epochs, "epoch"),
+        format!("batch {}", recipe.batch_size),
+        format!("lr {} ({})", recipe.lr, value_name(recipe.schedule_kind)),
+    ];
+    match recipe.warmup_epochs {
+        0.0 => {}
+        1.0 => parts.push("warm-up 1 epoch".to_owned()),
+        epochs => parts.push(format!("warm-up {} epochs", rounded(epochs))),
+    }
+    parts.extend([
+        format!("{momentum} {}", recipe.sgd.momentum),
+        format!("weight decay {}", recipe.sgd.weight_decay),
+        format!("label smoothing {}", recipe.label_smoothing),
+        format!("augmentation {}", value_name(recipe.augment)),
+    ]);
+    parts.extend(recipe.clip_grad_norm.map(|norm| format!("gradients clipped to {norm}")));
+    parts.extend(recipe.ema_decay.map(|decay| format!("average {decay}")));
+    parts.push(format!("seed {}", recipe.seed));
+    parts
+}

@@ -1,0 +1,127 @@
+//! What is to be trained, and from where: everything that can be decided before data is read.
+
+use crate::checkpoint::{self, State};
+use crate::cli::TrainArgs;
+use crate::config::Config;
+use crate::device;
+use crate::error::usage;
+use crate::libtorch;
+use crate::limits;
+use crate::precision::{Precision, PrecisionChoice};
+use crate::run::RunFolder;
+use crate::run::metrics::has_end;
+use crate::train::memory;
+use crate::ui::{Ui, counted};
+use anyhow::Result;
+use std::path::{Path, PathBuf};
+use tch::Device;
+use toml::Table;
+
+/// A run that is about to begin or to continue.
+pub struct Plan {
+    pub config: Config,
+    pub folder: RunFolder,
+    pub resumed: Option<Resumed>,
+}
+
+/// The checkpoint that a run continues from.
+pub struct Resumed {
+    pub checkpoint: PathBuf,
+    pub state: State,
+    /// Settings that differ from here on: `section.key` = [old value, new value].
+    pub changes: Table,
+}
+
+impl Plan {
+    /// Decides from the command line, and claims the run's folder.
+    ///
+    /// # Errors
+    /// A setting, the folder or the checkpoint is wrong.
+    pub fn new(args: &TrainArgs) -> Result<Self> {
+        match &args.resume {
+            Some(path) => Self::resume(path, args),
+            None => Self::begin(args),
+        }
+    }
+
+    fn begin(args: &TrainArgs) -> Result<Self> {
+        let config = Config::load(args.config.as_deref(), &args.options)?;
+        let folder = match &args.run_dir {
+            Some(path) => RunFolder::create(path)?,
+            None => RunFolder::create_dated(&format!("resnet{}", config.spec.depth()))?,
+        };
+        Ok(Self { config, folder, resumed: None })
+    }
+
+    fn resume(path: &Path, args: &TrainArgs) -> Result<Self> {
+        let run_dir = checkpoint::run_of(path)?;
+        let folder = RunFolder::reopen(&run_dir)?;
+        checkpoint::remove_leftovers(&run_dir)?;
+        let checkpoint = checkpoint::resume_point(path, &run_dir)?;
+        checkpoint::verify_to_resume(&checkpoint)?;
+        let state = State::read(&checkpoint)?;
+        let (config, changes) = Config::resume(&state.config, &state.derived, &args.options)?;
+        // A run that was killed between its last checkpoint and its last line still gets that line.
+        let only_lacks_its_end = changes.is_empty() && !has_end(&run_dir)?;
+        if config.recipe.epochs < state.epoch + u64::from(state.in_epoch.is_some())
+            || config.recipe.epochs == state.epoch && !only_lacks_its_end
+        {
+            return Err(usage(format!(
+                "--resume {}: the run has done {} of {}; give --epochs with a larger number to go on",
+                run_dir.display(),
+                state.epoch,
+                counted(config.recipe.epochs, "epoch")
+            )));
+        }
+        Ok(Self { config, folder, resumed: Some(Resumed { checkpoint, state, changes }) })
+    }
+
+    /// Where a run that continues stands.
+    pub fn state(&self) -> Option<&State> {
+        self.resumed.as_ref().map(|resumed| &resumed.state)
+    }
+
+    /// The settings that change, if any do.
+    pub fn changes(&self) -> Option<&Table> {
+        self.resumed.as_ref().map(|resumed| &resumed.changes).filter(|changes| !changes.is_empty())
+    }
+
+    /// Chooses the device, its threads and the precision.
+    ///
+    /// # Errors
+    /// The device is not usable, or does not have the precision.
+    pub fn prepare_device(&mut self, ui: &Ui) -> Result<(Device, Precision)> {
+        let device = device::choose(&self.config.device)?;
+        if self.resumed.is_some()
+            && self.config.precision == PrecisionChoice::Tf32
+            && !device.is_cuda()
+        {
+            ui.warn("--precision tf32: this device has none, and goes on with fp32");
+            self.config.precision = PrecisionChoice::Fp32;
+        }
+        let precision = self.config.settle_precision(device)?;
+        precision.apply();
+        if device.is_cuda() {
+            libtorch::set_deterministic(self.config.deterministic);
+        }
+        device::set_threads(self.config.threads);
+        Ok((device, precision))
+    }
+
+    /// Refuses a run that the system would kill for want of memory. A run that continues cannot change its batch, and it
+    /// did fit once: there it is a warning.
+    ///
+    /// # Errors
+    /// A usage error that says what fits.
+    pub fn check_memory(&self, precision: Precision, device: Device, ui: &Ui) -> Result<()> {
+        let Config { spec, recipe, .. } = &self.config;
+        let free = limits::free_memory().filter(|_| device == Device::Cpu);
+        match free.and_then(|free| memory::run_shortage(spec, recipe, precision, free)) {
+            Some(shortage) if self.resumed.is_none() => return Err(usage(shortage)),
+            Some(shortage) => ui.warn(shortage),
+            None => {}
+        }
+        precision.warn_if_slow(device, ui);
+        Ok(())
+    }
+}

@@ -1,0 +1,42 @@
+//! Which images go into which batch.
+
+use crate::random::{self, Purpose};
+use std::ops::Range;
+use tch::{Device, Tensor};
+
+/// The order in which an epoch takes the training images: 64-bit integers `[count]` on the device. It depends on
+/// the seed and the epoch alone.
+pub fn epoch_order(seed: u64, epoch: u64, count: usize, device: Device) -> Tensor {
+    Tensor::from_slice(&random::permutation(seed, Purpose::Order, epoch, count)).to_device(device)
+}
+
+/// Cuts `0..count` into batches; the last batch may be smaller. If only one image is left for it, that image joins
+/// the batch before: the batch norm of one pixel of one image has no variance.
+pub fn batch_ranges(count: usize, batch_size: usize) -> Vec<Range<usize>> {
+    let mut ranges: Vec<Range<usize>> = (0..count)
+        .step_by(batch_size)
+        .map(|start| start..(start + batch_size).min(count))
+        .collect();
+    if batch_size > 1 && ranges.len() > 1 && count % batch_size == 1 {
+        ranges.pop();
+        if let Some(last) = ranges.last_mut() {
+            last.end = count;
+        }
+    }
+    ranges
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn batches_cover_every_image_once_and_none_is_a_lonely_one() {
+        assert_eq!(batch_ranges(10, 4), [0..4, 4..8, 8..10]);
+        assert_eq!(batch_ranges(9, 4), [0..4, 4..9]);
+        assert_eq!(batch_ranges(8, 4), [0..4, 4..8]);
+        assert_eq!(batch_ranges(3, 1), [0..1, 1..2, 2..3]);
+        assert_eq!(batch_ranges(1, 4), vec![0..1]);
+        assert_eq!(batch_ranges(60_000, 256).len(), 235);
+    }
+}

@@ -1,0 +1,75 @@
+//! From the bytes of a batch to the numbers that a network takes.
+
+use super::batch::Batch;
+use tch::{Device, Kind, Tensor};
+
+/// Normalises and resizes the images of a batch.
+#[derive(Debug)]
+pub struct Preprocess {
+    /// Per channel, `[1, C, 1, 1]`: what is subtracted from a byte.
+    shift: Tensor,
+    /// Per channel, `[1, C, 1, 1]`: the factor of the difference.
+    scale: Tensor,
+    size: i64,
+    dtype: Kind,
+}
+
+impl Preprocess {
+    /// `mean` and `std` are per channel, of pixels scaled to [0, 1]. `size` is the height and width that the network
+    /// takes, in pixels, and `dtype` the type of the numbers that it computes with.
+    pub fn new(mean: &[f32], std: &[f32], size: usize, (dtype, device): (Kind, Device)) -> Self {
+        let per_channel =
+            |values: Vec<f32>| Tensor::from_slice(&values).view([1, -1, 1, 1]).to_device(device);
+        Self {
+            shift: per_channel(mean.iter().map(|mean| mean * 255.0).collect()),
+            scale: per_channel(std.iter().map(|std| 1.0 / (std * 255.0)).collect()),
+            size: size as i64,
+            dtype,
+        }
+    }
+
+    /// The type of the numbers that come out.
+    pub fn dtype(&self) -> Kind {
+        self.dtype
+    }
+
+    /// The images of a batch as normalised floats `[N, C, size, size]`.
+    ///
+    /// Images are resized bilinearly, and smoothed first if they shrink (antialiasing). They are normalised before
+    /// they are resized: the result is the same, and most images are smaller then. All is computed in 32 bits.
+    pub fn apply(&self, batch: &Batch) -> Tensor {
+        let normalised = (batch.pixels().to_kind(Kind::Float) - &self.shift) * &self.scale;
+        let target = [self.size, self.size];
+        let resized = match *normalised.size() {
+            [.., height, width] if height == self.size && width == self.size => normalised,
+            [.., height, width] if height > self.size || width > self.size => {
+                normalised.internal_upsample_bilinear2d_aa(target, false, None, None)
+            }
+            _ => normalised.upsample_bilinear2d(target, false, None, None),
+        };
+        resized.to_kind(self.dtype)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::batch::Targets;
+    use super::*;
+
+    #[test]
+    fn pixels_are_normalised_and_resized() {
+        let pixels = Tensor::from_slice(&[0u8, 1, 2, 3]).view([1, 1, 2, 2]);
+        let batch = Batch::new(pixels, Targets::new(Tensor::from_slice(&[0i64])));
+        let plain = Preprocess::new(&[0.0], &[1.0], 2, (Kind::Float, Device::Cpu)).apply(&batch);
+        let expected = [0.0, 1.0 / 255.0, 2.0 / 255.0, 3.0 / 255.0].map(|v: f32| v);
+        let values = Vec::<f32>::try_from(plain.flatten(0, -1)).unwrap();
+        assert!(values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-7));
+        // Bilinear with half-pixel centres: the corners stay, as torch.nn.functional.interpolate.
+        let large = Preprocess::new(&[0.5], &[0.25], 4, (Kind::Float, Device::Cpu)).apply(&batch);
+        assert_eq!(large.size(), [1, 1, 4, 4]);
+        let corner = large.double_value(&[0, 0, 0, 0]);
+        assert!((corner - (0.0 - 0.5) / 0.25).abs() < 1e-6);
+        let between = large.double_value(&[0, 0, 0, 1]);
+        assert!((between - (0.25 / 255.0 - 0.5) / 0.25).abs() < 1e-6);
+    }
+}

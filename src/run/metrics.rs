@@ -1,0 +1,242 @@
+//! `metrics.jsonl`: a JSON line for each epoch, on disk as soon as the epoch is over.
+
+use super::folder::RunFolder;
+use crate::files::{self, OWN_FILE, is_taken, numbered, write_atomically};
+use crate::train::event::EpochFigures;
+use crate::train::{Event, Sink};
+use anyhow::{Context, Result};
+use serde_json::Value;
+use std::fs::File;
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// The metrics file of a run.
+#[derive(Debug)]
+pub struct MetricsFile<'a> {
+    folder: &'a RunFolder,
+    path: PathBuf,
+    lines: Vec<String>,
+    /// How many of the lines the file holds. None if it is not known to hold exactly these.
+    written: Option<usize>,
+}
+
+/// The name of the file in a run's folder.
+const METRICS_FILE: &str = "metrics.jsonl";
+
+impl Sink for MetricsFile<'_> {
+    /// Writes a line for an event that the file keeps. If that fails, the line is written with the next one.
+    fn take(&mut self, event: &Event) -> Result<()> {
+        if !is_kept(event) {
+            return Ok(());
+        }
+        self.lines.push(serde_json::to_string(event)?);
+        self.folder.ensure()?;
+        self.complete()
+    }
+}
+
+/// Whether the metrics file has lines of this kind.
+fn is_kept(event: &Event) -> bool {
+    matches!(
+        event,
+        Event::Epoch(_) | Event::OutOfMemory { .. } | Event::Resume { .. } | Event::End(_)
+    )
+}
+
+impl<'a> MetricsFile<'a> {
+    /// The file of a run that continues after `epoch` epochs and `step` steps (0 for a new run). Lines of later steps,
+    /// which will be repeated, are set aside, and the run's end is dropped. A file with damaged lines is kept as it was
+    /// beside the new one. The second result is what to warn the user of.
+    ///
+    /// # Errors
+    /// A file cannot be read or written.
+    pub fn open(folder: &'a RunFolder, epoch: u64, step: u64) -> Result<(Self, Vec<String>)> {
+        let run_dir = folder.path();
+        let path = run_dir.join(METRICS_FILE);
+        let Lines { bytes, lines, damaged } = Lines::read(&path)?;
+        let mut warnings = Vec::new();
+        if let Some(line) = damaged {
+            let copy = set_aside(run_dir, "damaged", &bytes)?;
+            warnings.push(format!(
+                "{}; the run goes on with the lines that are whole, and the file as it was is now {copy}",
+                damage(&path, line)
+            ));
+        }
+        let (past, later): (Vec<_>, Vec<_>) =
+            lines.into_iter().partition(|line| line.is_before(epoch, step));
+        // The end alone holds nothing that the last epoch's line does not hold.
+        if later.iter().any(|line| !matches!(line.event, Event::End(_))) {
+            let later: Vec<_> = later.into_iter().map(|line| line.text).collect();
+            let copy = set_aside(run_dir, "abandoned", joined(&later).as_bytes())?;
+            warnings.push(format!(
+                "lines of {METRICS_FILE} of later steps, which are repeated, are now in {copy}"
+            ));
+        }
+        let lines = past.into_iter().map(|line| line.text).collect();
+        let mut file = Self { folder, path, lines, written: None };
+        file.complete()?;
+        Ok((file, warnings))
+    }
+
+    /// Writes the lines into another folder, with this end of the run in place of any other.
+    ///
+    /// # Errors
+    /// The folder is read-only, gone or full.
+    pub fn copy_to(&self, run_dir: &Path, end: Option<&Event>) -> Result<()> {
+        let mut lines = self.lines.clone();
+        if let Some(end) = end {
+            let is_end = |line: &str| matches!(serde_json::from_str(line), Ok(Event::End(_)));
+            lines.retain(|line| !is_end(line));
+            lines.push(serde_json::to_string(end)?);
+        }
+        write_atomically(&run_dir.join(METRICS_FILE), joined(&lines).as_bytes())
+    }
+
+    /// Writes the lines that the file lacks, and waits until they are on disk.
+    ///
+    /// # Errors
+    /// The folder is read-only, gone or full. The lines are written the next time.
+    pub fn complete(&mut self) -> Result<()> {
+        let written = self.written.take().filter(|written| self.append(*written).is_ok());
+        if written.is_none() {
+            write_atomically(&self.path, joined(&self.lines).as_bytes())?;
+        }
+        self.written = Some(self.lines.len());
+        Ok(())
+    }
+
+    fn append(&self, written: usize) -> std::io::Result<()> {
+        let missing = self.lines.get(written..).unwrap_or_default();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let mut file = File::options().append(true).custom_flags(OWN_FILE).open(&self.path)?;
+        if !file.metadata()?.is_file() {
+            return Err(ErrorKind::InvalidInput.into());
+        }
+        file.write_all(joined(missing).as_bytes())?;
+        file.sync_data()
+    }
+
+    /// The last epoch in the file.
+    pub fn last_epoch(&self) -> Option<EpochFigures> {
+        self.epochs_backwards().next()
+    }
+
+    /// The epoch that ended with a step of the run.
+    pub fn epoch_of(&self, step: u64) -> Option<EpochFigures> {
+        self.epochs_backwards().find(|figures| figures.step == step)
+    }
+
+    fn epochs_backwards(&self) -> impl Iterator<Item = EpochFigures> {
+        self.lines.iter().rev().filter_map(|line| match serde_json::from_str(line) {
+            Ok(Event::Epoch(figures)) => Some(figures),
+            _ => None,
+        })
+    }
+}
+
+fn joined(lines: &[String]) -> String {
+    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
+/// Keeps some bytes of a run's metrics in a file of their own. Returns its name.
+fn set_aside(run_dir: &Path, why: &str, bytes: &[u8]) -> Result<String> {
+    let first = format!("{METRICS_FILE}.{why}");
+    let name =
+        numbered(&first).find(|name| !is_taken(&run_dir.join(name))).context("no name is free")?;
+    write_atomically(&run_dir.join(&name), bytes)?;
+    Ok(name)
+}
+
+/// The events in a run's metrics file, and which line of it is damaged, if one is. No events if there is no file.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read_run(run_dir: &Path) -> Result<(Vec<Event>, Option<String>)> {
+    let path = run_dir.join(METRICS_FILE);
+    let Lines { lines, damaged, .. } = Lines::read(&path)?;
+    let events = lines.into_iter().map(|line| line.event).collect();
+    Ok((events, damaged.map(|line| damage(&path, line))))
+}
+
+/// Whether a run's metrics file has its end.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn has_end(run_dir: &Path) -> Result<bool> {
+    Ok(read_run(run_dir)?.0.iter().any(|event| matches!(event, Event::End(_))))
+}
+
+fn damage(path: &Path, line: usize) -> String {
+    format!("{}: line {line} is damaged", path.display())
+}
+
+/// The largest metrics file that is read, in bytes: about 400 for each of a million epochs.
+const LARGEST: u64 = 1 << 29;
+
+/// The content of a metrics file.
+#[derive(Default)]
+struct Lines {
+    bytes: Vec<u8>,
+    /// The lines that are whole.
+    lines: Vec<Line>,
+    /// The number of the first damaged line, counted from 1: one that a run does not write at this place, such as a line
+    /// that a kill cut short.
+    damaged: Option<usize>,
+}
+
+/// A whole line.
+struct Line {
+    event: Event,
+    /// The step that an event of another version names, if it does.
+    step: Option<u64>,
+    text: String,
+}
+
+impl Lines {
+    fn read(path: &Path) -> Result<Self> {
+        let bytes = match files::read(path, LARGEST) {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) => {
+                return Err(error).with_context(|| format!("cannot read {}", path.display()));
+            }
+        };
+        let (mut lines, mut damaged, mut epochs) = (Vec::new(), None, 0);
+        for (index, line) in bytes.split_inclusive(|&byte| byte == b'\n').enumerate() {
+            match Line::parse(line, &mut epochs) {
+                Some(whole) => lines.push(whole),
+                None => damaged = damaged.or(Some(index + 1)),
+            }
+        }
+        Ok(Self { bytes, lines, damaged })
+    }
+}
+
+impl Line {
+    /// Parses a line after `epochs` epochs: the numbers of epochs increase. None if the line is damaged.
+    fn parse(line: &[u8], epochs: &mut u64) -> Option<Self> {
+        let text = str::from_utf8(line).ok()?.strip_suffix('\n')?;
+        let value: Value = serde_json::from_str(text).ok()?;
+        let step = value.get("step").and_then(Value::as_u64);
+        let event: Event = serde_json::from_value(value).ok()?;
+        if let Event::Epoch(figures) = &event {
+            if figures.epoch <= *epochs || !(0.0..=1.0).contains(&figures.train_accuracy) {
+                return None;
+            }
+            *epochs = figures.epoch;
+        }
+        Some(Self { event, step, text: text.to_owned() })
+    }
+
+    /// Whether the line is of the first `epoch` epochs and `step` steps of a run.
+    fn is_before(&self, epoch: u64, step: u64) -> bool {
+        match &self.event {
+            Event::Epoch(figures) => figures.epoch <= epoch,
+            Event::End(_) => false,
+            _ => self.step.is_none_or(|of| of <= step),
+        }
+    }
+}

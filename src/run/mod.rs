@@ -1,0 +1,16 @@
+//! A run's folder on disk: who trains in it, its settings, its metrics and its checkpoints.
+//!
+//! ```text
+//! .lock                    the process that trains in the folder
+//! config.toml              the settings
+//! metrics.jsonl            one JSON object for each epoch and for each change on the way
+//! checkpoints/             see [`checkpoint`](crate::checkpoint)
+//! ```
+
+pub mod folder;
+pub mod keeper;
+pub mod listing;
+pub mod metrics;
+
+pub use folder::RunFolder;
+pub use keeper::Keeper;
