@@ -1,4 +1,5 @@
-//! Errors that decide the exit code; all others are plain [`anyhow::Error`]s and exit with 1.
+//! Errors that decide the exit code, and how errors and panics are shown. All other errors are plain
+//! [`anyhow::Error`]s and exit with 1.
 
 use anyhow::Result;
 use std::cell::RefCell;
@@ -7,7 +8,7 @@ use std::ops::RangeInclusive;
 use std::panic::PanicHookInfo;
 use std::thread;
 
-/// The command line or the configuration is wrong: nothing was begun, exit code 2.
+/// The command line or the configuration is wrong: nothing was started, exit code 2.
 #[derive(Debug)]
 pub struct Usage(String);
 
@@ -19,13 +20,13 @@ impl Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// An error that says that the command or the configuration is wrong. The message names the flag
-/// or key, the value found, what is expected and what to do.
+/// A usage error: the command or the configuration is wrong. The message names the flag or key, the value found, what is
+/// expected and what to do.
 pub fn usage(message: impl Into<String>) -> anyhow::Error {
     Usage(message.into()).into()
 }
 
-/// Refuses a flag's value outside a range, and a value that is no number.
+/// Refuses the value of a flag that is outside a range, or not a number.
 ///
 /// # Errors
 /// A usage error that names the flag.
@@ -41,7 +42,7 @@ pub fn in_range<T: PartialOrd + Display>(
     Err(usage(format!("{flag} {value}: expected a number from {least} to {most}")))
 }
 
-/// Refuses a flag's value that is not above 0 or not finite.
+/// Refuses the value of a flag that is not above 0, or not finite.
 ///
 /// # Errors
 /// A usage error that names the flag.
@@ -52,7 +53,7 @@ pub fn above_zero(flag: &str, value: f64) -> Result<f64> {
     Err(usage(format!("{flag} {value}: expected a number above 0")))
 }
 
-/// Refuses a 0 for a flag that counts something.
+/// Refuses 0 for a flag that counts something.
 ///
 /// # Errors
 /// A usage error that names the flag.
@@ -63,7 +64,7 @@ pub fn at_least_one<T: PartialEq + From<u8>>(flag: &str, value: T) -> Result<T> 
     Ok(value)
 }
 
-/// A signal ended the command, which has saved its work and said so.
+/// A signal ended the command, after its work was saved and a message printed.
 #[derive(Debug, thiserror::Error)]
 #[error("interrupted")]
 pub struct Interrupted;
@@ -71,8 +72,8 @@ pub struct Interrupted;
 /// Exit code of a command that a signal ended.
 pub const INTERRUPTED: u8 = 130;
 
-/// The process exit code for an error: 2 where the command or the configuration is wrong, 130 where a
-/// signal ended it, else 1.
+/// The exit code of the process for an error: 2 if the command or the configuration is wrong, 130 if a signal ended the
+/// command, else 1.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     if error.is::<Usage>() {
         2
@@ -83,14 +84,14 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
     }
 }
 
-/// What a person reads of an error: its causes joined by `: `, without any C++ stack trace.
+/// The text of an error: its causes joined by `: `, without C++ stack traces.
 pub fn one_line(error: &anyhow::Error) -> String {
     let causes: Vec<String> =
         error.chain().map(|cause| libtorch_message(&cause.to_string())).collect();
     causes.join(": ")
 }
 
-/// What serde says of a value of the wrong kind, without Rust's names for kinds.
+/// The message of serde about a value of the wrong type, without Rust's names for types.
 pub fn in_plain_words(message: &str) -> String {
     let Some((before, kind)) = message.rsplit_once("expected ") else {
         return message.to_owned();
@@ -111,10 +112,9 @@ thread_local! {
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps what a person is to read of a panic in the main thread: whether it ends the program is for the
-/// one who catches it to say. Gives it back where nobody would: in another thread, and while an earlier
-/// panic is still kept.
-pub fn keep_panic(info: &PanicHookInfo) -> Option<String> {
+/// Stores the main thread's panic message: the code that catches the panic decides whether it is printed. Returns the
+/// message if nobody would catch it: in another thread, or if an earlier message is still stored.
+pub fn store_panic(info: &PanicHookInfo) -> Option<String> {
     let message = panic_message(info);
     if thread::current().name() != Some("main") || LAST_PANIC.with_borrow(Option::is_some) {
         return Some(message);
@@ -123,12 +123,12 @@ pub fn keep_panic(info: &PanicHookInfo) -> Option<String> {
     None
 }
 
-/// What a person is to read of the panic that is kept, which then no longer is.
-pub fn last_panic() -> Option<String> {
+/// Takes the stored panic message.
+pub fn take_panic() -> Option<String> {
     LAST_PANIC.take()
 }
 
-/// What a person reads of a panic: the message of libtorch where one of its operators failed.
+/// The message of a panic. If an operation of libtorch failed, it is the message of libtorch.
 fn panic_message(info: &PanicHookInfo) -> String {
     let payload = info.payload();
     let message = payload
@@ -149,8 +149,7 @@ fn panic_message(info: &PanicHookInfo) -> String {
     }
 }
 
-/// Cuts a libtorch error down to its message; what follows it is a C++ stack trace, which says
-/// nothing to a user. Other messages keep all their lines.
+/// A libtorch error without the C++ stack trace that follows its message. Other messages keep all their lines.
 fn libtorch_message(message: &str) -> String {
     let end =
         ["\nException raised from", "\nframe #0"].iter().filter_map(|mark| message.find(mark));

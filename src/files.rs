@@ -1,5 +1,4 @@
-//! Reading files that may be anything, writing them so that a kill leaves them whole or not there, and
-//! telling whether they still are.
+//! Reading files that can be anything, writing files so that a kill leaves a whole file or none, and checksums.
 
 use anyhow::{Context, Result};
 use indicatif::HumanBytes;
@@ -9,18 +8,18 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// Begins the name of what is being written: whoever owns the folder may remove what a kill left.
+/// The start of the name of a file that is being written. After a kill, the owner of the folder may remove such files.
 pub const TEMPORARY: &str = ".writing-";
 
-/// Writes a file beside `path` and renames it there, so that `path` is always whole. A link in either place
-/// is replaced, not followed.
+/// Writes a file beside `path` and renames it to `path`, so that `path` is always whole. A link in either place is
+/// replaced, not followed.
 ///
 /// # Errors
-/// A folder that is read-only, gone or full.
+/// The folder is read-only, gone or full.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!("{TEMPORARY}{name}"));
-    // A kill may have left it.
+    // An earlier write that was killed may have left it.
     let _ = fs::remove_file(&temporary);
     write_synced(&temporary, bytes)
         .and_then(|()| Ok(fs::rename(&temporary, path)?))
@@ -31,11 +30,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Opens a file to read, and says how many bytes it has. What lies there may be anything: a FIFO is not
-/// waited for, and a device is not read.
+/// Opens a file to read, and returns its length in bytes too. It does not wait for a FIFO, and does not read a device.
 ///
 /// # Errors
-/// What cannot be opened, or is no regular file.
+/// The file cannot be opened, or is not a regular file.
 pub fn open(path: &Path) -> io::Result<(File, u64)> {
     let file = File::options().read(true).custom_flags(WITHOUT_WAITING).open(path)?;
     let metadata = file.metadata()?;
@@ -45,14 +43,14 @@ pub fn open(path: &Path) -> io::Result<(File, u64)> {
     }
 }
 
-/// For what is opened before it is known what it is.
+/// For files that are opened before their type is known.
 const WITHOUT_WAITING: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
-/// Opens a file of the program's own to write in its place: what lies there may be anything, and no link is
+/// For files of the program itself that are opened to write. The file in that place can be anything, and links are not
 /// followed.
 pub const OWN_FILE: i32 = WITHOUT_WAITING | libc::O_NOFOLLOW;
 
-/// What it is, where it is no regular file.
+/// What it is, if it is not a regular file.
 fn kind(found: fs::FileType) -> Option<&'static str> {
     match found {
         _ if found.is_file() => None,
@@ -62,10 +60,10 @@ fn kind(found: fs::FileType) -> Option<&'static str> {
     }
 }
 
-/// The bytes of a file, of which it has no more than `most`.
+/// The bytes of a file that has at most `most` bytes.
 ///
 /// # Errors
-/// What is no regular file, cannot be read, or is larger than it can be.
+/// It is not a regular file, cannot be read, or is larger.
 pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let (file, length) = open(path)?;
     if length > most {
@@ -77,16 +75,16 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The same as text.
+/// The text of a file that has at most `most` bytes.
 ///
 /// # Errors
-/// As for [`read`], and bytes that are no UTF-8.
+/// As for [`read`], or it is not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(read(path, most)?)
         .map_err(|_| io::Error::new(ErrorKind::InvalidData, "is no text"))
 }
 
-/// Whether something lies at `path`, a link that leads nowhere too.
+/// Whether there is something at `path`, even a link to nothing.
 pub fn is_taken(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
@@ -95,7 +93,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// `name`, then `name-2`, `name-3` and so on, for where the first ones are taken.
+/// `name`, then `name-2`, `name-3` and so on, for when the first names are taken.
 pub fn numbered(name: &str) -> impl Iterator<Item = String> {
     std::iter::once(name.to_owned()).chain((2..).map(move |number| format!("{name}-{number}")))
 }
@@ -103,7 +101,7 @@ pub fn numbered(name: &str) -> impl Iterator<Item = String> {
 /// Writes a new file and waits until it is on disk.
 ///
 /// # Errors
-/// A name that is taken, by a link too; a folder that is read-only, gone or full.
+/// The name is taken, even by a link; the folder is read-only, gone or full.
 pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
@@ -115,10 +113,10 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Waits until what was made, renamed or removed in a folder is on disk.
+/// Waits until changes in a folder (files made, renamed or removed) are on disk.
 ///
 /// # Errors
-/// A folder that cannot be opened, as on some systems none can.
+/// The folder cannot be opened; some systems do not allow that.
 pub fn sync_folder(path: &Path) -> Result<()> {
     File::open(path)
         .and_then(|folder| folder.sync_all())

@@ -1,4 +1,4 @@
-//! What the system lets this process have: memory, open files, processors.
+//! The limits of the system for this process: memory, open files, processors.
 
 use crate::libtorch;
 use anyhow::{Result, ensure};
@@ -8,19 +8,19 @@ use std::fmt;
 use std::fs;
 use sysinfo::System;
 
-/// The least number of files that must be allowed open at a time: of the data, the run and its
-/// checkpoint, and what the system's libraries read.
+/// The number of files that must be allowed open at a time: those of the data, the run, its checkpoint and the system's
+/// libraries.
 const MIN_FILES: u64 = 16;
-/// The least memory that a command can begin with, besides libtorch.
+/// The memory that a command needs at its start besides libtorch, in bytes.
 const MIN_MEMORY: u64 = 32 << 20;
 
-/// Prepares the process for the system's limits, and refuses those that nothing works with. A file that
-/// would grow too large ends no process from here on, but is an error of the one who writes it.
+/// Prepares the process for the limits of the system, and refuses limits with which nothing works. From here on, a file
+/// that grows beyond a limit is an error of the write; by default it ends the process.
 ///
 /// # Errors
-/// Too few files or too little memory for any command.
+/// The limits allow too few files or too little memory for any command.
 pub fn prepare() -> Result<()> {
-    // SAFETY: it only sets how a signal is met, and to ignore it runs no code.
+    // SAFETY: the call only sets a signal to be ignored; no handler runs.
     unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     ensure!(
@@ -38,17 +38,17 @@ pub fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// Memory that this process may hold, with what it holds already.
+/// The memory that this process can use in all, with the memory that it uses already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreeMemory {
-    /// How much.
+    /// In bytes.
     pub bytes: u64,
-    /// The command that shows the limit which leaves no more, if one does.
+    /// The command that shows the limit, if a limit of the process decides.
     limit: Option<&'static str>,
 }
 
 impl FreeMemory {
-    /// So many bytes, within no limit but the machine's.
+    /// Memory that only the machine limits.
     pub fn of_machine(bytes: u64) -> Self {
         Self { bytes, limit: None }
     }
@@ -67,16 +67,16 @@ pub fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 
-/// The memory that a process can take here, within its limits and those of its control group; none where
-/// the system does not tell.
+/// The memory that this process can use, within its own limits and those of its control group. None if the system does not
+/// say.
 pub fn free_memory() -> Option<FreeMemory> {
     let mut system = System::new();
     system.refresh_memory();
     let available = Some(system.available_memory()).filter(|bytes| *bytes > 0);
-    // Its cached files count against a group, but give way.
+    // Cached files count against a control group, but the system frees them when memory is needed.
     let group = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
     let machine = available.into_iter().chain(group).map(FreeMemory::of_machine);
-    // Tensors leave a reserve to others.
+    // Tensors leave a reserve for everything else.
     let others = stacks().saturating_add(libtorch::MEMORY_RESERVE as u64);
     let limits = limits_of_memory().into_iter().map(|left| FreeMemory {
         bytes: left.bytes.saturating_sub(others) + left.resident,
@@ -85,15 +85,15 @@ pub fn free_memory() -> Option<FreeMemory> {
     machine.chain(limits).min_by_key(|free| free.bytes)
 }
 
-/// What a limit of the process's own leaves it.
+/// The memory that a limit of the process leaves free.
 struct Left {
     bytes: u64,
-    /// What the process has in memory already.
+    /// Bytes that the process has in memory already.
     resident: u64,
     command: &'static str,
 }
 
-/// What the limits of address space and of data leave; nothing where there are none.
+/// What the limits of the address space and of the data leave free. Empty if there are no limits.
 fn limits_of_memory() -> Vec<Left> {
     let Some([size, resident, data]) = mapped() else { return Vec::new() };
     let limits = [(Resource::As, size, "ulimit -v"), (Resource::Data, data, "ulimit -d")];
@@ -104,9 +104,9 @@ fn limits_of_memory() -> Vec<Left> {
     limits.into_iter().filter_map(left).collect()
 }
 
-/// Bytes that the stacks of the threads take which libtorch computes with.
+/// Bytes of the stacks of the threads that libtorch computes with.
 fn stacks() -> u64 {
-    /// What the C library takes where there is no limit.
+    /// The stack of a thread if there is no limit, in bytes.
     const UNLIMITED: u64 = 2 << 20;
     let threads = u64::try_from(tch::get_num_threads()).unwrap_or(1);
     threads.saturating_mul(getrlimit(Resource::Stack).current.unwrap_or(UNLIMITED))
@@ -120,14 +120,12 @@ fn mapped() -> Option<[u64; 3]> {
     Some([bytes(0)?, bytes(1)?, bytes(5)?])
 }
 
-/// Cores of this machine, without the second threads that some of them run; none where the system does
-/// not tell.
+/// Physical cores of this machine; a second hardware thread on a core does not count. None if the system does not say.
 pub fn physical_cores() -> Option<usize> {
     System::physical_core_count().filter(|count| *count > 0)
 }
 
-/// Processors that this process may use: fewer than the machine has where a container or `taskset` limits
-/// it; none where the system does not tell.
+/// Processors that this process may use; a container or `taskset` can limit them. None if the system does not say.
 pub fn processors() -> Option<usize> {
     std::thread::available_parallelism().ok().map(usize::from)
 }

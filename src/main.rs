@@ -8,9 +8,9 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     libtorch::set_up_allocator();
     let cli = Cli::try_parse().unwrap_or_else(|error| ui::refuse(&error));
-    // tch panics where an operator of libtorch fails, such as for want of memory.
+    // tch panics if an operation of libtorch fails, such as for want of memory.
     panic::set_hook(Box::new(|info| {
-        if let Some(message) = error::keep_panic(info) {
+        if let Some(message) = error::store_panic(info) {
             ui::error(&message);
         }
     }));
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
             ExitCode::from(error::exit_code(&failure))
         }
         Err(_) => {
-            if let Some(message) = error::last_panic() {
+            if let Some(message) = error::take_panic() {
                 ui::error(&message);
             }
             ExitCode::FAILURE

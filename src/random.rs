@@ -1,10 +1,10 @@
-//! Stateless randomness: every draw is a pure function of (seed, purpose, index), so that a resumed
-//! run draws what an uninterrupted one would have drawn, with no generator state to keep.
+//! Stateless randomness: every draw is a pure function of (seed, purpose, index). A resumed run draws the same numbers as
+//! an uninterrupted one, and no state of a generator has to be saved.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// What a draw is for. The numbers are part of what a seed means: never reuse or change one.
+/// What a draw is for. The numbers are part of what a seed means: never change or reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Initial weights; the index is the hash of the parameter's name.
@@ -17,8 +17,8 @@ pub enum Purpose {
     Validation = 4,
 }
 
-/// A generator that depends on nothing but its arguments. ChaCha8 gives the same numbers on every
-/// platform and in every version of its crate.
+/// A generator that depends on its arguments alone. ChaCha8 gives the same numbers on every platform and in every version
+/// of its crate.
 pub fn generator(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());

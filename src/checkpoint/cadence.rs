@@ -5,22 +5,22 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// From one checkpoint to the next: `auto`, `500steps`, `2epochs` (or `2`), `10m`.
+/// The distance between two checkpoints: `auto`, `500steps`, `2epochs` (or `2`), `10m`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "String")]
 pub enum Cadence {
-    /// An epoch, or as many as it takes for saving to cost no more than 2 % of the time.
+    /// An epoch, or more epochs if saving would take over 2 % of the time.
     Auto,
-    /// So many optimizer steps.
+    /// A number of optimizer steps.
     Steps(u64),
-    /// So many epochs.
+    /// A number of epochs.
     Epochs(u64),
-    /// So much time.
+    /// A span of time.
     Time(Duration),
 }
 
 impl Cadence {
-    /// Whether a checkpoint is due after a step of the run, `since` the last one.
+    /// Whether a checkpoint is due after a step of the run. `since` is the time since the last one.
     pub fn is_due_after_step(self, step: u64, since: Duration) -> bool {
         match self {
             Self::Steps(steps) => step.is_multiple_of(steps),
@@ -29,8 +29,8 @@ impl Cadence {
         }
     }
 
-    /// Whether a checkpoint is due after an epoch, which ended with `step`, `since` the last one, which
-    /// took `cost`.
+    /// Whether a checkpoint is due after an epoch that ended with `step`. `since` is the time since the last checkpoint, and
+    /// `cost` the time that it took.
     pub fn is_due_after_epoch(
         self,
         epoch: u64,
@@ -46,7 +46,7 @@ impl Cadence {
     }
 }
 
-/// The largest fraction of a run's time that saves of [`Cadence::Auto`] take.
+/// The largest fraction of a run's time that saving takes with [`Cadence::Auto`].
 const LARGEST_COST: f64 = 0.02;
 
 impl FromStr for Cadence {
@@ -82,10 +82,10 @@ impl fmt::Display for Cadence {
     }
 }
 
-/// A time span of at least a second, such as `90s`, `10m` or `2h30m`.
+/// Parses a time span of at least a second, such as `90s`, `10m` or `2h30m`.
 ///
 /// # Errors
-/// What is expected in its place.
+/// What is expected.
 pub fn time_span(text: &str) -> Result<Duration, String> {
     let span = text.parse::<jiff::SignedDuration>().ok();
     let span = span.and_then(|span| u64::try_from(span.as_secs()).ok());
@@ -95,7 +95,7 @@ pub fn time_span(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A cadence in a file: a number alone counts epochs.
+/// A cadence in a file. A number without a unit counts epochs.
 #[derive(Deserialize)]
 #[serde(
     untagged,

@@ -1,4 +1,4 @@
-//! Finding checkpoints: what a path stands for, what `last` and `best` lead to, which others there are.
+//! Finding checkpoints: what a path stands for, where `last` and `best` lead, and which checkpoints there are.
 
 use super::contents::{is_checkpoint, step_of};
 use super::read::verify;
@@ -9,11 +9,11 @@ use anyhow::{Context, Result, anyhow};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What `eval` is to take for `path`: itself, where it is a file or a checkpoint's folder, or the folder of
-/// the best checkpoint of a run.
+/// What `eval` takes for `path`: the path itself if it is a file or a checkpoint's folder; for a run's folder, the folder of
+/// its best checkpoint.
 ///
 /// # Errors
-/// A usage error for a path that is none of these.
+/// A usage error if it is none of these.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
         return Err(usage(format!(
@@ -34,10 +34,10 @@ pub fn resolve(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The folder of the run that `path` stands for: itself, or that of a checkpoint in it.
+/// The run's folder for `path`, which is that folder or a checkpoint in it.
 ///
 /// # Errors
-/// A usage error for a path that is neither.
+/// A usage error if it is neither.
 pub fn run_of(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
         return Err(usage(format!(
@@ -50,7 +50,7 @@ pub fn run_of(path: &Path) -> Result<PathBuf> {
     }
     let checkpoint = path.canonicalize().ok();
     let folder = checkpoint.as_deref().and_then(Path::parent);
-    // A link among a run's checkpoints that leads out of it would have another run trained.
+    // With a link that leads out of the run, another run would be trained.
     let beside =
         path.is_symlink().then(|| path.parent().and_then(|beside| beside.canonicalize().ok()));
     let beside = beside.flatten().filter(|beside| beside.ends_with(CHECKPOINTS));
@@ -69,10 +69,10 @@ pub fn run_of(path: &Path) -> Result<PathBuf> {
     }
 }
 
-/// The folder of a run's checkpoints, to be written to.
+/// The folder of a run's checkpoints, for writing.
 ///
 /// # Errors
-/// A usage error for a link: what it leads to is not the run's own.
+/// A usage error if it is a link: the folder behind it does not belong to the run.
 pub(super) fn checkpoints_folder(run_dir: &Path) -> Result<PathBuf> {
     let folder = run_dir.join(CHECKPOINTS);
     if folder.is_symlink() {
@@ -84,11 +84,10 @@ pub(super) fn checkpoints_folder(run_dir: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// The folder of the checkpoint to go on from: the last of the run in `run_dir`, or the one that `path`
-/// names.
+/// The folder of the checkpoint to resume from: the last of the run in `run_dir`, or the one that `path` names.
 ///
 /// # Errors
-/// A usage error for a run that has none, or a path that is no checkpoint of its history.
+/// A usage error if the run has none, or `path` is not one of its checkpoints.
 pub fn resume_point(path: &Path, run_dir: &Path) -> Result<PathBuf> {
     if path == run_dir {
         return latest(run_dir);
@@ -106,7 +105,7 @@ pub fn resume_point(path: &Path, run_dir: &Path) -> Result<PathBuf> {
 /// The folder of a run's last checkpoint.
 ///
 /// # Errors
-/// A usage error for a run that has none.
+/// A usage error if the run has none.
 pub fn latest(run_dir: &Path) -> Result<PathBuf> {
     let folder = run_dir.join(CHECKPOINTS);
     lead(&folder, LAST).map_err(|problem| {
@@ -124,7 +123,7 @@ pub fn latest(run_dir: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The checkpoint of the same folder that the link `name` leads to; what is wrong with the link else.
+/// The checkpoint that the link `name` in the same folder leads to, or what is wrong with the link.
 fn lead(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let link = folder.join(name);
     let expected = "expected a link to one of the checkpoints beside it";
@@ -137,10 +136,10 @@ fn lead(folder: &Path, name: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// The steps of the checkpoints in a run's `checkpoints` folder, intact or damaged, from the first on.
+/// The steps of the checkpoints in a run's `checkpoints` folder, intact or damaged, in increasing order.
 ///
 /// # Errors
-/// A folder that cannot be read.
+/// The folder cannot be read.
 pub fn steps(folder: &Path) -> Result<Vec<u64>> {
     let read = || -> std::io::Result<Vec<u64>> {
         let mut steps = Vec::new();
@@ -154,10 +153,10 @@ pub fn steps(folder: &Path) -> Result<Vec<u64>> {
     read().with_context(|| folder.display().to_string())
 }
 
-/// Checks that a checkpoint, to go on from, is as it was written.
+/// Checks that the checkpoint to resume from is as it was written.
 ///
 /// # Errors
-/// What is damaged, with the newest checkpoint before it that is intact.
+/// What is damaged, and the newest earlier checkpoint that is intact.
 pub fn verify_to_resume(checkpoint: &Path) -> Result<()> {
     let before = checkpoint.file_name().and_then(step_of);
     let remedy = || match newest_intact(checkpoint, |step| {
@@ -171,8 +170,8 @@ pub fn verify_to_resume(checkpoint: &Path) -> Result<()> {
     })
 }
 
-/// What a message about a damaged checkpoint, a folder or its file of weights, adds: the newest intact one of
-/// its run.
+/// The newest intact checkpoint of the same run, as an addition to the message about a damaged one. `path` is a
+/// checkpoint's folder or its file of weights.
 pub fn instead_of(path: &Path) -> String {
     let folder = if path.is_dir() { Some(path) } else { path.parent() };
     let checkpoint = folder.and_then(|folder| folder.canonicalize().ok());
@@ -182,7 +181,7 @@ pub fn instead_of(path: &Path) -> String {
         .unwrap_or_default()
 }
 
-/// The newest intact one among the checkpoints beside one.
+/// The newest intact checkpoint beside `checkpoint`, among the steps for which `among` is true.
 fn newest_intact(checkpoint: &Path, among: impl Fn(u64) -> bool) -> Option<PathBuf> {
     let folder = checkpoint.parent().filter(|folder| folder.ends_with(CHECKPOINTS))?;
     let steps = steps(folder).ok()?.into_iter().rev().filter(|&step| among(step));

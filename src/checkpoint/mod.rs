@@ -1,12 +1,12 @@
-//! What a checkpoint is: a directory of files that appears whole or not at all.
+//! A checkpoint is a directory of files that appears whole or not at all.
 //!
 //! ```text
-//! checkpoints/<step>/model.safetensors      weights and batch-norm statistics, and what they are of
-//! checkpoints/<step>/optimizer.safetensors  momentum by parameter name; with an average, the weights in training too
+//! checkpoints/<step>/model.safetensors      weights and batch-norm statistics, and the network in its metadata
+//! checkpoints/<step>/optimizer.safetensors  momentum by parameter name; with an EMA, the weights in training too
 //! checkpoints/<step>/state.json             where the run stood
-//! checkpoints/<step>/SHA256SUMS             the checksums of the three
-//! checkpoints/last, checkpoints/best        links to one of them
-//! checkpoints/<step>.abandoned              of a future that was left, when the run went on from before
+//! checkpoints/<step>/SHA256SUMS             the checksums of the three files
+//! checkpoints/last, checkpoints/best        links to one of the checkpoints
+//! checkpoints/<step>.abandoned              a later checkpoint, set aside when the run was resumed from an earlier one
 //! ```
 
 pub mod cadence;
@@ -34,7 +34,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use tensors::Header;
 
-/// The version of the files' layout.
+/// The version of the format of these files.
 pub const FORMAT: u32 = 1;
 
 /// The folder of a run that holds its checkpoints.
@@ -49,14 +49,14 @@ const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
 
-/// What a file of weights says about itself, so that it can be used with nothing else.
+/// What a file of weights says about itself in its metadata, so that it can be used without other files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
-    /// [`FORMAT`] of the program that wrote it.
+    /// The [`FORMAT`] of the program that wrote the file.
     pub format: u32,
     /// The network.
     pub spec: Spec,
-    /// Name of the data set it was trained on.
+    /// The name of the data set that the network was trained on.
     pub dataset: String,
     /// Names of its classes, in the order of its logits.
     pub classes: Vec<String>,
@@ -64,27 +64,27 @@ pub struct ModelCard {
     pub mean: Vec<f32>,
     /// Per channel: what the difference was divided by.
     pub std: Vec<f32>,
-    /// Images in a batch when it was evaluated during training.
+    /// Images in a batch when the network was evaluated during training.
     pub batch_size: usize,
-    /// The floating-point format that it was trained and evaluated in.
+    /// The floating-point format of training and evaluation.
     #[serde(default)]
     pub precision: Precision,
-    /// The training images that it was not trained on; none where the program that wrote it did not say.
+    /// The training images that were held out. None if the file is of an older version, which did not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
 }
 
-/// Training images that a run leaves out and is measured on: chosen as a pure function of the seed.
+/// Training images that are not trained on, but used to choose the best checkpoint. Which images depends on the seed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldOut {
-    /// How many they are.
+    /// The number of images.
     pub images: usize,
     /// The run's seed.
     pub seed: u64,
 }
 
-/// The key of the card in the file's metadata. There is one key alone: safetensors writes several in
-/// random order, and equal runs must write equal files.
+/// The key of the card in the file's metadata. It is the only key: safetensors writes several keys in random order, and
+/// equal runs must write equal files.
 const CARD_KEY: &str = "resnet";
 
 impl ModelCard {
@@ -101,7 +101,7 @@ impl ModelCard {
             .and_then(|card| check_format(&card).map(|()| card))?;
         let card: Self = serde_json::from_value(card).context("its metadata is damaged")?;
         card.check()?;
-        // Before a network is built that a few bytes can make as large as they like.
+        // Before the network is planned: a few bytes could describe a network of any size.
         if card.spec.depth() > header.tensor_count() {
             bail!(
                 "it describes a network of {} layers, and holds {} tensors",
@@ -113,7 +113,7 @@ impl ModelCard {
     }
 
     fn check(&self) -> Result<()> {
-        // A plain error: the fault lies in the file, not in a flag.
+        // Not a usage error: the fault is in the file, not in a flag.
         self.spec
             .check()
             .map_err(|error| anyhow!("it describes an impossible network: {error}"))?;
@@ -135,7 +135,7 @@ impl ModelCard {
     }
 }
 
-/// Refuses what a program of another format wrote, before its fields are looked at.
+/// Refuses a file of another format, before its fields are read.
 fn check_format(value: &Value) -> Result<()> {
     match value.get("format").and_then(Value::as_u64) {
         Some(format) if format == u64::from(FORMAT) => Ok(()),
@@ -146,45 +146,44 @@ fn check_format(value: &Value) -> Result<()> {
     }
 }
 
-/// Where a run stood.
+/// Where a run stood, as `state.json` has it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
-    /// [`FORMAT`] of the program that wrote it.
+    /// The [`FORMAT`] of the program that wrote the file.
     pub format: u32,
-    /// Optimizer steps done.
+    /// Optimizer steps that are done.
     pub step: u64,
-    /// Epochs done.
+    /// Epochs that are over.
     pub epoch: u64,
-    /// The steps of an epoch that is not over, where the run was saved in the middle of one.
+    /// The sums of an epoch that is not over, if the run was saved in the middle of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_epoch: Option<EpochSums>,
-    /// The run's seed: with the step, all that randomness depends on.
+    /// The run's seed. Randomness depends on it and on the step alone.
     pub seed: u64,
     /// The best checkpoint so far on the held-out images.
     pub best: Option<Best>,
-    /// Of the programs that wrote it.
+    /// The versions of the programs that wrote it.
     pub versions: Versions,
-    /// Seconds that the run took up to here, over all its parts; 0 where an earlier version did not count.
+    /// Seconds of the run up to here, over all its parts. 0 in files of an older version.
     #[serde(default)]
     pub seconds: f64,
     /// The run's resolved configuration.
     pub config: toml::Table,
-    /// The settings in it that follow from others, as `section.key`; earlier versions did not tell.
+    /// The settings in it that follow from others, as `section.key`. Empty in files of an older version.
     #[serde(default)]
     pub derived: Vec<String>,
 }
 
 impl State {
-    /// Where the run stood between two steps.
+    /// The position of the run between two steps.
     pub fn position(&self) -> Position {
         Position { epoch: self.epoch, step: self.step, in_epoch: self.in_epoch }
     }
 
-    /// Checks that the step follows from the epochs and the steps after them; `checkpoint` is the folder
-    /// that it was read from.
+    /// Checks that step, epochs and steps in the epoch fit each other. `checkpoint` is the folder of the file.
     ///
     /// # Errors
-    /// Numbers that contradict each other.
+    /// The numbers contradict each other.
     pub fn check_position(&self, checkpoint: &Path, steps_per_epoch: usize) -> Result<()> {
         let in_epoch = self.in_epoch.map_or(0, |sums| sums.steps);
         let expected = (self.epoch.checked_mul(steps_per_epoch as u64))
@@ -212,9 +211,9 @@ impl State {
 /// The checkpoint with the highest accuracy on the held-out images.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Best {
-    /// Its step.
+    /// The step of the checkpoint.
     pub step: u64,
-    /// Fraction of the held-out images that it classified right.
+    /// Fraction of the held-out images that it classifies correctly.
     pub validation_accuracy: f64,
 }
 
@@ -228,7 +227,7 @@ pub struct Versions {
 }
 
 impl Versions {
-    /// Of the programs that run now.
+    /// The versions of the programs that run now.
     pub fn current() -> Self {
         Self {
             resnet: env!("CARGO_PKG_VERSION").to_owned(),

@@ -13,20 +13,20 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// A file of weights that was found and whose card was read.
+/// A file of weights that was read and checked.
 #[derive(Debug)]
 pub struct Checkpoint {
     /// The file of weights.
     pub path: PathBuf,
-    /// What the weights are of.
+    /// What the file says about its weights.
     pub card: ModelCard,
     bytes: Vec<u8>,
 }
 
-/// Checks that a checkpoint's files are as they were written.
+/// Checks that the files of a checkpoint are as they were written.
 ///
 /// # Errors
-/// The first that is damaged.
+/// The first file that is damaged.
 pub fn verify(checkpoint: &Path) -> Result<()> {
     let check = |name: &str, read: &dyn Fn(&Path) -> Result<Vec<u8>>| -> Result<()> {
         let path = checkpoint.join(name);
@@ -34,16 +34,16 @@ pub fn verify(checkpoint: &Path) -> Result<()> {
         checksums::verify(checkpoint, name, &bytes)
     };
     check(MODEL_FILE, &|path| Ok(read_model(path)?.1))?;
-    // Each weight has at most a momentum and, beside an average, its own value.
+    // Each weight has at most a momentum and, with an EMA, its value in training.
     let most = 3 * fs::metadata(checkpoint.join(MODEL_FILE))?.len();
     check(OPTIMIZER_FILE, &|path| Ok(files::read(path, most)?))?;
     check(STATE_FILE, &|path| Ok(files::read(path, LARGEST_STATE)?))
 }
 
-/// The largest `state.json`, in bytes: some hundred times the usual.
+/// The largest `state.json`, in bytes: about a hundred times the usual size.
 const LARGEST_STATE: u64 = 1 << 20;
 
-/// Reads a file of weights: its card, and all its bytes, which are those of the card's network.
+/// Reads a file of weights: its card and all its bytes. Its tensors are those of the card's network.
 fn read_model(path: &Path) -> Result<(ModelCard, Vec<u8>)> {
     let (mut file, length) = files::open(path)?;
     parse_model(&mut file, length)
@@ -52,19 +52,18 @@ fn read_model(path: &Path) -> Result<(ModelCard, Vec<u8>)> {
 fn parse_model(file: &mut impl Read, length: u64) -> Result<(ModelCard, Vec<u8>)> {
     let header = Header::read(file, length)?;
     let card = ModelCard::from_header(&header)?;
-    // Compared with shapes alone: a damaged file must not decide how much is allocated.
+    // The names and shapes first: a damaged file must not decide how much memory is taken.
     let shapes = Network::new(&card.spec, Creation::Meta);
     header.check(shapes.parameters().iter().map(|p| (p.name.as_str(), p.tensor.size())))?;
     Ok((card, header.read_rest(file)?))
 }
 
 impl Checkpoint {
-    /// Reads the weights of a checkpoint's folder, and compares them with their checksum; or a file of
-    /// weights that was named itself, which may have been copied out of its folder: that has to be as its
-    /// checksum says only where there are checksums beside it.
+    /// Reads the weights of a checkpoint's folder, or a file of weights. The weights of a folder must have their checksum. A
+    /// file of weights may have been copied elsewhere: it must have its checksum if there are checksums beside it.
     ///
     /// # Errors
-    /// A file that is no checkpoint, damaged or of another version.
+    /// The file is not a checkpoint, is damaged or of another version.
     pub fn open(path: &Path) -> Result<Self> {
         let folder = path.is_dir();
         let file = if folder { path.join(MODEL_FILE) } else { path.to_owned() };
@@ -80,10 +79,10 @@ impl Checkpoint {
         read().with_context(|| format!("cannot use {} as a checkpoint", file.display()))
     }
 
-    /// The same, with the bytes of the file, which `path` names in messages.
+    /// Parses the bytes of a file of weights. Messages name it `path`.
     ///
     /// # Errors
-    /// Bytes that are no checkpoint, truncated or of another version.
+    /// The bytes are not a checkpoint, are truncated or of another version.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         let (card, bytes) = parse_model(&mut &bytes[..], bytes.len() as u64)?;
         Ok(Self { path: path.to_owned(), card, bytes })
@@ -92,7 +91,7 @@ impl Checkpoint {
     /// The network with the checkpoint's weights, on `device`.
     ///
     /// # Errors
-    /// What libtorch could not do.
+    /// An operation of libtorch failed.
     pub fn network(&self, device: Device) -> Result<Network> {
         let read = || -> Result<Network> {
             let file = TensorFile::parse(&self.bytes)?;
@@ -107,20 +106,20 @@ impl Checkpoint {
 }
 
 impl State {
-    /// Reads where a run stood from a checkpoint's folder.
+    /// Reads the state of a run from a checkpoint's folder.
     ///
     /// # Errors
-    /// A file that is missing, damaged or of another version.
+    /// The file is missing, damaged or of another version.
     pub fn read(checkpoint: &Path) -> Result<Self> {
         let path = checkpoint.join(STATE_FILE);
         let read = || -> Result<Self> { Self::parse(&files::read_text(&path, LARGEST_STATE)?) };
         read().with_context(|| format!("cannot use {}", path.display()))
     }
 
-    /// The same, with the text of the file.
+    /// Parses the text of the file.
     ///
     /// # Errors
-    /// A text that is damaged or of another version.
+    /// The text is damaged or of another version.
     pub fn parse(text: &str) -> Result<Self> {
         let value: serde_json::Value = serde_json::from_str(text)?;
         check_format(&value)?;

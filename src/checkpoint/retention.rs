@@ -1,7 +1,6 @@
-//! Which checkpoints stay: a pure function, so that its tests need no disk.
+//! Which checkpoints are kept: a pure function, so that its tests need no disk.
 
-/// The steps of the checkpoints to delete: all but the newest `keep` and those that `last` and
-/// `best` name.
+/// The steps of the checkpoints to delete: all except the newest `keep` and those that `last` and `best` lead to.
 pub fn superseded(steps: &[u64], keep: usize, named: [u64; 2]) -> Vec<u64> {
     let mut newest_first = steps.to_vec();
     newest_first.sort_unstable_by(|a, b| b.cmp(a));

@@ -38,10 +38,10 @@ fn data(tensor: &Tensor) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// The largest header, in bytes: some ten times that of the deepest network.
+/// The largest header, in bytes: about ten times that of the deepest network.
 const LARGEST_HEADER: u64 = 100_000_000;
 
-/// What a safetensors file says that it holds. It is compared with what is expected before the rest is read.
+/// The header of a safetensors file. It is compared with what is expected before the rest of the file is read.
 #[derive(Debug)]
 pub struct Header {
     metadata: Metadata,
@@ -50,10 +50,10 @@ pub struct Header {
 }
 
 impl Header {
-    /// Reads it from the start of a file of so many bytes, which are those that it tells of.
+    /// Reads the header of a file of `length` bytes, and checks that the file has the length that the header says.
     ///
     /// # Errors
-    /// A file that cannot be read, or what is wrong with its bytes.
+    /// The file cannot be read, or its bytes are wrong.
     pub fn read(file: &mut impl Read, length: u64) -> Result<Self> {
         let broken = |why: String| anyhow!("it is no whole safetensors file ({why})");
         let mut bytes = Vec::new();
@@ -73,22 +73,22 @@ impl Header {
         }
     }
 
-    /// The whole file, of which only the header was read.
+    /// Reads the rest of the file, and returns all its bytes.
     ///
     /// # Errors
-    /// A file that cannot be read.
+    /// The file cannot be read.
     pub fn read_rest(self, file: &mut impl Read) -> Result<Vec<u8>> {
         let mut bytes = self.bytes;
         file.take(self.metadata.data_len() as u64).read_to_end(&mut bytes)?;
         Ok(bytes)
     }
 
-    /// The text that the file carries beside its tensors.
+    /// The metadata of the file.
     pub fn metadata(&self) -> Option<&HashMap<String, String>> {
         self.metadata.metadata().as_ref()
     }
 
-    /// How many tensors it names.
+    /// The number of tensors.
     pub fn tensor_count(&self) -> usize {
         self.metadata.offset_keys().len()
     }
@@ -96,7 +96,7 @@ impl Header {
     /// Checks that the file holds exactly the tensors of `expected`, by name and shape.
     ///
     /// # Errors
-    /// The first names that are missing, surplus or of another shape.
+    /// The first name that is missing, unexpected or of another shape.
     pub fn check<'n>(&self, expected: impl Iterator<Item = (&'n str, Vec<i64>)>) -> Result<()> {
         let expected: BTreeMap<&str, Vec<i64>> = expected.collect();
         let missing: Vec<&str> =
@@ -128,10 +128,10 @@ pub struct TensorFile<'a> {
 }
 
 impl<'a> TensorFile<'a> {
-    /// Parses the bytes; every tensor lies within them.
+    /// Parses the bytes of a file.
     ///
     /// # Errors
-    /// What is wrong with the bytes.
+    /// The bytes are wrong.
     pub fn parse(bytes: &'a [u8]) -> Result<Self> {
         let tensors = SafeTensors::deserialize(bytes)
             .map_err(|error| anyhow!("it is no whole safetensors file ({error})"))?;

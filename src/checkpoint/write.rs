@@ -1,4 +1,4 @@
-//! Writing checkpoints so that a kill at any moment leaves only whole ones.
+//! Writing checkpoints, so that a kill at any moment leaves only whole ones.
 
 use super::checksums::{CHECKSUMS_FILE, checksums};
 use super::contents::{
@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::thread;
 
-/// What file systems answer that cannot exchange two directories.
+/// The errors of file systems that cannot exchange two directories.
 const CANNOT_EXCHANGE: [Errno; 4] = [Errno::INVAL, Errno::NOSYS, Errno::OPNOTSUPP, Errno::NOTSUP];
 
 /// The `checkpoints` folder of a run.
@@ -30,10 +30,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store of a run, which keeps the newest `keep` checkpoints and the best one.
+    /// The checkpoints of a run, which keeps the newest `keep` of them and the best one.
     ///
     /// # Errors
-    /// A folder that cannot be made, or is a link to one.
+    /// The folder cannot be made, or is a link.
     pub fn open(run_dir: &Path, keep: usize) -> Result<Self> {
         let folder = checkpoints_folder(run_dir)?;
         fs::create_dir_all(&folder).with_context(|| format!("{}", folder.display()))?;
@@ -49,11 +49,11 @@ impl Store {
         self.folder.join(step.to_string())
     }
 
-    /// Prepares for going on from a step: `last` and `best` name it and the best one so far, and
-    /// checkpoints of later steps, which will be trained anew, are set aside. Their new names.
+    /// Prepares the folder for a run that continues from `step`: `last` leads to it, `best` to the best checkpoint so far,
+    /// and checkpoints of later steps, which will be repeated, are set aside. Returns their new names.
     ///
     /// # Errors
-    /// A folder that cannot be written to.
+    /// The folder cannot be written to.
     pub fn go_on_from(&self, step: u64, best: Option<Best>) -> Result<Vec<String>> {
         self.link(LAST, step)?;
         self.link(BEST, best.map_or(step, |best| best.step))?;
@@ -63,7 +63,7 @@ impl Store {
         aside
     }
 
-    /// Gives a step's checkpoint a name under which it is its user's. That name.
+    /// Gives a checkpoint a name under which it belongs to the user. Returns the name.
     fn set_aside(&self, checkpoint: &Path, step: u64) -> Result<String> {
         let name = name_aside(&self.folder, step).context("no name is free")?;
         let to = self.folder.join(&name);
@@ -71,12 +71,11 @@ impl Store {
         Ok(name)
     }
 
-    /// Writes the checkpoint of a step: the network that the training came to, and the tensors that it
-    /// goes on with besides. Points `last` and `best` at the right ones, and deletes those that are
-    /// superseded.
+    /// Writes the checkpoint of a step: the network to evaluate, and the rest of the training's state. Then it sets `last` and
+    /// `best`, and deletes old checkpoints.
     ///
     /// # Errors
-    /// The file that could not be written; earlier checkpoints are as they were.
+    /// A file could not be written. Earlier checkpoints are unchanged.
     pub fn save(
         &self,
         network: &Network,
@@ -91,11 +90,11 @@ impl Store {
         self.link(LAST, state.step)?;
         let best = state.best.map_or(state.step, |best| best.step);
         self.link(BEST, best)?;
-        // Before anything is deleted, the new names must be on disk.
+        // The new names must be on disk before anything is deleted.
         sync_folder(&self.folder)?;
         for step in superseded(&steps(&self.folder)?, self.keep, [state.step, best]) {
-            // Out of the way first, so that a kill leaves no half checkpoint under its step's name. What
-            // cannot be deleted now is deleted at the next start: the new checkpoint is there.
+            // Renamed first, so that a kill leaves no half checkpoint under the name of its step. What cannot be deleted
+            // now is deleted at the next start.
             let (place, gone) = (self.place(step), being_deleted(&self.folder, step));
             if holds_nothing_else(&place) && !is_taken(&gone) {
                 let _ = fs::rename(&place, &gone).and_then(|()| fs::remove_dir_all(&gone));
@@ -104,7 +103,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a checkpoint beside its place and moves it there.
+    /// Writes a checkpoint beside its final place, and moves it there.
     fn write(
         &self,
         network: &Network,
@@ -119,7 +118,7 @@ impl Store {
         self.write_files(&temporary, network, training, card, state)
             .and_then(|()| self.put(&temporary, state.step))
             .inspect_err(|_| {
-                // What a full disk took of it must not stand in the way of the next one.
+                // The rest of it on a full disk must not be in the way of the next checkpoint.
                 let _ = remove_leftover(&temporary);
             })
     }
@@ -138,7 +137,7 @@ impl Store {
         let state = serde_json::to_string_pretty(state)? + "\n";
         let files: [(&str, &[u8]); 3] =
             [(MODEL_FILE, &model), (OPTIMIZER_FILE, &optimizer), (STATE_FILE, state.as_bytes())];
-        // While the disk is waited for.
+        // In parallel with waiting for the disk.
         let checksums = thread::scope(|scope| -> Result<_> {
             let checksums = scope.spawn(|| checksums(&files));
             for (name, bytes) in files {
@@ -150,7 +149,7 @@ impl Store {
         sync_folder(folder)
     }
 
-    /// Points a name at a step's checkpoint; at every moment it points at a whole one.
+    /// Makes `name` lead to the checkpoint of a step. At every moment it leads to a whole one.
     fn link(&self, name: &str, step: u64) -> Result<()> {
         let temporary = being_written(&self.folder, name);
         let link = self.folder.join(name);
@@ -165,9 +164,8 @@ impl Store {
         make().with_context(|| link.display().to_string())
     }
 
-    /// Moves a checkpoint that was written to its place. One that is there, such as of a run that goes on
-    /// from before that step, is exchanged for it at one stroke, so that there is a whole one at every
-    /// moment.
+    /// Moves a written checkpoint to its final place. If one is there already, such as in a run that was resumed from an
+    /// earlier step, the two are exchanged in one call, so that there is a whole one at every moment.
     fn put(&self, written: &Path, step: u64) -> Result<()> {
         let place = self.place(step);
         if !is_taken(&place) {
@@ -179,7 +177,7 @@ impl Store {
         let old = exchange(written, &place, being_replaced(&self.folder, step))
             .with_context(|| format!("cannot move {} there", written.display()))?;
         if holds_nothing_else(&old) {
-            // What cannot be deleted now is deleted at the next start.
+            // If it cannot be deleted now, the next start deletes it.
             let _ = fs::remove_dir_all(&old);
         } else {
             self.set_aside(&old, step)?;
@@ -188,12 +186,12 @@ impl Store {
     }
 }
 
-/// Exchanges two directories. Where the one that was at `to` is then: at `from`, or `aside`.
+/// Exchanges two directories. Returns where the one from `to` is now: at `from` or at `aside`.
 fn exchange(from: &Path, to: &Path, aside: PathBuf) -> std::io::Result<PathBuf> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(from.to_owned()),
-        // Some network file systems cannot: there the old one goes aside, and comes back at the next
-        // start if the new one never came.
+        // Some network file systems cannot exchange. There the old directory is moved aside. The next start moves it back
+        // if the new one never arrived.
         Err(error) if CANNOT_EXCHANGE.contains(&error) => {
             fs::rename(to, &aside)?;
             fs::rename(from, to).inspect_err(|_| {
@@ -205,17 +203,17 @@ fn exchange(from: &Path, to: &Path, aside: PathBuf) -> std::io::Result<PathBuf> 
     }
 }
 
-/// Removes what writes to a run's checkpoints that were killed left, and only that.
+/// Removes what killed writes left among a run's checkpoints, and nothing else.
 ///
 /// # Errors
-/// A folder that cannot be read or written to.
+/// The folder cannot be read or written to.
 pub fn remove_leftovers(run_dir: &Path) -> Result<()> {
     let folder = checkpoints_folder(run_dir)?;
     for entry in fs::read_dir(&folder).with_context(|| folder.display().to_string())? {
         let path = entry.with_context(|| folder.display().to_string())?.path();
         remove_leftover(&path)?;
         let Some(step) = replaced_step(&path) else { continue };
-        // A checkpoint whose successor never came goes back to its place.
+        // If its successor never arrived, the old checkpoint goes back to its place.
         let place = folder.join(step.to_string());
         match is_taken(&place) {
             true => fs::remove_dir_all(&path),
@@ -226,10 +224,10 @@ pub fn remove_leftovers(run_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what a killed write left at a path, if it is that.
+/// Removes what a killed write left at `path`, if it is that.
 fn remove_leftover(path: &Path) -> Result<()> {
     if is_leftover(path) {
-        // It takes a link away, not what it leads to.
+        // This removes a link, not what it leads to.
         fs::remove_dir_all(path).with_context(|| path.display().to_string())?;
     }
     Ok(())

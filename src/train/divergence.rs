@@ -1,5 +1,5 @@
-//! When a run has diverged: by numbers that are not finite, which stop it, or by a loss that no network has
-//! that answers anything.
+//! When a run has diverged. A number that is not finite stops the run. A finite loss that is far too large is also a
+//! divergence: no network that learned anything has such a loss.
 
 use super::event::EpochFigures;
 use crate::ui::rounded;
@@ -8,14 +8,14 @@ use std::fmt;
 /// What helps against it.
 pub const REMEDY: &str = "try a lower --lr, a longer --warmup-epochs or --clip-grad-norm 1";
 
-/// A step led to a loss or to weights that are no numbers, or infinite.
+/// A step led to a loss or weights that are not finite.
 #[derive(Debug)]
 pub struct Diverged {
     /// What is not finite.
     pub what: String,
-    /// Counted from 1 over the run.
+    /// The step, counted from 1 over the run.
     pub step: u64,
-    /// Counted from 1.
+    /// The epoch, counted from 1.
     pub epoch: u64,
     /// The step's learning rate.
     pub lr: f64,
@@ -34,13 +34,13 @@ impl fmt::Display for Diverged {
 
 impl std::error::Error for Diverged {}
 
-/// A loss that is finite, and so large that the network answers nothing.
+/// A loss that is finite, but so large that the network has diverged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Explosion {
-    /// Of which images.
+    /// Which images the loss is of.
     split: &'static str,
     loss: f64,
-    /// The loss of a guess: the same probability for each class.
+    /// The loss of guessing, with the same probability for each class, in nats.
     guess: f64,
 }
 
@@ -51,16 +51,16 @@ impl fmt::Display for Explosion {
     }
 }
 
-/// So many times the loss of a guess is beyond what any network has that learns.
+/// No network that learns has a loss of this many times the loss of guessing.
 const FAR: f64 = 100.0;
-/// A training loss above that of a guess by this factor, with no more right answers than this factor times
-/// a guess's, is that of a network that has lost what it knew.
+/// A network has lost what it knew if its training loss is above that of guessing by this factor, and its accuracy is
+/// below that of guessing times this factor.
 const LOST: f64 = 2.0;
-/// Steps from a run's start in which the network knows nothing yet, and in which batch norm's running
-/// statistics, of which each step replaces a tenth, are not those of any network.
+/// In the first steps of a run the network knows nothing yet, and the running statistics of batch norm, of which each step
+/// replaces a tenth, do not fit the network.
 const FIRST_STEPS: u64 = 100;
 
-/// Whether an epoch's figures are those of a run that has diverged.
+/// Whether the figures of an epoch are those of a run that has diverged.
 pub fn explosion(record: &EpochFigures, classes: usize) -> Option<Explosion> {
     let guess = (classes as f64).ln();
     let settled = record.step >= FIRST_STEPS;

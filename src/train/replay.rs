@@ -4,7 +4,7 @@
 use super::epoch::StepOutcome;
 use crate::cuda::CudaGraph;
 use crate::data::batch::{Batch, BatchBuffer};
-use crate::error::last_panic;
+use crate::error::take_panic;
 use anyhow::{Result, anyhow};
 use std::panic::{self, AssertUnwindSafe};
 use tch::Device;
@@ -88,7 +88,7 @@ impl Recorded {
         let buffer = BatchBuffer::new(like);
         let record = AssertUnwindSafe(|| CudaGraph::record(index, || compute(buffer.batch())));
         let (graph, outcome) = panic::catch_unwind(record).unwrap_or_else(|_| {
-            Err(anyhow!(last_panic().unwrap_or_else(|| "libtorch failed".to_owned())))
+            Err(anyhow!(take_panic().unwrap_or_else(|| "libtorch failed".to_owned())))
         })?;
         Ok(Self { graph, buffer, outcome })
     }

@@ -1,0 +1,134 @@
+//! Everything that is printed: messages and progress on stderr, data on stdout. No other module prints.
+
+mod progress;
+mod text;
+
+pub use progress::Progress;
+pub use text::{
+    accuracy_text, comma_lines, counted, duration, grouped, loss, quoted, rounded, short, table,
+};
+
+use console::{Term, style};
+use indicatif::WeakProgressBar;
+use progress::Unit;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::{Mutex, OnceLock};
+use text::{harmless, in_columns, message};
+
+/// The bar on the terminal. Before another line is printed, the bar is taken away for a moment.
+static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
+
+/// Where the output of a command goes. It is decided once from the flags and the terminal.
+#[derive(Debug, Clone, Copy)]
+pub struct Ui {
+    quiet: bool,
+    json: bool,
+    terminal: bool,
+}
+
+impl Ui {
+    /// `quiet` turns messages and progress off; warnings and errors stay. `json` turns data into JSON lines.
+    pub fn new(quiet: bool, json: bool) -> Self {
+        Self { quiet, json, terminal: std::io::stderr().is_terminal() }
+    }
+
+    /// Whether data goes to stdout as JSON lines, not as text for people.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// Prints a message on stderr.
+    pub fn say(&self, line: impl AsRef<str>) {
+        if !self.quiet {
+            stderr(&harmless(line.as_ref()));
+        }
+    }
+
+    /// Prints a message that is a label and several parts. On a terminal that is too narrow it becomes several lines of
+    /// whole parts.
+    pub fn say_parts(&self, label: &str, parts: &[String]) {
+        let columns = if self.terminal { columns() } else { usize::MAX };
+        self.say(in_columns(label, parts, columns));
+    }
+
+    /// Prints a warning on stderr, also with `--quiet`.
+    pub fn warn(&self, line: impl AsRef<str>) {
+        let line = message(line.as_ref());
+        stderr(&format!("{} {line}", style("warning:").for_stderr().yellow().bold()));
+    }
+
+    /// Prints lines of data for people on stdout.
+    pub fn out(&self, lines: impl AsRef<str>) {
+        stdout(&harmless(lines.as_ref()));
+    }
+
+    /// Prints a value as a JSON line on stdout.
+    pub fn json(&self, value: &impl Serialize) {
+        if let Ok(line) = serde_json::to_string(value) {
+            stdout(&line);
+        }
+    }
+
+    /// Progress over `length` bytes, with the rate and the time left. Without a length it is a spinner.
+    pub fn bytes_progress(&self, label: &str, length: Option<u64>) -> Progress {
+        Progress::new(self, label, length, Unit::Bytes)
+    }
+
+    /// Progress over `length` steps, with figures behind the bar.
+    pub fn steps_progress(&self, label: &str, length: u64) -> Progress {
+        Progress::new(self, label, Some(length), Unit::Steps)
+    }
+}
+
+/// Columns of the terminal that stderr is connected to.
+fn columns() -> usize {
+    usize::from(Term::stderr().size().1)
+}
+
+/// Prints the error that a command ends with.
+pub fn error(text: &str) {
+    let text = message(text);
+    stderr(&format!("{} {text}", style("error:").for_stderr().red().bold()));
+}
+
+/// Prints what is wrong with the command line, or the help that was asked for, and ends the process.
+pub fn refuse(error: &clap::Error) -> ! {
+    let hostile =
+        |argument: OsString| harmless(&argument.to_string_lossy()) != argument.to_string_lossy();
+    if std::env::args_os().any(hostile) {
+        stderr(&harmless(&error.render().to_string()));
+        std::process::exit(error.exit_code());
+    }
+    error.exit()
+}
+
+/// Why a line could not be written to stdout, if one could not. The command continues without it, and the program fails
+/// at its end.
+pub fn lost_output() -> Option<&'static str> {
+    LOST_OUTPUT.get().map(String::as_str)
+}
+
+static LOST_OUTPUT: OnceLock<String> = OnceLock::new();
+
+fn stdout(line: &str) {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        // A closed pipe (`resnet shapes | head`) is no failure: its reader needs no more lines.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+            LOST_OUTPUT.get_or_init(|| error.to_string());
+        }
+        _ => {}
+    }
+}
+
+fn stderr(line: &str) {
+    let write = || {
+        let _ = writeln!(std::io::stderr().lock(), "{line}");
+    };
+    let bar = BAR.lock().ok().and_then(|bar| bar.as_ref()?.upgrade());
+    match bar {
+        Some(bar) => bar.suspend(write),
+        None => write(),
+    }
+}
