@@ -1,35 +1,55 @@
 //! Build and train residual networks on libtorch.
 //!
-//! Data flows one way; a module imports only from those before it, and from [`ui`], [`error`],
-//! [`files`], [`limits`], [`random`], [`device`], [`precision`], [`libtorch`], [`cuda`] and [`kernels`]; [`cli`] and [`config`] also the plain
-//! values that name the choices of later modules (`data::catalog`, `data::augment`, `data::Source`, `model::spec`,
-//! `train::recipe`, `train::schedule`, `checkpoint::cadence`):
+//! Data flows one way:
 //!
 //! ```text
-//! argv ─ cli ─► config ─► data ──► model ──► train ──► checkpoint
-//!              (TOML +   (files,   (spec →   (loop,     (atomic, exact)
-//!               flags)    tensors)  network)  optimizer) └► report (metrics)
+//! argv ─ cli ─► config ─► data ─────► model ────────► train ────────► sinks: bars, JSON lines
+//!              (TOML +   (Dataset    (Spec → Plan    (Run → Event)     run: metrics.jsonl,
+//!               flags)    → Batch)    → Network)          └──────────► checkpoint (atomic, exact)
 //! ```
 //!
-//! [`commands`] holds one file a subcommand and puts the parts together.
+//! Four types carry everything:
+//!
+//! - A [`model::Spec`] is what the user chose of a network; [`model::plan`] turns it into a plan, plain data that names
+//!   every layer and tensor. The network, folded inference, shapes, costs and names of weights are made from the plan.
+//! - A [`data::dataset::Dataset`] gives a [`data::batch::Batch`] of pixels and targets.
+//! - A [`train::Run`] is an iterator of [`train::Event`]s. The code that holds it decides between two events whether to save
+//!   or to stop. Each [`train::Sink`] takes events and is one file.
+//! - [`train::state::NamedTensors`] and [`checkpoint::State`] are everything that exact resume needs.
+//!
+//! Modules are listed here from the ground floor up. A module imports only from those above it in this list
+//! (`tests/structure.rs`). [`commands`] has one file for each subcommand and puts the parts together.
 
-pub mod checkpoint;
-pub mod cli;
-pub mod commands;
-pub mod config;
-pub mod cuda;
-pub mod data;
-pub mod device;
 pub mod error;
 pub mod files;
-pub mod kernels;
-pub mod libtorch;
-pub mod limits;
-pub mod model;
-pub mod precision;
 pub mod random;
-pub mod report;
-pub mod run;
-pub mod sinks;
-pub mod train;
 pub mod ui;
+
+pub mod libtorch;
+
+pub mod cuda;
+pub mod kernels;
+
+pub mod limits;
+
+pub mod device;
+pub mod precision;
+
+pub mod data;
+
+pub mod model;
+
+pub mod train;
+
+pub mod checkpoint;
+
+pub mod cli;
+
+pub mod config;
+
+pub mod run;
+
+pub mod report;
+pub mod sinks;
+
+pub mod commands;
