@@ -12,9 +12,9 @@
 use resnet::data::Images;
 use resnet::data::augment::Augment;
 use resnet::data::batches::{DeviceImages, Preprocess, epoch_order};
-use resnet::model::Network;
 use resnet::model::parameters::{Creation, Parameter, Role};
 use resnet::model::spec::{Block, Spec};
+use resnet::model::{Mode, Network, Plan};
 use resnet::random::name_index;
 use resnet::train::epoch::EpochSums;
 use resnet::train::recipe::SgdOptions;
@@ -307,10 +307,10 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
         );
         let labels = Tensor::from_slice(&labels.map(|label| label as i64).collect::<Vec<_>>());
         if step == 0 {
-            let logits = tch::no_grad(|| network.forward(&images, false));
+            let logits = tch::no_grad(|| network.forward(&images, Mode::Evaluate));
             errors.compare("eval logits", [("fc", logits)], &tensors["eval_logits"]);
         }
-        let logits = network.forward(&images, true);
+        let logits = network.forward(&images, Mode::Train);
         let loss = logits.cross_entropy_loss::<Tensor>(
             &labels,
             None,
@@ -318,20 +318,15 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
             -100,
             case.label_smoothing,
         );
-        let order = sgd.parameters();
-        let gradients = Tensor::f_run_backward(&[&loss], &order, false, false).unwrap();
+        let learned = named(&network, &LEARNED);
+        let wanted: Vec<&Tensor> = learned.iter().map(|(_, tensor)| tensor).collect();
+        let gradients = Tensor::f_run_backward(&[&loss], &wanted, false, false).unwrap();
         losses.push(loss.detach());
         if step == 0 {
             errors.compare("train logits", [("fc", logits)], &tensors["train_logits"]);
             errors.compare("loss", [("loss", loss.detach())], &tensors["losses"].narrow(0, 0, 1));
-            // The optimizer takes them in another order than torchvision lists them.
-            let gradient_of = |parameter: &Tensor| {
-                let at = order.iter().position(|other| other.data_ptr() == parameter.data_ptr());
-                gradients[at.unwrap()].shallow_clone()
-            };
-            let learned = named(&network, &LEARNED);
-            let named_gradients =
-                learned.iter().map(|(name, parameter)| (*name, gradient_of(parameter)));
+            let names = learned.iter().map(|(name, _)| *name);
+            let named_gradients = names.zip(gradients.iter().map(Tensor::shallow_clone));
             errors.compare("gradients", named_gradients, &tensors["gradients"]);
             errors.compare("statistics", named(&network, &[Role::Buffer]), &tensors["statistics"]);
         }
@@ -358,6 +353,9 @@ fn names_and_shapes_are_torchvisions_in_its_order() {
             .map(|parameter| (parameter.name.clone(), parameter.tensor.size()))
             .collect();
         assert_eq!(ours, case.tensors, "{}", file.display());
+        let planned = Plan::new(&case.spec).tensors().into_iter();
+        let planned: Vec<_> = planned.map(|tensor| (tensor.name, tensor.shape)).collect();
+        assert_eq!(planned, case.tensors, "{}", file.display());
     }
 }
 

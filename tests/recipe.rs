@@ -11,9 +11,9 @@ use resnet::config::Config;
 use resnet::data::Images;
 use resnet::data::augment::Augment;
 use resnet::data::batches::{DeviceImages, Preprocess, epoch_order};
-use resnet::model::Network;
 use resnet::model::parameters::{Creation, Role};
 use resnet::model::spec::{Choices, Init, Spec};
+use resnet::model::{Mode, Network};
 use resnet::train::epoch::EpochSums;
 use resnet::train::recipe::SgdOptions;
 use resnet::train::schedule::ScheduleKind;
@@ -162,7 +162,7 @@ fn uneven_micro_batches_count_by_their_images() {
     let mut loss = Tensor::zeros([], (Kind::Float, Device::Cpu));
     for (start, length) in [(0, 3), (3, 2)] {
         let part = images.select(&order.narrow(0, start, length));
-        let logits = by_hand.forward(&preprocess.apply(&part), true);
+        let logits = by_hand.forward(&preprocess.apply(&part), Mode::Train);
         let sum =
             logits.cross_entropy_loss::<Tensor>(part.labels(), None, Reduction::Sum, -100, 0.0);
         loss += sum / 5.0;

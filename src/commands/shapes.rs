@@ -3,8 +3,7 @@
 use crate::cli::ShapesArgs;
 use crate::config::resolve_network;
 use crate::error::{in_range, usage};
-use crate::model::layers::Cost;
-use crate::model::shape::{LayerShape, TopLevelShape, measure};
+use crate::model::shape::{Cost, LayerShape, TopLevelShape, measure};
 use crate::ui::{Ui, grouped, table};
 use anyhow::Result;
 use serde::Serialize;

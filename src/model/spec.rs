@@ -256,21 +256,10 @@ impl Spec {
         if self.last_size() == 1 { 2 } else { 1 }
     }
 
-    /// Channels that the last stage puts out.
-    pub fn features(&self) -> usize {
-        (self.width << (self.blocks.len() - 1)) * self.block.expansion()
-    }
-
     /// Whether most of its work is in wide 3×3 convolutions, which a CPU computes in fewer products in fp32
     /// (docs/decisions/0015), and sooner than in bf16 (docs/decisions/0020).
     pub fn favours_fp32(&self) -> bool {
         self.block == Block::Basic && self.width >= 64
-    }
-
-    /// Whether convolutions have a bias. The chapter's do, though the batch norm behind most of them
-    /// takes it out again.
-    pub fn conv_bias(&self) -> bool {
-        self.shortcut == Shortcut::PlainConv
     }
 }
 
@@ -357,12 +346,9 @@ mod tests {
     #[test]
     fn what_is_not_chosen_follows_the_layout() {
         let imagenet = Spec::resolve(&Choices { depth: Some(50), ..choices() }).unwrap();
-        assert_eq!(
-            (imagenet.width, imagenet.stem, imagenet.features()),
-            (64, Stem::Imagenet, 2048)
-        );
+        assert_eq!((imagenet.width, imagenet.stem, imagenet.blocks.len()), (64, Stem::Imagenet, 4));
         let cifar = Spec::resolve(&Choices { depth: Some(20), ..choices() }).unwrap();
-        assert_eq!((cifar.width, cifar.stem, cifar.features()), (16, Stem::Cifar, 64));
+        assert_eq!((cifar.width, cifar.stem, cifar.blocks.len()), (16, Stem::Cifar, 3));
     }
 
     #[test]

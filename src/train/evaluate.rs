@@ -91,11 +91,11 @@ fn evaluate_in(
         |chosen: &Tensor| chosen.unsqueeze(1).eq_tensor(&all_classes).to_kind(Kind::Float);
     let mut done = 0;
     let _no_grad = tch::no_grad_guard();
-    let mut folded = Folded::new(network, preprocess.kind());
+    let mut folded = Folded::new(network, preprocess.kind())?;
     for range in batch_ranges(count, batch_size) {
         let batch = images.range(&range);
         let inputs = preprocess.apply(&batch);
-        if done == 0 && folded.hides_a_nan(&inputs) {
+        if done == 0 && folded.hides_divergence(&inputs) {
             folded = Folded::plain(network);
         }
         let logits = folded.forward(&inputs);
@@ -182,7 +182,7 @@ mod tests {
         for kind in [Kind::Float, Kind::BFloat16] {
             let preprocess = Preprocess::new(&[0.3], &[0.4], 10, (kind, Device::Cpu));
             let _no_grad = tch::no_grad_guard();
-            let folded = Folded::new(&network, kind);
+            let folded = Folded::new(&network, kind).unwrap();
             let mut sum = 0.0;
             for range in batch_ranges(COUNT, 5) {
                 let batch = images.range(&range);

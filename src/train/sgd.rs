@@ -18,6 +18,8 @@ struct Group {
 #[derive(Debug)]
 struct Member {
     name: String,
+    /// Its position among all learned tensors, in the network's order.
+    index: usize,
     parameter: Tensor,
     /// The running sum of updates; kept from the first step on, and only with momentum.
     momentum: Option<Tensor>,
@@ -40,9 +42,12 @@ impl Sgd {
             weight_decay,
             members: parameters
                 .iter()
-                .filter(|parameter| parameter.role == role)
-                .map(|parameter| Member {
+                .filter(|parameter| parameter.role != Role::Buffer)
+                .enumerate()
+                .filter(|(_, parameter)| parameter.role == role)
+                .map(|(index, parameter)| Member {
                     name: parameter.name.clone(),
+                    index,
                     parameter: parameter.tensor.shallow_clone(),
                     momentum: (options.momentum != 0.0).then(|| parameter.tensor.zeros_like()),
                 })
@@ -55,11 +60,6 @@ impl Sgd {
         // What libtorch's update reads it as.
         let kind = if device == Device::Cpu { Kind::Double } else { Kind::Float };
         Self { options, rate: Tensor::zeros([], (kind, device)), groups }
-    }
-
-    /// The tensors that it learns, in the order in which [`Sgd::step`] takes their gradients.
-    pub fn parameters(&self) -> Vec<Tensor> {
-        self.members().map(|member| member.parameter.shallow_clone()).collect()
     }
 
     /// The momentum of each parameter by the parameter's name; empty without momentum.
@@ -77,19 +77,18 @@ impl Sgd {
         let _ = self.rate.fill_(rate);
     }
 
-    /// Updates every parameter with its gradient, which may be overwritten; none if `found_inf`, of one
-    /// element, holds 1.
+    /// Updates every parameter with its gradient, and may overwrite the gradient. `gradients` are in the
+    /// network's order. Nothing is updated if `found_inf`, of one element, is 1.
     ///
     /// # Errors
-    /// What libtorch could not do.
+    /// An operation of libtorch failed.
     pub fn step(&mut self, gradients: &[Tensor], found_inf: Option<&Tensor>) -> Result<()> {
         let _no_grad = tch::no_grad_guard();
-        let mut gradients = gradients.iter();
         for group in &self.groups {
             let members = &group.members;
             let parameters: Vec<_> = members.iter().map(|member| &member.parameter).collect();
             let momenta: Vec<_> = members.iter().filter_map(|m| m.momentum.as_ref()).collect();
-            let gradients: Vec<_> = gradients.by_ref().take(members.len()).collect();
+            let gradients: Vec<_> = members.iter().filter_map(|m| gradients.get(m.index)).collect();
             let update = SgdUpdate {
                 rate: &self.rate,
                 momentum: self.options.momentum,
@@ -101,18 +100,20 @@ impl Sgd {
         Ok(())
     }
 
+    /// Scales gradients, in the network's order, down if their norm over all parameters together exceeds
+    /// `max_norm` (Pascanu et al. 2013), without waiting for the device.
+    pub fn clip_gradient_norm(&self, gradients: &mut [Tensor], max_norm: f64) {
+        // Summed group by group: another order of the sum would change the bits of a run.
+        let norms = self.members().filter_map(|member| gradients.get(member.index));
+        let norms: Vec<Tensor> = norms.map(Tensor::norm).collect();
+        let factor = (max_norm / (Tensor::stack(&norms, 0).norm() + 1e-6)).clamp_max(1.0);
+        for gradient in gradients {
+            let _ = gradient.g_mul_(&factor);
+        }
+    }
+
     fn members(&self) -> impl Iterator<Item = &Member> {
         self.groups.iter().flat_map(|group| &group.members)
-    }
-}
-
-/// Scales gradients down where their norm over all parameters together exceeds `max_norm`
-/// (Pascanu et al. 2013), without waiting for the device.
-pub fn clip_gradient_norm(gradients: &mut [Tensor], max_norm: f64) {
-    let norms: Vec<Tensor> = gradients.iter().map(Tensor::norm).collect();
-    let factor = (max_norm / (Tensor::stack(&norms, 0).norm() + 1e-6)).clamp_max(1.0);
-    for gradient in gradients {
-        let _ = gradient.g_mul_(&factor);
     }
 }
 
@@ -156,10 +157,15 @@ mod tests {
 
     #[test]
     fn gradients_are_clipped_together_and_only_above_the_norm() {
+        let parameters =
+            [parameter("b", Role::BiasOrNorm, &[2.0]), parameter("w", Role::Weight, &[2.0])];
+        let options =
+            SgdOptions { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay_all: false };
+        let sgd = Sgd::new(&parameters, options);
         let mut gradients = [Tensor::from_slice(&[3f32]), Tensor::from_slice(&[4f32])];
-        clip_gradient_norm(&mut gradients, 10.0);
+        sgd.clip_gradient_norm(&mut gradients, 10.0);
         assert_eq!(values(&gradients[0]), [3.0]);
-        clip_gradient_norm(&mut gradients, 1.0);
+        sgd.clip_gradient_norm(&mut gradients, 1.0);
         assert!((values(&gradients[0])[0] - 0.6).abs() < 1e-5);
         assert!((values(&gradients[1])[0] - 0.8).abs() < 1e-5);
     }

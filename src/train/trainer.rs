@@ -9,7 +9,7 @@ use super::out_of_memory::{Attempt, attempt};
 use super::recipe::Recipe;
 use super::replay::{Recorded, Replay};
 use super::schedule::Schedule;
-use super::sgd::{Sgd, clip_gradient_norm};
+use super::sgd::Sgd;
 use crate::data::batches::{DeviceImages, Preprocess, batch_ranges};
 use crate::model::Network;
 use crate::model::parameters::Role;
@@ -66,7 +66,7 @@ impl<'a> Trainer<'a> {
         recipe: &'a Recipe,
     ) -> Self {
         let sgd = Sgd::new(network.parameters(), recipe.sgd);
-        let backward = Backward::new(network, sgd.parameters(), recipe.recompute);
+        let backward = Backward::new(network, recipe.recompute);
         let schedule = recipe.schedule(batches(images, recipe).len());
         let ema = recipe.ema_decay.map(|decay| Ema::new(network, decay));
         let half = preprocess.kind() == Kind::Half;
@@ -311,7 +311,7 @@ impl<'a> Trainer<'a> {
         let scale = self.loss_scale.as_mut();
         let found_inf = scale.map(|scale| scale.unscale(&gradients)).transpose()?;
         if let Some(max_norm) = self.recipe.clip_grad_norm {
-            tch::no_grad(|| clip_gradient_norm(&mut gradients, max_norm));
+            tch::no_grad(|| self.sgd.clip_gradient_norm(&mut gradients, max_norm));
         }
         self.sgd.step(&gradients, found_inf.as_ref())?;
         Ok(outcome)

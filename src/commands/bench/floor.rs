@@ -4,9 +4,8 @@
 use super::wait;
 use crate::kernels;
 use crate::model::Spec;
-use crate::model::layers::Convolution;
 use crate::model::parameters::Layout;
-use crate::model::shape::convolutions;
+use crate::model::shape::{Convolution, convolutions};
 use crate::precision::multiplied_in;
 use crate::report::throughput::{Step, Throughput};
 use anyhow::Result;
