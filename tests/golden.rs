@@ -30,7 +30,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 /// Largest relative error in float32.
 const SINGLE: f64 = 1e-4;
-/// And in float64, against references that are stored in float32.
+/// Largest relative error in float64; the references are stored in float32.
 const DOUBLE: f64 = 1e-6;
 
 // --- What scripts/golden.py writes ----------------------------------------------------------------
@@ -66,13 +66,13 @@ struct NetworkCase {
     label_smoothing: f64,
     batch_size: i64,
     steps: usize,
-    /// Of each tensor after the last step, the file holds about so many values.
+    /// About the number of values that the file holds of each tensor after the last step.
     sample: i64,
     /// torchvision's names and shapes, in its order.
     tensors: Vec<(String, Vec<i64>)>,
-    /// Whether no ReLU's input is so close to zero that float32 may get another gradient.
+    /// Whether every ReLU's input is so far from zero that float32 gets the same gradient as float64.
     steady: bool,
-    /// PyTorch's own float32 against its float64.
+    /// Relative errors of PyTorch's float32 against its float64.
     float32_errors: BTreeMap<String, f64>,
 }
 
@@ -151,7 +151,7 @@ impl Draw {
         self.bits(name, count).map(move |bits| bits % below)
     }
 
-    /// Fills a network in floats of `kind`.
+    /// Fills a network, in the dtype `kind`.
     fn fill(&self, network: &Network, kind: Kind) {
         let last = match network.spec().block {
             Block::Basic => "bn2.weight",
@@ -173,7 +173,7 @@ impl Draw {
             };
             let values = self.uniform(name, &shape, low, high);
             tch::no_grad(|| {
-                // The layers share the tensor: this makes them compute in `kind`.
+                // The layers share this tensor, so they compute in `kind` too.
                 tensor.shallow_clone().set_data(&tensor.to_kind(kind));
                 tensor.shallow_clone().copy_(&values);
             });
@@ -203,8 +203,8 @@ impl Draw {
 struct Errors(BTreeMap<&'static str, Vec<(f64, String)>>);
 
 impl Errors {
-    /// Compares tensors, each on its own, with the reference that holds them one behind the other:
-    /// largest difference over largest absolute value.
+    /// Compares each tensor with its part of `reference`, in which the tensors are concatenated. The error is
+    /// the largest difference divided by the largest absolute value.
     fn compare<'a>(
         &mut self,
         result: &'static str,
@@ -220,23 +220,23 @@ impl Errors {
             start += length;
             let difference = tensor.detach().to_kind(Kind::Double).flatten(0, -1) - &expected;
             let scale = largest_magnitude(&expected);
-            // Zero but for rounding, such as the gradient of a bias in front of a batch norm.
+            // Zero except for rounding errors, such as the gradient of a bias before a batch norm.
             let scale = if scale < 1e-8 * largest { largest } else { scale };
             errors.push((largest_magnitude(&difference) / scale, name.to_owned()));
         }
         assert_eq!(start as usize, reference.numel(), "{result}: not as many numbers");
-        // Total order: a NaN comes last, as the worst.
+        // In total order a NaN is the last and thus the worst error.
         errors.sort_by(|a, b| a.0.total_cmp(&b.0));
         self.0.insert(result, errors);
     }
 
-    /// The results that are further off than `tolerance`.
+    /// The results with an error above `tolerance`.
     fn above(&self, tolerance: f64) -> Vec<&'static str> {
         let within = |errors: &[(f64, String)]| errors.iter().all(|(error, _)| *error <= tolerance);
         self.0.iter().filter(|(_, errors)| !within(errors)).map(|(result, _)| *result).collect()
     }
 
-    /// The worst tensor of each result, and the median where there are several.
+    /// The error of the worst tensor of each result, and the median if there are several tensors.
     fn describe(&self) -> String {
         let parts = self.0.iter().map(|(result, errors)| {
             let (worst, name) = &errors[errors.len() - 1];
@@ -256,7 +256,7 @@ fn largest_magnitude(tensor: &Tensor) -> f64 {
 
 // --- Networks -------------------------------------------------------------------------------------
 
-/// The networks' files. Those in the repository are too small to gain from a second thread.
+/// The files of the networks. The networks in the repository are so small that a second thread does not help.
 fn network_files() -> Vec<PathBuf> {
     let folder = std::env::var_os("RESNET_GOLDEN").map_or_else(
         || {
@@ -402,7 +402,7 @@ fn preprocessing_agrees_with_pytorch() {
     }
 }
 
-/// Accumulated and clipped gradients, smoothed labels, and images that pass through it all.
+/// The whole loop: preprocessed images, accumulated and clipped gradients, smoothed labels.
 #[test]
 fn the_training_loop_agrees_with_pytorch() {
     tch::set_num_threads(1);
@@ -431,7 +431,8 @@ fn the_training_loop_agrees_with_pytorch() {
         limit_batches: None,
         eval_every: 1,
     };
-    // PyTorch took the images in the order of the file: put each where the epoch looks for it.
+    // PyTorch took the images in the order of the file. The epoch takes them in its own order, so they are
+    // reordered first.
     let images = DeviceImages::new(&draw.images(case.shape, case.spec.classes), Device::Cpu);
     let order = epoch_order(recipe.seed, 1, images.len(), Device::Cpu);
     let images = images.select(&order.argsort(0, false));
