@@ -8,17 +8,18 @@ and then `cargo test --release --test golden`, or for the full check
 
 Needs torch 2.11, torchvision 0.26, numpy and safetensors.
 
-Weights, images and labels are in no file: both sides derive them from a seed and a name (`Draw`
-here, `Draw` in tests/golden.rs). All references are computed in float64 and stored in float32, so
-what a test measures is the error of one side alone.
+Weights, images and labels are not stored: this script and the test derive them from a seed and a
+name (`Draw` here, `Draw` in tests/golden.rs). All references are computed in float64 and stored in
+float32, so the test measures only the error of `resnet`.
 
-A ReLU whose input is zero but for rounding may be on in float32 and off in float64, and then a
-gradient differs by far more than rounding, whoever computes it. So the test runs the networks in
-float64 as well, where that does not happen; and each small network uses the first seed at which
-PyTorch's own float32, with and without oneDNN, and its float64 on weights that are off by about
-float32's rounding, all stay close to its float64. The errors of PyTorch's float32 are printed and,
-as `float32_errors`, kept in the file's metadata. A network of full width has so many ReLUs that no
-seed is such; of its float32, the test holds only what a ReLU cannot make jump to rounding.
+If the input of a ReLU is zero except for rounding errors, the ReLU can be on in float32 and off in
+float64. Then the gradients differ by much more than rounding errors, in PyTorch as well. For this
+reason the test also runs the networks in float64, where this does not happen. And each small
+network uses the first seed for which three results of PyTorch stay close to its float64: float32 with
+oneDNN, its float32 without oneDNN, and its float64 with weights that are changed by about one
+rounding error of float32. The errors of PyTorch's float32 are printed and stored in the file's
+metadata as `float32_errors`. A network of full width has too many ReLUs for such a seed; the test
+checks its float32 results only where a ReLU cannot make a difference.
 """
 
 import argparse
@@ -40,8 +41,8 @@ from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 HERE = Path(__file__).resolve().parent.parent / "tests" / "golden"
 STEPS = 5
 BATCH_SIZE = 8
-# How close PyTorch must stay to itself at a seed that a small network may use: half of what the
-# test allows.
+# The largest error of PyTorch against itself for a seed of a small network: half of the test's
+# tolerance.
 STEADY = 5e-5
 
 
@@ -65,7 +66,7 @@ class Draw:
             return (z ^ (z >> np.uint64(31))) >> np.uint64(40)
 
     def uniform(self, name: str, shape: list[int], low: float, high: float) -> Tensor:
-        """Float32 values that both languages round alike: computed in float64."""
+        """Float32 values, computed in float64 so that both languages round them equally."""
         unit = self.bits(name, int(np.prod(shape))).astype(np.float64) / 2**24
         return torch.from_numpy((low + unit * (high - low)).astype(np.float32)).reshape(shape)
 
@@ -95,7 +96,7 @@ class Draw:
 
 
 def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The state, in its order, without batch norm's step counters, which `resnet` does not keep."""
+    """The state_dict in its order, without batch norm's step counters: `resnet` has none."""
     for name, tensor in network.state_dict(keep_vars=True).items():
         if not name.endswith("num_batches_tracked"):
             yield name, tensor
@@ -105,7 +106,7 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 class Narrow(ResNet):
-    """torchvision's own network with other than 64 channels in the first stage."""
+    """torchvision's own network with `width` channels in the first stage instead of 64."""
 
     def __init__(self, block, layers: list[int], width: int, channels: int, classes: int):
         self.width = width
@@ -121,10 +122,10 @@ class Narrow(ResNet):
 
 
 class Plain(nn.Module):
-    """The networks that torchvision has not, out of PyTorch's layers under torchvision's names:
+    """The networks that torchvision does not have, from PyTorch's layers with torchvision's names:
     `plain-conv`, the network of the ResNet chapter of Dive into Deep Learning, with biases in all
     convolutions and a bare 1×1 convolution as the shortcut; and those of He et al. 2016, section
-    4.2, for CIFAR, with the shortcuts B (`projection`) and A (`zero-pad`)."""
+    4.2, for CIFAR, with shortcuts of option B (`projection`) and option A (`zero-pad`)."""
 
     def __init__(self, spec: dict):
         super().__init__()
@@ -214,14 +215,14 @@ class Sgd:
 
 @dataclass
 class Case:
-    """A network and what is done with it; stands in the file's metadata, for the test to repeat."""
+    """A network and how it is trained. The file's metadata holds both for the test."""
 
     build: Callable[[], nn.Module]
     spec: dict
     sgd: Sgd = field(default_factory=Sgd)
     rate: float = 0.005
     label_smoothing: float = 0.0
-    # Of each tensor after the last step, about so many values are kept, to keep the file small.
+    # About the number of values that are stored of each tensor after the last step.
     sample: int = 64
 
     def metadata(self, seed: int) -> dict:
@@ -245,7 +246,7 @@ class Case:
         )
 
     def results(self, seed: int, dtype: torch.dtype, noise: float = 0.0) -> dict[str, Tensor]:
-        """What the test compares, by name; tensors of a network one behind the other."""
+        """The results that the test compares, by name; a network's tensors are concatenated."""
         draw = Draw(seed)
         network = self.build()
         draw.fill(network, self.spec)
@@ -289,8 +290,8 @@ def split(vector: Tensor, like: list[Tensor]) -> list[Tensor]:
 
 
 def own_errors(case: Case, single: dict[str, Tensor], double: dict[str, Tensor]) -> dict[str, float]:
-    """Largest relative errors of PyTorch's float32, by the measure of tests/golden.rs: for each
-    tensor of a network on its own."""
+    """Largest relative errors of PyTorch's float32, computed for each tensor as in
+    tests/golden.rs."""
     network = case.build()
     named = list(named_tensors(network))
     tensors_of = {
@@ -305,7 +306,7 @@ def own_errors(case: Case, single: dict[str, Tensor], double: dict[str, Tensor])
         worst = 0.0
         for a, b in zip(split(single[key].flatten(), like), split(expected.flatten(), like)):
             scale = b.abs().max()
-            # Zero but for rounding, such as the gradient of a bias in front of a batch norm.
+            # Zero except for rounding errors, such as the gradient of a bias before a batch norm.
             scale = largest if scale < 1e-8 * largest else scale
             worst = max(worst, float((a.double() - b).abs().max() / scale))
         errors[key] = worst
@@ -350,7 +351,7 @@ def small_cases() -> dict[str, Case]:
         Sgd(nesterov=True, decay_all=False),
         label_smoothing=0.1,
     )
-    # A large decay, so that sparing the wrong tensors would show.
+    # A large weight decay, so that the test fails if the wrong tensors are left out.
     cases["cifar20-zero-pad"] = Case(
         partial(Plain, zero_pad), zero_pad, Sgd(weight_decay=0.1, decay_all=False)
     )
@@ -411,7 +412,7 @@ MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 
 
 def preprocess(pixels: Tensor, size: int) -> Tensor:
-    """Bytes to normalised floats [N, C, size, size], as torchvision's transforms do it: scale to
+    """Bytes to normalised floats [N, C, size, size] as in torchvision's transforms: scale to
     [0, 1], resize bilinearly with antialiasing, which changes nothing where the image grows, and
     normalise."""
     mean, std = (torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1, 1) for v in (MEAN, STD))
@@ -434,7 +435,7 @@ def write_preprocess(path: Path) -> None:
 
 def write_training(path: Path) -> None:
     """Five steps of the training loop: bytes resized and normalised, gradients of two micro-batches
-    added up and clipped together, smoothed labels, Nesterov momentum, decay of the weights alone."""
+    summed and clipped together, smoothed labels, Nesterov momentum, decay of weights only."""
     seed, rate, max_norm, smoothing = 0, 0.05, 0.5, 0.1
     network_spec = spec(BasicBlock, [1, 1, 1], width=4, stem="cifar", size=16)
     sgd = Sgd(nesterov=True, weight_decay=0.01, decay_all=False)

@@ -14,9 +14,9 @@ use resnet::data::augment::Augment;
 use resnet::data::dataset::Dataset;
 use resnet::data::order::epoch_order;
 use resnet::data::preprocess::Preprocess;
-use resnet::model::Network;
 use resnet::model::parameters::{Creation, Parameter, Role};
 use resnet::model::spec::{Block, Spec};
+use resnet::model::{Mode, Network, Plan};
 use resnet::random::name_index;
 use resnet::train::epoch::EpochSums;
 use resnet::train::recipe::SgdOptions;
@@ -32,7 +32,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 /// Largest relative error in float32.
 const SINGLE: f64 = 1e-4;
-/// And in float64, against references that are stored in float32.
+/// Largest relative error in float64; the references are stored in float32.
 const DOUBLE: f64 = 1e-6;
 
 // --- What scripts/golden.py writes ----------------------------------------------------------------
@@ -68,13 +68,13 @@ struct NetworkCase {
     label_smoothing: f64,
     batch_size: i64,
     steps: usize,
-    /// Of each tensor after the last step, the file holds about so many values.
+    /// About the number of values that the file holds of each tensor after the last step.
     sample: i64,
     /// torchvision's names and shapes, in its order.
     tensors: Vec<(String, Vec<i64>)>,
-    /// Whether no ReLU's input is so close to zero that float32 may get another gradient.
+    /// Whether every ReLU's input is so far from zero that float32 gets the same gradient as float64.
     steady: bool,
-    /// PyTorch's own float32 against its float64.
+    /// Relative errors of PyTorch's float32 against its float64.
     float32_errors: BTreeMap<String, f64>,
 }
 
@@ -153,7 +153,7 @@ impl Draw {
         self.bits(name, count).map(move |bits| bits % below)
     }
 
-    /// Fills a network in floats of `kind`.
+    /// Fills a network, in the dtype `kind`.
     fn fill(&self, network: &Network, kind: Kind) {
         let last = match network.spec().block {
             Block::Basic => "bn2.weight",
@@ -175,7 +175,7 @@ impl Draw {
             };
             let values = self.uniform(name, &shape, low, high);
             tch::no_grad(|| {
-                // The layers share the tensor: this makes them compute in `kind`.
+                // The layers share this tensor, so they compute in `kind` too.
                 tensor.shallow_clone().set_data(&tensor.to_kind(kind));
                 tensor.shallow_clone().copy_(&values);
             });
@@ -205,8 +205,8 @@ impl Draw {
 struct Errors(BTreeMap<&'static str, Vec<(f64, String)>>);
 
 impl Errors {
-    /// Compares tensors, each on its own, with the reference that holds them one behind the other:
-    /// largest difference over largest absolute value.
+    /// Compares each tensor with its part of `reference`, in which the tensors are concatenated. The error is
+    /// the largest difference divided by the largest absolute value.
     fn compare<'a>(
         &mut self,
         result: &'static str,
@@ -222,23 +222,23 @@ impl Errors {
             start += length;
             let difference = tensor.detach().to_kind(Kind::Double).flatten(0, -1) - &expected;
             let scale = largest_magnitude(&expected);
-            // Zero but for rounding, such as the gradient of a bias in front of a batch norm.
+            // Zero except for rounding errors, such as the gradient of a bias before a batch norm.
             let scale = if scale < 1e-8 * largest { largest } else { scale };
             errors.push((largest_magnitude(&difference) / scale, name.to_owned()));
         }
         assert_eq!(start as usize, reference.numel(), "{result}: not as many numbers");
-        // Total order: a NaN comes last, as the worst.
+        // In total order a NaN is the last and thus the worst error.
         errors.sort_by(|a, b| a.0.total_cmp(&b.0));
         self.0.insert(result, errors);
     }
 
-    /// The results that are further off than `tolerance`.
+    /// The results with an error above `tolerance`.
     fn above(&self, tolerance: f64) -> Vec<&'static str> {
         let within = |errors: &[(f64, String)]| errors.iter().all(|(error, _)| *error <= tolerance);
         self.0.iter().filter(|(_, errors)| !within(errors)).map(|(result, _)| *result).collect()
     }
 
-    /// The worst tensor of each result, and the median where there are several.
+    /// The error of the worst tensor of each result, and the median if there are several tensors.
     fn describe(&self) -> String {
         let parts = self.0.iter().map(|(result, errors)| {
             let (worst, name) = &errors[errors.len() - 1];
@@ -258,7 +258,7 @@ fn largest_magnitude(tensor: &Tensor) -> f64 {
 
 // --- Networks -------------------------------------------------------------------------------------
 
-/// The networks' files. Those in the repository are too small to gain from a second thread.
+/// The files of the networks. The networks in the repository are so small that a second thread does not help.
 fn network_files() -> Vec<PathBuf> {
     let folder = std::env::var_os("RESNET_GOLDEN").map_or_else(
         || {
@@ -309,10 +309,10 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
         );
         let labels = Tensor::from_slice(&labels.map(|label| label as i64).collect::<Vec<_>>());
         if step == 0 {
-            let logits = tch::no_grad(|| network.forward(&images, false));
+            let logits = tch::no_grad(|| network.forward(&images, Mode::Evaluate));
             errors.compare("eval logits", [("fc", logits)], &tensors["eval_logits"]);
         }
-        let logits = network.forward(&images, true);
+        let logits = network.forward(&images, Mode::Train);
         let loss = logits.cross_entropy_loss::<Tensor>(
             &labels,
             None,
@@ -321,16 +321,14 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
             case.label_smoothing,
         );
         let learned = named(&network, &LEARNED);
-        let order: Vec<_> = learned.iter().map(|(_, tensor)| tensor).collect();
-        let gradients = Tensor::f_run_backward(&[&loss], &order, false, false).unwrap();
+        let wanted: Vec<&Tensor> = learned.iter().map(|(_, tensor)| tensor).collect();
+        let gradients = Tensor::f_run_backward(&[&loss], &wanted, false, false).unwrap();
         losses.push(loss.detach());
         if step == 0 {
             errors.compare("train logits", [("fc", logits)], &tensors["train_logits"]);
             errors.compare("loss", [("loss", loss.detach())], &tensors["losses"].narrow(0, 0, 1));
-            let named_gradients = learned
-                .iter()
-                .zip(&gradients)
-                .map(|((name, _), gradient)| (*name, gradient.shallow_clone()));
+            let names = learned.iter().map(|(name, _)| *name);
+            let named_gradients = names.zip(gradients.iter().map(Tensor::shallow_clone));
             errors.compare("gradients", named_gradients, &tensors["gradients"]);
             errors.compare("statistics", named(&network, &[Role::Buffer]), &tensors["statistics"]);
         }
@@ -357,6 +355,9 @@ fn names_and_shapes_are_torchvisions_in_its_order() {
             .map(|parameter| (parameter.name.clone(), parameter.tensor.size()))
             .collect();
         assert_eq!(ours, case.tensors, "{}", file.display());
+        let planned = Plan::new(&case.spec).tensors().into_iter();
+        let planned: Vec<_> = planned.map(|tensor| (tensor.name, tensor.shape)).collect();
+        assert_eq!(planned, case.tensors, "{}", file.display());
     }
 }
 
@@ -404,7 +405,7 @@ fn preprocessing_agrees_with_pytorch() {
     }
 }
 
-/// Accumulated and clipped gradients, smoothed labels, and images that pass through it all.
+/// The whole loop: preprocessed images, accumulated and clipped gradients, smoothed labels.
 #[test]
 fn the_training_loop_agrees_with_pytorch() {
     tch::set_num_threads(1);
@@ -433,7 +434,8 @@ fn the_training_loop_agrees_with_pytorch() {
         limit_batches: None,
         eval_every: 1,
     };
-    // PyTorch took the images in the order of the file: put each where the epoch looks for it.
+    // PyTorch took the images in the order of the file. The epoch takes them in its own order, so they are
+    // reordered first.
     let images = Dataset::new(&draw.images(case.shape, case.spec.classes), Device::Cpu);
     let order = epoch_order(recipe.seed, 1, images.len(), Device::Cpu);
     let images = images.select(&order.argsort(0, false));

@@ -13,9 +13,9 @@ use resnet::data::augment::Augment;
 use resnet::data::dataset::Dataset;
 use resnet::data::order::epoch_order;
 use resnet::data::preprocess::Preprocess;
-use resnet::model::Network;
 use resnet::model::parameters::{Creation, Role};
 use resnet::model::spec::{Choices, Init, Spec};
+use resnet::model::{Mode, Network};
 use resnet::train::epoch::EpochSums;
 use resnet::train::recipe::SgdOptions;
 use resnet::train::schedule::ScheduleKind;
@@ -164,7 +164,7 @@ fn uneven_micro_batches_count_by_their_images() {
     let mut loss = Tensor::zeros([], (Kind::Float, Device::Cpu));
     for (start, length) in [(0, 3), (3, 2)] {
         let part = images.batch(&order.narrow(0, start, length)).unwrap();
-        let logits = by_hand.forward(&preprocess.apply(&part), true);
+        let logits = by_hand.forward(&preprocess.apply(&part), Mode::Train);
         loss += part.targets().loss(&logits, 0.0, Reduction::Sum) / 5.0;
     }
     let wanted: Vec<_> = learned.iter().map(|parameter| &parameter.tensor).collect();

@@ -4,8 +4,8 @@ use super::checksums::{self, CHECKSUMS_FILE};
 use super::tensors::{Header, TensorFile};
 use super::{MODEL_FILE, ModelCard, OPTIMIZER_FILE, STATE_FILE, State, check_format};
 use crate::files;
-use crate::model::Network;
 use crate::model::parameters::Creation;
+use crate::model::{Network, Plan};
 use crate::train::state::NamedTensors;
 use anyhow::{Context, Result};
 use std::fs;
@@ -52,9 +52,9 @@ fn read_model(path: &Path) -> Result<(ModelCard, Vec<u8>)> {
 fn parse_model(file: &mut impl Read, length: u64) -> Result<(ModelCard, Vec<u8>)> {
     let header = Header::read(file, length)?;
     let card = ModelCard::from_header(&header)?;
-    // The names and shapes first: a damaged file must not decide how much memory is taken.
-    let shapes = Network::new(&card.spec, Creation::Meta);
-    header.check(shapes.parameters().iter().map(|p| (p.name.as_str(), p.tensor.size())))?;
+    // Compared with the plan first: a damaged file must not decide how much is allocated.
+    let tensors = Plan::new(&card.spec).tensors();
+    header.check(tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.clone())))?;
     Ok((card, header.read_rest(file)?))
 }
 

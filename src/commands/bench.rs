@@ -222,7 +222,7 @@ fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Throu
     let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
     let mut starts = (0..BATCHES).map(|batch| batch * args.batch_size).cycle();
     let _no_grad = tch::no_grad_guard();
-    let folded = Folded::new(&network, preprocess.dtype());
+    let folded = Folded::new(&network, preprocess.dtype())?;
     measure_steps(args, device, 0, &mut |step, in_phases| {
         let start = starts.next().unwrap_or_default();
         let inputs = preprocess.apply(&images.range(&(start..start + args.batch_size))?);

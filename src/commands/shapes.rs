@@ -1,19 +1,21 @@
-//! `resnet shapes`: what comes out of every layer.
+//! `resnet shapes`: the output shape and the cost of every layer.
 
 use crate::cli::ShapesArgs;
 use crate::config::resolve_network;
 use crate::error::{in_range, usage};
-use crate::model::layers::Cost;
-use crate::model::shape::{LayerShape, TopLevelShape, measure};
+use crate::model::shape::{Cost, LayerShape, TopLevelShape, measure};
 use crate::ui::{Ui, grouped, table};
 use anyhow::Result;
 use serde::Serialize;
 use serde_json::json;
 
-/// The largest batch that can be asked for: shapes are 64-bit, and this leaves room.
+/// The largest `--batch-size`. It keeps the number of elements of every tensor within 64 bits.
 const MAX_BATCH: usize = 1 << 20;
 
 /// Runs `resnet shapes`.
+///
+/// # Errors
+/// A usage error for a network or batch that cannot be measured.
 pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
     let spec = resolve_network(&mut args.network.clone(), None)?;
     let batch_size = args.batch_size;
@@ -24,7 +26,7 @@ pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
     let macs = cost.macs;
     if macs == u64::MAX {
         return Err(usage(format!(
-            "--batch-size {batch_size}: so many images of this network need more multiply-adds than fit 64 bits; expected a smaller batch"
+            "--batch-size {batch_size}: the number of multiply-adds does not fit in 64 bits; expected a smaller batch"
         )));
     }
     if ui.is_json() {
@@ -53,7 +55,7 @@ pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// A layer of the JSON object; its parts lie inside it, so that the sum over `layers` is the whole.
+/// A layer of the JSON object. Its parts are nested in it, so that the costs in `layers` add up to the total.
 #[derive(Serialize)]
 struct Layer<'a> {
     #[serde(flatten)]

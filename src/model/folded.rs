@@ -1,201 +1,229 @@
-//! A network for inference alone: batch norm is folded into the convolutions, which also do the ReLU and
-//! the block's sum (docs/decisions/0014).
+//! A network for inference only: batch norm is folded into the convolutions, which also compute the block's
+//! sum and the ReLU (docs/decisions/0014).
 
-use super::layers::{BatchNorm2d, GlobalAvgPool, MaxPool, ZeroPad};
+use super::layers::{BatchNorm2d, Linear};
+use super::module::{Mode, Module};
 use super::network::Network;
-use super::parameters::Layout;
-use super::spec::{Block, Stem};
+use super::parameters::{Layout, Parameter};
+use super::plan::{self, BlockPlan, Conv, Join, Layer, Norm, Plan, PlannedTensor};
 use crate::kernels::FusedConvolution;
 use crate::precision::multiplied_in;
+use anyhow::{Result, anyhow, bail};
 use std::collections::HashMap;
-use tch::nn::ModuleT;
 use tch::{Device, Kind, Tensor};
 
-/// Images that are enough to find out that a network has diverged.
-const LOOKED_AT: i64 = 16;
+/// Enough images to find out that a network has diverged.
+const CHECKED_IMAGES: i64 = 16;
 
-/// A network with its weights as they are now, for as long as they stay so.
+/// A network with the weights that it had when it was folded. It must not be trained in between.
 #[derive(Debug)]
 pub struct Folded {
     network: Network,
-    /// None where fused convolutions cannot be had: on a GPU, in row-major order or without oneDNN.
+    /// `None` where fused convolutions are not available: on a GPU, in row-major order, in a dtype that the
+    /// CPU cannot multiply.
     fused: Option<Fused>,
 }
 
 impl Folded {
-    /// Freezes a network for images of `kind`.
-    pub fn new(network: &Network, kind: Kind) -> Self {
+    /// Folds a network for images of the dtype `kind`.
+    ///
+    /// # Errors
+    /// A plan that cannot be folded, and a tensor of the network that folding does not use.
+    pub fn new(network: &Network, kind: Kind) -> Result<Self> {
         let can = network.device() == Device::Cpu
             && network.layout() == Layout::ChannelsLast
             && multiplied_in(kind, Device::Cpu) == kind;
-        let fused = can.then(|| tch::no_grad(|| Fused::new(network, kind))).flatten();
-        Self { network: network.clone(), fused }
+        let fuse = || tch::no_grad(|| Fused::new(network.plan(), network.parameters(), kind));
+        let fused = if can { Some(fuse()?) } else { None };
+        Ok(Self { network: network.clone(), fused })
     }
 
-    /// The network itself.
+    /// The network itself, without folding.
     pub fn plain(network: &Network) -> Self {
         Self { network: network.clone(), fused: None }
     }
 
-    /// Whether the network makes something of the first of these images that is no number, and whose place a
-    /// 0 would take here: such is oneDNN's ReLU of a NaN, and it would hide that a network has diverged.
-    pub fn hides_a_nan(&self, images: &Tensor) -> bool {
-        let looked_at = images.size().first().map_or(0, |&count| count.min(LOOKED_AT));
+    /// Whether folded inference would hide that the network has diverged: the network's own logits of the
+    /// first of these images [N, channels, size, size] are not all finite. oneDNN's ReLU turns NaN into 0,
+    /// so that folded logits can be finite. `false` without folding.
+    pub fn hides_divergence(&self, images: &Tensor) -> bool {
+        let checked = images.size().first().map_or(0, |&count| count.min(CHECKED_IMAGES));
         self.fused.is_some() && {
-            let logits = self.network.forward(&images.narrow(0, 0, looked_at), false);
+            let logits = self.network.forward(&images.narrow(0, 0, checked), Mode::Evaluate);
             logits.isfinite().all().int64_value(&[]) == 0
         }
     }
 
-    /// Logits of a batch: [N, channels, size, size] → floats [N, classes], to rounding those of
-    /// [`Network::forward`] in evaluation mode.
+    /// Logits of a batch: [N, channels, size, size] → floats [N, classes]. They equal those of
+    /// [`Network::forward`] in evaluation mode up to rounding.
+    ///
+    /// # Panics
+    /// Like tch's own operations, where an operation of libtorch fails.
     pub fn forward(&self, images: &Tensor) -> Tensor {
         let fused = self.fused.as_ref().and_then(|fused| tch::no_grad(|| fused.forward(images)));
-        // The network itself says what is wrong where oneDNN could not.
-        fused.unwrap_or_else(|| self.network.forward(images, false))
+        // If oneDNN failed, the network computes the logits or fails with libtorch's message.
+        fused.unwrap_or_else(|| self.network.forward(images, Mode::Evaluate))
     }
 }
 
-/// A network of fused convolutions.
+/// The steps of a folded network.
 #[derive(Debug)]
-pub struct Fused {
-    stem: FusedConvolution,
-    pool: Option<MaxPool>,
+struct Fused {
+    stem: Vec<Step>,
     blocks: Vec<FusedBlock>,
-    weight: Tensor,
-    bias: Tensor,
+    head: Vec<Step>,
 }
 
 #[derive(Debug)]
 struct FusedBlock {
-    /// All convolutions but the last, each followed by ReLU.
-    main: Vec<FusedConvolution>,
-    /// The last one, followed by the sum and ReLU.
+    main: Vec<Step>,
+    /// The last convolution of the main path, followed by the sum and, if `relu`, the ReLU.
     last: FusedConvolution,
-    shortcut: FusedShortcut,
+    relu: bool,
+    shortcut: Vec<Step>,
 }
 
 #[derive(Debug)]
-enum FusedShortcut {
-    Identity,
-    Convolution(FusedConvolution),
-    ZeroPad(ZeroPad),
+enum Step {
+    Convolution {
+        convolution: FusedConvolution,
+        relu: bool,
+    },
+    /// A layer that is computed as in the network.
+    Plain(Box<dyn Module>),
 }
 
 impl Fused {
-    fn new(network: &Network, kind: Kind) -> Option<Self> {
-        let spec = network.spec();
-        let parameters = network.parameters().iter();
-        let tensors = parameters.map(|parameter| (parameter.name.as_str(), &parameter.tensor));
-        let fuse = Fuse { tensors: tensors.collect(), kind };
-        let (stride, pool) = match spec.stem {
-            Stem::Imagenet => (2, Some(MaxPool)),
-            Stem::Cifar => (1, None),
-        };
-        let stem = fuse.convolution("conv1", "bn1", stride)?;
-        let mut blocks = Vec::new();
-        for (stage, &count) in spec.blocks.iter().enumerate() {
-            for block in 0..count {
-                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
-                let name = format!("layer{}.{block}", stage + 1);
-                blocks.push(fuse.block(&name, spec.block, stride)?);
-            }
+    /// Folds the network of `plan` with all of its `parameters`.
+    fn new(plan: &Plan, parameters: &[Parameter], kind: Kind) -> Result<Self> {
+        let tensors = parameters.iter().map(|p| (p.name.as_str(), &p.tensor));
+        let mut weights = Weights { unused: tensors.collect(), kind };
+        let stem = weights.path(&plan.stem)?;
+        let blocks = plan.blocks().map(|block| weights.block(block)).collect::<Result<_>>()?;
+        let fused = Self { stem, blocks, head: weights.path(&plan.head)? };
+        match parameters.iter().find(|p| weights.unused.contains_key(p.name.as_str())) {
+            None => Ok(fused),
+            Some(Parameter { name, .. }) => Err(anyhow!(
+                "folded inference does not use the tensor {name} of this network, so its logits would be wrong"
+            )),
         }
-        let detached = |name| Some(fuse.tensors.get(name)?.detach());
-        Some(Self {
-            stem,
-            pool,
-            blocks,
-            weight: detached("fc.weight")?,
-            bias: detached("fc.bias")?,
-        })
     }
 
+    /// `None` where oneDNN fails.
     fn forward(&self, images: &Tensor) -> Option<Tensor> {
-        let mut xs = self.stem.forward(&Layout::ChannelsLast.apply(images), None, true)?;
-        if let Some(pool) = &self.pool {
-            xs = pool.forward_t(&xs, false);
-        }
+        let mut xs = run(&self.stem, &Layout::ChannelsLast.apply(images))?;
         for block in &self.blocks {
             xs = block.forward(&xs)?;
         }
-        let features = GlobalAvgPool.forward_t(&xs, false).flatten(1, -1);
-        let features = features.to_kind(self.weight.kind());
-        Some(features.linear(&self.weight, Some(&self.bias)))
+        run(&self.head, &xs)
     }
 }
 
 impl FusedBlock {
     fn forward(&self, xs: &Tensor) -> Option<Tensor> {
-        let shortcut = match &self.shortcut {
-            FusedShortcut::Identity => xs.shallow_clone(),
-            FusedShortcut::Convolution(convolution) => convolution.forward(xs, None, false)?,
-            FusedShortcut::ZeroPad(zero_pad) => zero_pad.forward_t(xs, false),
-        };
-        let mut ys = xs.shallow_clone();
-        for convolution in &self.main {
-            ys = convolution.forward(&ys, None, true)?;
-        }
-        self.last.forward(&ys, Some(&shortcut), true)
+        let shortcut = run(&self.shortcut, xs)?;
+        let ys = run(&self.main, xs)?;
+        self.last.forward(&ys, Some(&shortcut), self.relu)
     }
 }
 
-/// The tensors of a network, on their way into fused convolutions.
-struct Fuse<'a> {
-    tensors: HashMap<&'a str, &'a Tensor>,
+fn run(steps: &[Step], xs: &Tensor) -> Option<Tensor> {
+    let mut ys = xs.shallow_clone();
+    for step in steps {
+        ys = match step {
+            Step::Convolution { convolution, relu } => convolution.forward(&ys, None, *relu)?,
+            Step::Plain(module) => module.forward(&ys, Mode::Evaluate),
+        };
+    }
+    Some(ys)
+}
+
+/// The tensors of a network by name, each of which folding takes once.
+struct Weights<'a> {
+    unused: HashMap<&'a str, &'a Tensor>,
+    /// The dtype of the folded weights.
     kind: Kind,
 }
 
-impl Fuse<'_> {
-    /// The block of that name.
-    fn block(&self, name: &str, kind: Block, stride: i64) -> Option<FusedBlock> {
-        let strides: &[i64] = match kind {
-            Block::Basic => &[stride, 1],
-            Block::Bottleneck => &[1, stride, 1],
+impl Weights<'_> {
+    fn take(&mut self, planned: &PlannedTensor) -> Result<Tensor> {
+        let tensor = self.unused.remove(planned.name.as_str());
+        let tensor = tensor.filter(|tensor| tensor.size() == planned.shape);
+        let missing = || {
+            let PlannedTensor { name, shape, .. } = planned;
+            anyhow!(
+                "folded inference needs a tensor {name} of shape {shape:?}, which this network does not have"
+            )
         };
-        let mut main = Vec::new();
-        for (index, &stride) in (1..).zip(strides) {
-            let (conv, bn) = (format!("{name}.conv{index}"), format!("{name}.bn{index}"));
-            main.push(self.convolution(&conv, &bn, stride)?);
-        }
-        let last = main.pop()?;
-        let channels = |conv: usize, dimension: usize| {
-            let weight = self.tensors.get(format!("{name}.conv{conv}.weight").as_str())?;
-            weight.size().get(dimension).copied()
-        };
-        let new_channels = channels(strides.len(), 0)? - channels(1, 1)?;
-        let (conv, bn) = (format!("{name}.downsample.0"), format!("{name}.downsample.1"));
-        let shortcut = if self.tensors.contains_key(format!("{conv}.weight").as_str()) {
-            FusedShortcut::Convolution(self.convolution(&conv, &bn, stride)?)
-        } else if stride == 1 && new_channels == 0 {
-            FusedShortcut::Identity
-        } else {
-            let (stride, new_channels) = (stride as usize, new_channels as usize);
-            FusedShortcut::ZeroPad(ZeroPad { stride, new_channels })
-        };
-        Some(FusedBlock { main, last, shortcut })
+        Ok(tensor.ok_or_else(missing)?.detach())
     }
 
-    /// The convolution of that name, with the batch norm behind it if there is one of that name.
-    fn convolution(&self, conv: &str, norm: &str, stride: i64) -> Option<FusedConvolution> {
-        let tensor = |of: &str, name: &str| self.tensors.get(format!("{of}.{name}").as_str());
-        let weight = tensor(conv, "weight")?;
-        let [outputs, _, kernel, _] = weight.size()[..] else { return None };
-        let bias = match tensor(conv, "bias") {
-            Some(bias) => bias.detach(),
-            None => Tensor::zeros([outputs], (weight.kind(), weight.device())),
+    fn block(&mut self, block: &BlockPlan) -> Result<FusedBlock> {
+        let Join::NormAdd(norm) = &block.join;
+        let Some((Layer::Conv(last), main)) = block.main.split_last() else {
+            bail!("folded inference cannot fold {}: no convolution comes before it", norm.name);
         };
-        let (weight, bias) = match tensor(norm, "running_var") {
-            None => (weight.detach(), bias),
-            Some(variance) => {
-                let scale = *tensor(norm, "weight")? / (*variance + BatchNorm2d::EPSILON).sqrt();
-                let bias =
-                    (bias - *tensor(norm, "running_mean")?) * &scale + *tensor(norm, "bias")?;
-                (*weight * scale.view([-1, 1, 1, 1]), bias)
+        let main = self.path(main)?;
+        let last = self.convolution(last, Some(norm))?;
+        Ok(FusedBlock { main, last, relu: norm.relu, shortcut: self.path(&block.shortcut)? })
+    }
+
+    fn path(&mut self, layers: &[Layer]) -> Result<Vec<Step>> {
+        let mut steps = Vec::new();
+        let mut layers = layers.iter().peekable();
+        while let Some(layer) = layers.next() {
+            steps.push(match layer {
+                Layer::Conv(conv) => {
+                    let norm = match layers.peek() {
+                        Some(Layer::Norm(norm)) => Some(norm),
+                        _ => None,
+                    };
+                    let convolution = self.convolution(conv, norm)?;
+                    if norm.is_some() {
+                        layers.next();
+                    }
+                    Step::Convolution { convolution, relu: norm.is_some_and(|norm| norm.relu) }
+                }
+                Layer::Norm(norm) => {
+                    bail!(
+                        "folded inference cannot fold {}: no convolution comes before it",
+                        norm.name
+                    )
+                }
+                Layer::Linear(linear) => Step::Plain(Box::new(self.linear(linear)?)),
+                Layer::MaxPool(pool) => Step::Plain(Box::new(pool.clone())),
+                Layer::GlobalAvgPool(pool) => Step::Plain(Box::new(pool.clone())),
+                Layer::Flatten(flatten) => Step::Plain(Box::new(flatten.clone())),
+                Layer::ZeroPad(pad) => Step::Plain(Box::new(pad.clone())),
+            });
+        }
+        Ok(steps)
+    }
+
+    /// A convolution with the batch norm behind it, if there is one.
+    fn convolution(&mut self, conv: &Conv, norm: Option<&Norm>) -> Result<FusedConvolution> {
+        let weight = self.take(&conv.weight())?;
+        let bias = match conv.bias() {
+            Some(bias) => self.take(&bias)?,
+            None => Tensor::zeros([conv.outputs as i64], (weight.kind(), weight.device())),
+        };
+        let (weight, bias) = match norm {
+            None => (weight, bias),
+            Some(norm) => {
+                let [scale, shift, mean, variance] = norm.tensors();
+                let scale =
+                    self.take(&scale)? / (self.take(&variance)? + BatchNorm2d::EPSILON).sqrt();
+                let bias = (bias - self.take(&mean)?) * &scale + self.take(&shift)?;
+                (weight * scale.view([-1, 1, 1, 1]), bias)
             }
         };
         let (weight, bias) = (weight.to_kind(self.kind), bias.to_kind(self.kind));
-        Some(FusedConvolution::new(weight, bias, kernel / 2, stride))
+        Ok(FusedConvolution::new(weight, bias, conv.padding as i64, conv.stride as i64))
+    }
+
+    fn linear(&mut self, linear: &plan::Linear) -> Result<Linear> {
+        let [weight, bias] = linear.tensors();
+        Ok(Linear { weight: self.take(&weight)?, bias: self.take(&bias)? })
     }
 }
 
@@ -205,7 +233,7 @@ mod tests {
     use super::super::spec::{Choices, Init, Shortcut, Spec};
     use super::*;
 
-    /// A network with statistics and scales that are not those of the start.
+    /// A network with statistics and scales that differ from the initial ones.
     fn network(choices: Choices) -> Network {
         let spec = Spec::resolve(&Choices { channels: 3, classes: 7, ..choices }).unwrap();
         let device = Device::Cpu;
@@ -223,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folded_network_answers_as_the_network_does() {
+    fn a_folded_network_gives_the_logits_of_the_network() {
         for (choices, fused) in [
             (Choices { depth: Some(18), width: Some(8), size: 33, ..Choices::default() }, true),
             (Choices { depth: Some(50), width: Some(8), size: 40, ..Choices::default() }, true),
@@ -253,7 +281,7 @@ mod tests {
             for (kind, tolerance) in
                 [(Kind::Float, 1e-5), (Kind::BFloat16, 0.05), (Kind::Half, 0.01)]
             {
-                let folded = Folded::new(&network, kind);
+                let folded = Folded::new(&network, kind).unwrap();
                 assert_eq!(
                     folded.fused.is_some(),
                     fused && multiplied_in(kind, Device::Cpu) == kind
@@ -261,10 +289,10 @@ mod tests {
                 for count in [4, 3, 1] {
                     let size = network.spec().size as i64;
                     let images = Tensor::randn([count, 3, size, size], (Kind::Float, Device::Cpu));
-                    let expected = tch::no_grad(|| network.forward(&images, false));
+                    let expected = tch::no_grad(|| network.forward(&images, Mode::Evaluate));
                     let images = images.to_kind(kind);
-                    let plain = tch::no_grad(|| network.forward(&images, false));
-                    // oneDNN takes brain floats on some processors only.
+                    let plain = tch::no_grad(|| network.forward(&images, Mode::Evaluate));
+                    // oneDNN supports bf16 on some processors only.
                     if fused && kind == Kind::Float && tch::utils::has_mkldnn() {
                         let fused = folded.fused.as_ref().unwrap();
                         assert!(tch::no_grad(|| fused.forward(&images)).is_some());
@@ -278,5 +306,41 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn folding_refuses_a_network_unless_it_uses_every_tensor() {
+        let network = network(Choices { depth: Some(20), size: 16, ..Choices::default() });
+        let plan = network.plan();
+        let copies = || -> Vec<Parameter> {
+            let copy = |p: &Parameter| Parameter {
+                name: p.name.clone(),
+                role: p.role,
+                tensor: p.tensor.shallow_clone(),
+            };
+            network.parameters().iter().map(copy).collect()
+        };
+        let refusal = |plan: &Plan, parameters: &[Parameter]| {
+            let fused = tch::no_grad(|| Fused::new(plan, parameters, Kind::Float));
+            fused.unwrap_err().to_string()
+        };
+        assert!(tch::no_grad(|| Fused::new(plan, &copies(), Kind::Float)).is_ok());
+
+        let mut more = copies();
+        let name = "layer1.0.se.fc1.weight".to_owned();
+        let tensor = Tensor::zeros([1, 16], (Kind::Float, Device::Cpu));
+        more.insert(5, Parameter { name: name.clone(), role: Role::Weight, tensor });
+        assert!(refusal(plan, &more).contains(&name));
+
+        // A block without its projection is not a block with zero padding.
+        let mut fewer = copies();
+        fewer.retain(|p| p.name != "layer2.0.downsample.0.weight");
+        assert!(refusal(plan, &fewer).contains("layer2.0.downsample.0.weight"));
+
+        // A network of another order of layers, such as pre-activation blocks.
+        let mut other = plan.clone();
+        other.stages[0].blocks[0].main.reverse();
+        other.stages[0].blocks[0].main.rotate_left(1);
+        assert!(refusal(&other, &copies()).contains("layer1.0.bn1"));
     }
 }

@@ -1,18 +1,22 @@
-//! Residual networks out of a few numbers.
+//! Residual networks from a few numbers.
 //!
-//! [`spec`] is the table and the validated description of a network; [`block`] and [`network`]
-//! turn it into modules whose [`parameters`] carry torchvision's names; [`layers`] holds the
-//! leaves, with every default of PyTorch set explicitly; [`folded`] computes logits alone, faster; [`shape`] measures what comes out of each
-//! layer.
+//! [`spec`] is the table of depths and what a user chose, validated. [`plan`] derives the network from it as
+//! plain data. [`network`] and [`block`] turn a plan into [`module`]s of [`layers`], whose [`parameters`] have
+//! torchvision's names. [`folded`] computes logits faster, for inference only. [`shape`] measures the output
+//! and the cost of each layer.
 
 pub mod block;
 pub mod folded;
 pub mod layers;
+pub mod module;
 pub mod network;
 pub mod parameters;
+pub mod plan;
 pub mod shape;
 pub mod spec;
 
 pub use folded::Folded;
+pub use module::Mode;
 pub use network::Network;
+pub use plan::Plan;
 pub use spec::Spec;

@@ -1,78 +1,207 @@
-//! The output shape of every layer, measured by passing a tensor through the network.
+//! The output shape and the cost of every layer, measured by passing a tensor through the network.
 
-use super::layers::{Convolution, Cost, counting_cost, listing_convolutions};
-use super::network::top_level_layers;
+use super::block::Join;
+use super::layers::module;
+use super::module::Mode;
 use super::parameters::{Creation, Layout, Parameters};
-use super::spec::Spec;
+use super::plan::{self, BlockPlan, Conv, Layer, Plan, Stage, learned_numbers};
+use super::spec::{Spec, value_name};
 use crate::libtorch;
 use serde::Serialize;
-use tch::nn::ModuleT;
+use tch::Tensor;
 
-/// What came out of a layer.
+/// What layers cost for a whole batch. A number that does not fit is `u64::MAX`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Cost {
+    /// Multiply-adds of convolutions and linear layers. Batch norm, pooling and additions are not
+    /// counted, as is usual.
+    pub macs: u64,
+    /// Numbers that training keeps from the forward pass for the backward pass.
+    #[serde(skip)]
+    pub activations: u64,
+    /// The largest count of these numbers in one layer.
+    #[serde(skip)]
+    pub largest: u64,
+}
+
+impl Cost {
+    /// The cost of these layers and others together.
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            macs: self.macs.saturating_add(other.macs),
+            activations: self.activations.saturating_add(other.activations),
+            largest: self.largest.max(other.largest),
+        }
+    }
+
+    /// A layer with `outputs` numbers in its output.
+    fn of(layer: &Layer, outputs: usize) -> Self {
+        let outputs = outputs as u64;
+        let (kept, terms) = match layer {
+            Layer::Conv(conv) => (outputs, conv.fan_in()),
+            Layer::Linear(linear) => (outputs, linear.inputs),
+            Layer::Norm(_) => (outputs, 0),
+            // It also keeps the position of each maximum, in 64 bits.
+            Layer::MaxPool(_) => (outputs.saturating_mul(3), 0),
+            Layer::GlobalAvgPool(_) | Layer::Flatten(_) | Layer::ZeroPad(_) => (0, 0),
+        };
+        let macs = outputs.saturating_mul(terms as u64);
+        Self { macs, activations: kept, largest: kept }
+    }
+}
+
+/// A layer or block: its output and its cost.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LayerShape {
     /// torchvision's name.
     pub name: String,
-    /// What it is, for people.
+    /// A description for people.
     pub kind: String,
-    /// [N, C, H, W] or [N, features].
+    /// Shape of the output, [N, C, H, W] or [N, features].
     pub output: Vec<i64>,
-    /// Numbers that are learned.
+    /// Learned numbers.
     pub parameters: usize,
-    /// What it takes for the whole batch.
+    /// Its cost for the whole batch.
     #[serde(flatten)]
     pub cost: Cost,
 }
 
-/// A layer of the top level and the blocks or plain layers in it.
+/// A row of `resnet shapes`, the stem, a stage or a layer of the head, and the blocks or layers in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopLevelShape {
-    /// The layer as a whole.
+    /// The whole.
     pub layer: LayerShape,
     /// Its parts.
     pub units: Vec<LayerShape>,
 }
 
-/// Passes a batch of `batch_size` images through the network layer by layer, on libtorch's meta
-/// device: every operator runs, and none allocates or computes.
-pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
-    tch::no_grad(|| {
-        let parameters = Parameters::new(Creation::Meta, Layout::of(spec));
-        let layers = top_level_layers(spec, &parameters.root());
-        let size = spec.size as i64;
-        let mut activation = libtorch::meta(&[batch_size as i64, spec.channels as i64, size, size]);
-        let mut shapes = Vec::with_capacity(layers.len());
-        for layer in layers {
-            let mut units = Vec::with_capacity(layer.units.len());
-            for unit in &layer.units {
-                let (output, cost) = counting_cost(|| unit.forward_t(&activation, false));
-                units.push(LayerShape {
-                    name: unit.name.clone(),
-                    kind: unit.kind.clone(),
-                    output: output.size(),
-                    parameters: unit.parameters,
-                    cost,
-                });
-                activation = output;
-            }
-            shapes.push(TopLevelShape {
-                layer: LayerShape {
-                    name: layer.name,
-                    kind: layer.kind,
-                    output: activation.size(),
-                    parameters: units.iter().map(|unit| unit.parameters).sum(),
-                    cost: units.iter().fold(Cost::default(), |sum, unit| sum.plus(unit.cost)),
-                },
-                units,
-            });
-        }
-        shapes
-    })
+/// A convolution of a network on a batch.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Convolution {
+    /// Shape of the input, [N, I, H, W].
+    pub input: Vec<i64>,
+    /// Shape of the weight, [O, I, k, k].
+    pub weight: Vec<i64>,
+    /// Step between two positions of the kernel, in pixels.
+    pub stride: i64,
+    /// Zeros at each edge of the input, in pixels.
+    pub padding: i64,
 }
 
-/// The convolutions of a network on a batch, in their order.
+/// The shapes and costs of a network on a batch of `batch_size` images. A tensor goes through the modules
+/// of the plan's layers on libtorch's meta device: every operation runs, and none allocates or computes.
+pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
+    tch::no_grad(|| Walk::through(spec, batch_size).0)
+}
+
+/// The convolutions of a network on a batch of `batch_size` images, in the order of the plan.
 pub fn convolutions(spec: &Spec, batch_size: usize) -> Vec<Convolution> {
-    listing_convolutions(|| drop(measure(spec, batch_size)))
+    tch::no_grad(|| Walk::through(spec, batch_size).1)
+}
+
+/// A tensor on its way through a network.
+#[derive(Debug)]
+struct Walk {
+    parameters: Parameters,
+    xs: Tensor,
+    convolutions: Vec<Convolution>,
+}
+
+impl Walk {
+    /// The rows, and the convolutions on the way.
+    fn through(spec: &Spec, batch_size: usize) -> (Vec<TopLevelShape>, Vec<Convolution>) {
+        let plan = Plan::new(spec);
+        let size = spec.size as i64;
+        let mut walk = Self {
+            parameters: Parameters::new(Creation::Meta, Layout::of(spec)),
+            xs: libtorch::meta(&[batch_size as i64, spec.channels as i64, size, size]),
+            convolutions: Vec::new(),
+        };
+        let units: Vec<_> = plan.stem.iter().map(|layer| walk.layer(layer)).collect();
+        let kinds: Vec<_> = units.iter().map(|unit| unit.kind.as_str()).collect();
+        let mut rows = vec![row("stem", kinds.join(", "), units)];
+        for stage in &plan.stages {
+            let units = stage.blocks.iter().map(|block| walk.block(block)).collect();
+            rows.push(row(&stage.name, describe(stage), units));
+        }
+        for layer in &plan.head {
+            let kind = match layer {
+                Layer::GlobalAvgPool(_) => "global average pool".to_owned(),
+                other => other.to_string(),
+            };
+            rows.push(row(layer.name(), kind, vec![walk.layer(layer)]));
+        }
+        (rows, walk.convolutions)
+    }
+
+    fn layer(&mut self, layer: &Layer) -> LayerShape {
+        let (output, cost) = self.pass(layer, &self.xs.shallow_clone());
+        self.xs = output;
+        let parameters = learned_numbers(&layer.tensors());
+        self.arrive(layer.name(), layer.to_string(), parameters, cost)
+    }
+
+    fn block(&mut self, block: &BlockPlan) -> LayerShape {
+        let (main, main_cost) = self.path(&block.main);
+        let (shortcut, shortcut_cost) = self.path(&block.shortcut);
+        let join = Join::new(&block.join, &mut self.parameters);
+        self.xs = join.forward(&main, &shortcut, Mode::Evaluate);
+        let join_cost = match &block.join {
+            plan::Join::NormAdd(norm) => Cost::of(&Layer::Norm(norm.clone()), self.xs.numel()),
+        };
+        let cost = main_cost.plus(shortcut_cost).plus(join_cost);
+        let parameters = learned_numbers(&block.tensors());
+        self.arrive(&block.name, value_name(block.kind), parameters, cost)
+    }
+
+    /// The tensor through the layers of a block's path.
+    fn path(&mut self, layers: &[Layer]) -> (Tensor, Cost) {
+        let start = (self.xs.shallow_clone(), Cost::default());
+        layers.iter().fold(start, |(xs, sum), layer| {
+            let (ys, cost) = self.pass(layer, &xs);
+            (ys, sum.plus(cost))
+        })
+    }
+
+    fn pass(&mut self, layer: &Layer, xs: &Tensor) -> (Tensor, Cost) {
+        if let Layer::Conv(conv) = layer {
+            self.convolutions.push(convolution(conv, xs));
+        }
+        let ys = module(layer, &mut self.parameters).forward(xs, Mode::Evaluate);
+        let cost = Cost::of(layer, ys.numel());
+        (ys, cost)
+    }
+
+    fn arrive(&self, name: &str, kind: String, parameters: usize, cost: Cost) -> LayerShape {
+        LayerShape { name: name.to_owned(), kind, output: self.xs.size(), parameters, cost }
+    }
+}
+
+fn convolution(conv: &Conv, xs: &Tensor) -> Convolution {
+    Convolution {
+        input: xs.size(),
+        weight: conv.weight().shape,
+        stride: conv.stride as i64,
+        padding: conv.padding as i64,
+    }
+}
+
+fn row(name: &str, kind: String, units: Vec<LayerShape>) -> TopLevelShape {
+    let layer = LayerShape {
+        name: name.to_owned(),
+        kind,
+        output: units.last().map(|unit| unit.output.clone()).unwrap_or_default(),
+        parameters: units.iter().map(|unit| unit.parameters).sum(),
+        cost: units.iter().fold(Cost::default(), |sum, unit| sum.plus(unit.cost)),
+    };
+    TopLevelShape { layer, units }
+}
+
+/// `2 basic blocks`.
+fn describe(stage: &Stage) -> String {
+    let kind = stage.blocks.first().map(|block| value_name(block.kind)).unwrap_or_default();
+    let plural = if stage.blocks.len() == 1 { "block" } else { "blocks" };
+    format!("{} {kind} {plural}", stage.blocks.len())
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What a residual network is, as data: a table of depths and a validated description. No tensors.
+//! What a user chose of a network: a table of depths and a validated description, without tensors.
 
 use crate::error::{in_range, usage};
 use anyhow::Result;
@@ -12,13 +12,13 @@ use std::fmt;
 pub enum Block {
     /// Two 3×3 convolutions (He et al. 2016, figure 5 left).
     Basic,
-    /// 1×1, 3×3, 1×1 convolutions (He et al. 2016, figure 5 right), with the stride on the 3×3 as
-    /// torchvision has it.
+    /// 1×1, 3×3, 1×1 convolutions (He et al. 2016, figure 5 right), with the stride on the 3×3 as in
+    /// torchvision.
     Bottleneck,
 }
 
 impl Block {
-    /// Channels that a block puts out, as a multiple of its width.
+    /// Channels of a block's output, as a multiple of its width.
     pub fn expansion(self) -> usize {
         match self {
             Block::Basic => 1,
@@ -45,16 +45,16 @@ pub enum Stem {
     Cifar,
 }
 
-/// What joins a block's input to its output where their shapes differ (He et al. 2016, section 3.3).
+/// The shortcut of a block whose input and output have different shapes (He et al. 2016, section 3.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Shortcut {
-    /// 1×1 convolution with batch norm, as torchvision has it (option B).
+    /// 1×1 convolution with batch norm, as in torchvision (option B).
     Projection,
     /// 1×1 convolution with bias and no batch norm, and biases in every other convolution too: the
     /// network of the ResNet chapter of Dive into Deep Learning.
     PlainConv,
-    /// Every second pixel, and zeros for the channels that are new: no parameters (option A).
+    /// Every second pixel, and zeros for the new channels: no parameters (option A).
     ZeroPad,
 }
 
@@ -96,7 +96,7 @@ pub const VARIANTS: [Variant; 12] = [
     Variant { depth: 1202, block: Block::Basic, blocks: &[200, 200, 200] },
 ];
 
-/// What the user chose of a network; the rest is derived. Becomes a [`Spec`] by [`Spec::resolve`].
+/// What the user chose; the rest is derived. [`Spec::resolve`] turns it into a [`Spec`].
 #[derive(Debug, Clone, Default)]
 pub struct Choices {
     /// A depth of [`VARIANTS`].
@@ -109,7 +109,7 @@ pub struct Choices {
     pub width: Option<usize>,
     /// The layers before the first stage.
     pub stem: Option<Stem>,
-    /// What joins a block's input to its output.
+    /// The shortcut of blocks that change the shape.
     pub shortcut: Option<Shortcut>,
     /// Channels of an image.
     pub channels: usize,
@@ -119,7 +119,7 @@ pub struct Choices {
     pub size: usize,
 }
 
-/// A network that can be built: every field is valid, and none can be derived from the others.
+/// A network that can be built. Every field is valid, and no field follows from the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -131,7 +131,7 @@ pub struct Spec {
     pub width: usize,
     /// The layers before the first stage.
     pub stem: Stem,
-    /// What joins a block's input to its output where their shapes differ.
+    /// The shortcut of blocks that change the shape.
     pub shortcut: Shortcut,
     /// Channels of an image.
     pub channels: usize,
@@ -141,7 +141,7 @@ pub struct Spec {
     pub size: usize,
 }
 
-// Far beyond any published network; they keep a slip of the finger from asking for terabytes.
+// Far beyond any published network. They stop a typing error from allocating terabytes.
 const MAX_STAGE_BLOCKS: usize = 2000;
 const MAX_WIDTH: usize = 4096;
 const MAX_CHANNELS: usize = 1024;
@@ -149,7 +149,7 @@ const MAX_CLASSES: usize = 100_000;
 const MAX_SIZE: usize = 4096;
 
 impl Spec {
-    /// Fills in what was not chosen and checks the whole.
+    /// Fills in what was not chosen and checks every field.
     ///
     /// # Errors
     /// A usage error that names the flag, the value and the choices.
@@ -192,7 +192,7 @@ impl Spec {
         Ok(spec)
     }
 
-    /// Checks every field, for a spec that comes from outside.
+    /// Checks every field of a spec that was read from a file.
     ///
     /// # Errors
     /// A usage error that names the flag, the value and what is possible.
@@ -214,7 +214,7 @@ impl Spec {
         self.check_size()
     }
 
-    /// Each stride-2 layer needs more than one pixel to halve.
+    /// Each layer of stride 2 needs an input of more than one pixel.
     fn check_size(&self) -> Result<()> {
         let smallest = (1 << (self.halvings() - 1)) + 1;
         if self.size < smallest {
@@ -239,43 +239,31 @@ impl Spec {
         stem + self.blocks.len() as u32 - 1
     }
 
-    /// Weighted layers, as in the network's name: all convolutions on the main path and the linear
-    /// layer.
+    /// Layers with weights, as in the network's name: the convolutions of the main paths and of the stem, and
+    /// the linear layer.
     pub fn depth(&self) -> usize {
         2 + self.block.layers() * self.blocks.iter().sum::<usize>()
     }
 
-    /// Height and width of what the last stage puts out, in pixels.
+    /// Height and width of the last stage's output, in pixels.
     pub fn last_size(&self) -> usize {
         self.size.div_ceil(1 << self.halvings())
     }
 
-    /// The fewest images that it can be trained on at once: batch norm needs more than one value of a
-    /// channel.
+    /// The smallest micro-batch for training: batch norm needs more than one value of each channel.
     pub fn smallest_batch(&self) -> usize {
         if self.last_size() == 1 { 2 } else { 1 }
     }
 
-    /// Channels that the last stage puts out.
-    pub fn features(&self) -> usize {
-        (self.width << (self.blocks.len() - 1)) * self.block.expansion()
-    }
-
-    /// Whether most of its work is in wide 3×3 convolutions, which a CPU computes in fewer products in fp32
-    /// (docs/decisions/0015), and sooner than in bf16 (docs/decisions/0020).
+    /// Whether most of its work is in wide 3×3 convolutions. In fp32 a CPU computes these with fewer products
+    /// (docs/decisions/0015), and faster than in bf16 (docs/decisions/0020).
     pub fn favours_fp32(&self) -> bool {
         self.block == Block::Basic && self.width >= 64
-    }
-
-    /// Whether convolutions have a bias. The chapter's do, though the batch norm behind most of them
-    /// takes it out again.
-    pub fn conv_bias(&self) -> bool {
-        self.shortcut == Shortcut::PlainConv
     }
 }
 
 impl fmt::Display for Spec {
-    /// `ResNet-18`, with what differs from the paper's network of that depth behind it.
+    /// `ResNet-18`, followed by the differences from the paper's network of that depth.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "ResNet-{}", self.depth())?;
         let mut notes = Vec::new();
@@ -297,12 +285,12 @@ impl fmt::Display for Spec {
     }
 }
 
-/// The name of an enum's value as the command line spells it.
+/// The name of an enum's value on the command line.
 pub fn value_name(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
 }
 
-/// Width and stem of the papers' networks with so many stages: CIFAR's have three.
+/// Width and stem of the papers' networks with this number of stages; those for CIFAR have three.
 fn layout_defaults(blocks: &[usize]) -> (usize, Stem) {
     if blocks.len() == 3 { (16, Stem::Cifar) } else { (64, Stem::Imagenet) }
 }
@@ -357,12 +345,9 @@ mod tests {
     #[test]
     fn what_is_not_chosen_follows_the_layout() {
         let imagenet = Spec::resolve(&Choices { depth: Some(50), ..choices() }).unwrap();
-        assert_eq!(
-            (imagenet.width, imagenet.stem, imagenet.features()),
-            (64, Stem::Imagenet, 2048)
-        );
+        assert_eq!((imagenet.width, imagenet.stem, imagenet.blocks.len()), (64, Stem::Imagenet, 4));
         let cifar = Spec::resolve(&Choices { depth: Some(20), ..choices() }).unwrap();
-        assert_eq!((cifar.width, cifar.stem, cifar.features()), (16, Stem::Cifar, 64));
+        assert_eq!((cifar.width, cifar.stem, cifar.blocks.len()), (16, Stem::Cifar, 3));
     }
 
     #[test]
@@ -390,7 +375,7 @@ mod tests {
     }
 
     #[test]
-    fn names_tell_what_differs_from_the_paper() {
+    fn names_say_what_differs_from_the_paper() {
         let spec = Spec::resolve(&Choices {
             blocks: Some(vec![1, 1, 1, 1]),
             width: Some(8),

@@ -1,56 +1,44 @@
-//! Gradients of a loss: in one pass, or block by block with the activations inside of a block computed
-//! again (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+//! Gradients of a loss: in one pass, or segment by segment, where the activations inside a segment are computed
+//! a second time (Chen et al. 2016, "Training deep nets with sublinear memory cost").
 
-use crate::model::Network;
-use crate::model::layers::without_updating_statistics;
+use crate::model::{Mode, Network};
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
-/// What came of a batch.
+/// The result of a forward and a backward pass of a batch.
 #[derive(Debug)]
 pub struct Pass {
-    /// [N, classes].
+    /// Logits, [N, classes].
     pub logits: Tensor,
-    /// The loss, without its history.
+    /// The loss, a scalar without history.
     pub loss: Tensor,
-    /// The loss's gradient for each of the learned tensors.
+    /// The gradient of each learned tensor, in the order of [`Network::learned`].
     pub gradients: Vec<Tensor>,
 }
 
-/// Computes gradients of a network's learned tensors.
+/// Computes the gradients of a network's learned tensors.
 #[derive(Debug)]
 pub struct Backward {
     learned: Vec<Tensor>,
-    /// For each segment of the network, which of the learned tensors are its own; none where gradients
-    /// are computed in one pass.
-    segments: Option<Vec<Vec<usize>>>,
+    recompute: bool,
 }
 
 impl Backward {
+    /// For the learned tensors of `network`. With `recompute`, only the output of each segment is kept for
+    /// the backward pass.
     pub fn new(network: &Network, recompute: bool) -> Self {
-        let learned: Vec<Tensor> = network
-            .parameters()
-            .iter()
-            .filter(|p| p.role != crate::model::parameters::Role::Buffer)
-            .map(|p| p.tensor.shallow_clone())
-            .collect();
-        let segments = recompute.then(|| {
-            let own = |segment: &crate::model::network::Segment| {
-                let parameters = network.parameters().iter().filter(|p| segment.owns(&p.name));
-                let pointers: Vec<_> = parameters.map(|p| p.tensor.data_ptr()).collect();
-                let is_own = |tensor: &Tensor| pointers.contains(&tensor.data_ptr());
-                learned.iter().enumerate().filter(|(_, t)| is_own(t)).map(|(i, _)| i).collect()
-            };
-            network.segments().iter().map(own).collect()
-        });
-        Self { learned, segments }
+        let learned = network.learned().map(|parameter| parameter.tensor.shallow_clone());
+        Self { learned: learned.collect(), recompute }
     }
 
-    /// The pass of a batch of images [N, channels, size, size]; gradients are those of the loss times
-    /// `scale`, if given. `forward_is_over` is told so before the backward pass begins.
+    /// The pass of a batch of images [N, channels, size, size] through the network. The gradients are
+    /// those of the loss times `scale`, if given. `forward_is_over` is called before the backward pass.
     ///
     /// # Errors
-    /// What libtorch could not do.
+    /// An operation of libtorch failed in the backward pass.
+    ///
+    /// # Panics
+    /// Like tch's own operations, where an operation of libtorch fails in the forward pass.
     pub fn pass(
         &self,
         network: &Network,
@@ -59,13 +47,13 @@ impl Backward {
         scale: Option<&Tensor>,
         forward_is_over: &mut dyn FnMut(),
     ) -> Result<Pass> {
-        if let Some(segments) = &self.segments {
-            return self.recomputed(network, segments, images, loss_of, scale, forward_is_over);
+        if self.recompute {
+            return self.recomputed(network, images, loss_of, scale, forward_is_over);
         }
-        let logits = network.forward(images, true);
+        let logits = network.forward(images, Mode::Train);
         let loss = loss_of(&logits);
         forward_is_over();
-        // The gradients are new tensors, not sums into `grad` that need zeroing at each step.
+        // The gradients are new tensors. Sums in `grad` would have to be zeroed at each step.
         let gradients =
             Tensor::f_run_backward(&[&scaled(&loss, scale)], &self.learned, false, false)?;
         Ok(Pass { logits, loss: loss.detach(), gradients })
@@ -74,7 +62,6 @@ impl Backward {
     fn recomputed(
         &self,
         network: &Network,
-        own: &[Vec<usize>],
         images: &Tensor,
         loss_of: &dyn Fn(&Tensor) -> Tensor,
         scale: Option<&Tensor>,
@@ -85,48 +72,44 @@ impl Backward {
         {
             let _no_grad = tch::no_grad_guard();
             for segment in segments.iter().take(segments.len() - 1) {
-                if let Some(ys) = inputs.last().map(|xs| segment.forward(xs, true)) {
+                if let Some(ys) = inputs.last().map(|xs| segment.forward(xs, Mode::Train)) {
                     inputs.push(ys);
                 }
             }
         }
-        let mut gradients: Vec<Option<Tensor>> = self.learned.iter().map(|_| None).collect();
+        // From the last segment to the first.
+        let mut gradients = Vec::new();
         let mut outcome = None;
-        // Of the loss for what the segment under way puts out; none at the end of the network.
+        // Of the loss for the segment's output; none for the last segment.
         let mut gradient: Option<Tensor> = None;
-        for (index, (segment, own)) in segments.iter().zip(own).enumerate().rev() {
+        for (index, segment) in segments.iter().enumerate().rev() {
             let Some(xs) = inputs.pop() else { break };
             let xs = xs.detach().set_requires_grad(index > 0);
             let scalar = match &gradient {
                 None => {
-                    let logits = segment.forward(&xs, true);
+                    let logits = segment.forward(&xs, Mode::Train);
                     let loss = loss_of(&logits);
                     forward_is_over();
                     outcome = Some((logits.detach(), loss.detach()));
                     scaled(&loss, scale)
                 }
-                // Its gradient for `ys` is `gradient`, to the last bit.
+                // The gradient of this sum for `ys` is exactly `gradient`.
                 Some(gradient) => {
-                    let ys = without_updating_statistics(|| segment.forward(&xs, true));
-                    (ys * gradient).sum(Kind::Float)
+                    (segment.forward(&xs, Mode::Recompute) * gradient).sum(Kind::Float)
                 }
             };
-            let parameters = own.iter().filter_map(|&index| self.learned.get(index));
-            let mut wanted: Vec<&Tensor> = parameters.collect();
+            let learned = self.learned.get(segment.learned()).unwrap_or_default();
+            let mut wanted: Vec<&Tensor> = learned.iter().collect();
             if index > 0 {
                 wanted.push(&xs);
             }
             let mut found = Tensor::f_run_backward(&[&scalar], &wanted, false, false)?;
             gradient = if index > 0 { found.pop() } else { None };
-            for (&index, found) in own.iter().zip(found) {
-                if let Some(place) = gradients.get_mut(index) {
-                    *place = Some(found);
-                }
-            }
+            gradients.push(found);
         }
-        let missing = || anyhow::anyhow!("a parameter belongs to no segment of the network");
-        let (logits, loss) = outcome.ok_or_else(missing)?;
-        let gradients = gradients.into_iter().collect::<Option<_>>().ok_or_else(missing)?;
+        let no_segments = || anyhow::anyhow!("the network has no segments");
+        let (logits, loss) = outcome.ok_or_else(no_segments)?;
+        let gradients = gradients.into_iter().rev().flatten().collect();
         Ok(Pass { logits, loss, gradients })
     }
 }
@@ -149,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn recomputed_gradients_and_statistics_are_the_same_to_the_last_bit() {
+    fn recomputed_gradients_and_statistics_are_the_same_bit_for_bit() {
         tch::set_num_threads(1);
         for (depth, shortcut) in
             [(18, Shortcut::Projection), (50, Shortcut::PlainConv), (20, Shortcut::ZeroPad)]
@@ -171,10 +154,10 @@ mod tests {
                     logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.1)
                 };
                 let backward = Backward::new(&network, recompute);
-                let mut told = 0;
+                let mut calls = 0;
                 let pass =
-                    backward.pass(&network, images, &loss_of, None, &mut || told += 1).unwrap();
-                assert_eq!(told, 1);
+                    backward.pass(&network, images, &loss_of, None, &mut || calls += 1).unwrap();
+                assert_eq!(calls, 1);
                 (network, pass)
             };
             for kind in [Kind::Float, Kind::BFloat16, Kind::Half] {

@@ -1,10 +1,10 @@
-//! An exponential moving average of a network's weights and statistics, which often answers better than
-//! the weights of the last step (Polyak and Juditsky 1992; Tarvainen and Valpola 2017, section 2).
+//! An exponential moving average of a network's weights and running statistics. It is often more accurate
+//! than the weights of the last step (Polyak and Juditsky 1992; Tarvainen and Valpola 2017, section 2).
 
 use crate::model::Network;
 use crate::model::parameters::Creation;
 
-/// The average of a network in training: a network of its own.
+/// The average of a network in training, as a second network.
 #[derive(Debug)]
 pub struct Ema {
     network: Network,
@@ -12,11 +12,12 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// Begins with the network as it is; `decay` is the fraction of itself that it keeps at a step.
+    /// An average that equals the network `of`. `decay`, from 0 to 1, is the fraction of the average that a
+    /// step keeps.
     pub fn new(of: &Network, decay: f64) -> Self {
         let network = Network::new(of.spec(), Creation::Empty { device: of.device() });
         let average = Self { network, decay };
-        average.keep(0.0, of);
+        average.mix(0.0, of);
         average
     }
 
@@ -25,19 +26,20 @@ impl Ema {
         &self.network
     }
 
-    /// Takes in the network after a step, counted from 1. Early steps keep less, so that the first
-    /// weights, which are random, are soon forgotten.
+    /// Updates the average with the network `of` after step number `step`, counted from 1. Early steps keep
+    /// a smaller fraction, so that the random initial weights disappear soon.
     pub fn update(&self, of: &Network, step: u64) {
         let step = step as f64;
-        self.keep(self.decay.min(step / (step + 9.0)), of);
+        self.mix(self.decay.min(step / (step + 9.0)), of);
     }
 
-    fn keep(&self, kept: f64, of: &Network) {
+    /// average ← kept · average + (1 − kept) · network.
+    fn mix(&self, kept: f64, of: &Network) {
         let _no_grad = tch::no_grad_guard();
         for (average, new) in self.network.parameters().iter().zip(of.parameters()) {
             let mut average = average.tensor.shallow_clone();
             if kept == 0.0 {
-                // What is not a number would stay in a product with 0.
+                // A product of NaN and 0 would be NaN.
                 average.copy_(&new.tensor);
             } else {
                 let _ = average.lerp_(&new.tensor, 1.0 - kept);

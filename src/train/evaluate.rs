@@ -140,8 +140,8 @@ impl<'a> Evaluator<'a> {
         let folded = match work.folded.take() {
             Some(folded) => folded,
             None => {
-                let folded = Folded::new(&self.network, self.preprocess.dtype());
-                if folded.hides_a_nan(&inputs) { Folded::plain(&self.network) } else { folded }
+                let folded = Folded::new(&self.network, self.preprocess.dtype())?;
+                if folded.hides_divergence(&inputs) { Folded::plain(&self.network) } else { folded }
             }
         };
         let logits = work.folded.insert(folded).forward(&inputs);
@@ -251,7 +251,7 @@ mod tests {
         for kind in [Kind::Float, Kind::BFloat16] {
             let preprocess = Preprocess::new(&[0.3], &[0.4], 10, (kind, Device::Cpu));
             let _no_grad = tch::no_grad_guard();
-            let folded = Folded::new(&network, kind);
+            let folded = Folded::new(&network, kind).unwrap();
             let mut sum = 0.0;
             for range in batch_ranges(COUNT, 5) {
                 let batch = images.range(&range).unwrap();

@@ -1,12 +1,11 @@
-//! How much memory training and inference take on a CPU, estimated before they are tried: a process that
-//! takes more than there is gets killed without a word.
+//! How much memory training and inference need on a CPU, estimated before they start: the kernel kills a
+//! process that needs more than there is, without a message.
 
 use super::recipe::Recipe;
 use crate::error::usage;
 use crate::limits::{self, FreeMemory, gib};
 use crate::model::Spec;
-use crate::model::layers::Cost;
-use crate::model::shape::measure;
+use crate::model::shape::{Cost, measure};
 use crate::precision::{Precision, multiplied_in};
 use anyhow::Result;
 use tch::Device;
@@ -15,30 +14,31 @@ use tch::Device;
 const FLOAT: u64 = 4;
 // The constants fit the peaks that `resnet bench --mode train` measured on an AMD EPYC (AVX2) with libtorch
 // 2.11.0 (docs/results/2026-11-24-memory): from 1 to 26 % above them.
-/// The program and libtorch.
+/// Bytes of the program and libtorch.
 const BASE: u64 = 200 << 20;
-/// A data set as it is read.
+/// Bytes of a data set while it is read.
 const DATA: u64 = 100 << 20;
-/// Copies of every weight: itself, momentum, and half of the gradients, since the others come when the
-/// activations of later layers are gone.
+/// Copies of every weight in training: itself, its momentum, and half of a gradient, since the other
+/// gradients are computed when the activations of later layers are freed.
 const WEIGHT_COPIES: f64 = 2.5;
-/// The same for inference: itself, and what folds batch norm into it and reorders it.
+/// Copies of every weight in inference: itself, the folded weight, and the reordered weight.
 const INFERENCE_WEIGHT_COPIES: f64 = 4.0;
-/// The outputs of the largest layer that are there at a time in inference: its input, itself, and what is
-/// added to it.
+/// Tensors of the largest layer's size that exist at the same time in inference: its input, its output, and
+/// the shortcut that is added.
 const INFERENCE_OUTPUTS: u64 = 3;
 
-/// What a batch takes: `fixed` bytes, and `per_image` for each image that goes through the network at once.
+/// The memory for a batch: `fixed` bytes, and `per_image` bytes for each image of a micro-batch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchMemory {
-    /// Bytes whatever the batch.
+    /// Bytes that do not depend on the batch.
     pub fixed: u64,
-    /// Bytes for an image.
+    /// Bytes for each image.
     pub per_image: u64,
 }
 
 impl BatchMemory {
-    /// Of a step of training, with all activations kept or computed again block by block.
+    /// Memory for a step of training. Activations are kept, or with `recompute` computed a second time
+    /// segment by segment.
     pub fn of_training(spec: &Spec, precision: Precision, recompute: bool) -> Self {
         let layers = measure(spec, 1);
         let units = || layers.iter().flat_map(|layer| &layer.units);
@@ -51,11 +51,11 @@ impl BatchMemory {
             cost.activations
         };
         let parameters = units().map(|unit| unit.parameters).sum();
-        // And the gradient of the largest layer.
+        // The gradient of the largest layer is added.
         Self::new(spec, precision, WEIGHT_COPIES, parameters, kept + cost.largest)
     }
 
-    /// Of a batch in inference.
+    /// Memory for a batch in inference.
     pub fn of_inference(spec: &Spec, precision: Precision) -> Self {
         let layers = measure(spec, 1);
         let units = || layers.iter().flat_map(|layer| &layer.units);
@@ -65,7 +65,7 @@ impl BatchMemory {
         Self::new(spec, precision, INFERENCE_WEIGHT_COPIES, parameters, numbers)
     }
 
-    /// Of so many copies of the weights, and so many numbers of activations an image.
+    /// Memory for `copies` of `parameters` weights, and for `numbers` activations for each image.
     fn new(
         spec: &Spec,
         precision: Precision,
@@ -73,7 +73,8 @@ impl BatchMemory {
         parameters: usize,
         numbers: u64,
     ) -> Self {
-        // Where 16 bits are emulated, each convolution keeps its input in 32, and the peaks are those of 32.
+        // If the CPU emulates a 16-bit dtype, each convolution keeps its input in 32 bits, and the peak is
+        // the one of fp32.
         let kind = precision.kind();
         let emulated = multiplied_in(kind, Device::Cpu) != kind;
         let number = if emulated { FLOAT } else { precision.bytes() };
@@ -84,23 +85,23 @@ impl BatchMemory {
         }
     }
 
-    /// The same beside a data set.
+    /// The same with a data set in memory.
     pub fn with_data(self) -> Self {
         Self { fixed: self.fixed + DATA, ..self }
     }
 
-    /// Bytes with so many images at once.
+    /// Bytes for micro-batches of `images` images.
     pub fn bytes(&self, images: usize) -> u64 {
         self.per_image.saturating_mul(images as u64).saturating_add(self.fixed)
     }
 
-    /// The most images at once that fit.
+    /// The largest micro-batch that fits, in images.
     fn images_that_fit(&self, free: FreeMemory) -> usize {
         (free.bytes.saturating_sub(self.fixed) / self.per_image.max(1)) as usize
     }
 
-    /// Why a batch of that size, of which so many images go through the network at once, takes more memory
-    /// than is free, if it does; `remedy` says of images that fit at once what to do.
+    /// An error message if a batch of `batch_size` images, computed in micro-batches of `at_once` images, needs
+    /// more memory than is free. `remedy` turns the largest micro-batch that fits into an advice.
     fn shortage(
         &self,
         (batch_size, at_once): (usize, usize),
@@ -122,7 +123,7 @@ impl BatchMemory {
     }
 }
 
-/// Why a step of a run takes more memory than is free, if it does, and what fits.
+/// An error message if a step of a run needs more memory than is free. It says what fits.
 pub fn run_shortage(
     spec: &Spec,
     recipe: &Recipe,
@@ -139,7 +140,7 @@ pub fn run_shortage(
     })
 }
 
-/// Refuses batches that take more memory than is free.
+/// Refuses batches that need more memory than is free.
 ///
 /// # Errors
 /// A usage error that says what fits.
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_told_with_what_does() {
+    fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
         let memory = BatchMemory::of_training(&spec(), Precision::Fp32, false).with_data();
         let options = crate::cli::Options::default();
         let mut recipe = crate::config::Config::load(None, &options).unwrap().recipe;

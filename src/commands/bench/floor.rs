@@ -1,12 +1,11 @@
-//! The least that a step can take: its convolutions alone, each by itself, as the program computes
-//! it. What a step takes beyond that is all else: batch norm, ReLU, sums, the update, the data.
+//! A lower bound for the time of a training step: the time of its convolutions alone, each measured by itself.
+//! The rest of a step is batch norm, ReLU, sums, the optimizer and the data.
 
 use super::wait;
 use crate::kernels;
 use crate::model::Spec;
-use crate::model::layers::Convolution;
 use crate::model::parameters::Layout;
-use crate::model::shape::convolutions;
+use crate::model::shape::{Convolution, convolutions};
 use crate::precision::multiplied_in;
 use crate::report::throughput::{Step, Throughput};
 use anyhow::Result;
@@ -14,14 +13,14 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use tch::{Device, Kind, Tensor};
 
-/// Times that each convolution is measured, after one that is not.
+/// Measurements of each convolution, after one run that is not measured.
 const REPEATS: usize = 3;
 
-/// Seconds of all convolutions of a step of training on a batch: forward and their two gradients, but for
-/// the gradient of the images, which nobody needs.
+/// Seconds of all convolutions of a training step on a batch: the forward pass and both gradients, except
+/// the gradient of the images, which training does not need.
 ///
 /// # Errors
-/// What libtorch could not compute.
+/// An operation of libtorch failed.
 pub fn floor(spec: &Spec, batch_size: usize, options: (Kind, Device)) -> Result<f64> {
     let all = convolutions(spec, batch_size);
     let mut seconds: HashMap<(&Convolution, bool), f64> = HashMap::new();
@@ -56,7 +55,7 @@ fn measure(
         wait(device);
         let step = Step::begin();
         let ys = kernels::convolution(&xs, &weight, None, convolution.stride, convolution.padding);
-        // The gradient of what comes out is all ones.
+        // The gradient of the output is all ones.
         Tensor::f_run_backward(&[&ys], &learned, false, false)?;
         wait(device);
         if repeat > 0 {

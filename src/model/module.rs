@@ -1,0 +1,47 @@
+//! What a layer of a network does, and layers in a row.
+
+use tch::Tensor;
+
+/// What a forward pass is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Training: batch norm uses the batch's statistics and updates its running statistics.
+    Train,
+    /// Training, computed a second time for the backward pass: batch norm uses the batch's statistics and
+    /// leaves its running statistics as they are.
+    Recompute,
+    /// Evaluation: batch norm uses its running statistics.
+    Evaluate,
+}
+
+/// A part of a network that can be computed. It replaces tch's `ModuleT`, whose `bool` has no value for
+/// [`Mode::Recompute`].
+pub trait Module: std::fmt::Debug {
+    /// The output for the input `xs`.
+    ///
+    /// # Panics
+    /// Like tch's own operations, where an operation of libtorch fails.
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor;
+}
+
+/// Modules that are computed one after the other, like tch's `SequentialT`. Without modules it is the
+/// identity.
+#[derive(Debug)]
+pub struct Sequential(Vec<Box<dyn Module>>);
+
+impl FromIterator<Box<dyn Module>> for Sequential {
+    fn from_iter<I: IntoIterator<Item = Box<dyn Module>>>(modules: I) -> Self {
+        Self(modules.into_iter().collect())
+    }
+}
+
+impl Module for Sequential {
+    fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor {
+        match self.0.split_first() {
+            None => xs.shallow_clone(),
+            Some((first, rest)) => {
+                rest.iter().fold(first.forward(xs, mode), |xs, module| module.forward(&xs, mode))
+            }
+        }
+    }
+}
