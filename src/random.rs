@@ -1,5 +1,5 @@
-//! Stateless randomness: every draw is a pure function of (seed, purpose, index), so that a resumed
-//! run draws what an uninterrupted one would have drawn, with no generator state to keep.
+//! Stateless randomness: every draw is a pure function of (seed, purpose, index). So a resumed run draws the
+//! same numbers as an uninterrupted one, and no state of a generator is saved.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -15,6 +15,8 @@ pub enum Purpose {
     Augment = 3,
     /// Which training images are held out for validation.
     Validation = 4,
+    /// The images of the synthetic data set; the index is the number of the image.
+    Synthetic = 5,
 }
 
 /// A generator that depends on nothing but its arguments. ChaCha8 gives the same numbers on every

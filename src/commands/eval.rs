@@ -3,7 +3,7 @@
 use crate::checkpoint::{self, Checkpoint, HeldOut};
 use crate::cli::{EvalArgs, EvalSplit};
 use crate::data::batches::{DeviceImages, Preprocess};
-use crate::data::catalog::{self, Dataset};
+use crate::data::catalog::{self, DatasetInfo};
 use crate::data::{self, Split};
 use crate::device;
 use crate::error::{at_least_one, usage};
@@ -102,7 +102,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
 fn held_out(
     args: &EvalArgs,
     checkpoint: &Checkpoint,
-    dataset: &Dataset,
+    dataset: &DatasetInfo,
     ui: &Ui,
 ) -> Result<HeldOut> {
     let path = checkpoint.path.display();
@@ -129,7 +129,7 @@ fn held_out(
 
 fn load(
     args: &EvalArgs,
-    dataset: &Dataset,
+    dataset: &DatasetInfo,
     held_out: HeldOut,
     device: Device,
     ui: &Ui,

@@ -9,7 +9,7 @@ use crate::checkpoint::{self, Checkpoint, HeldOut, ModelCard, State};
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::data::batches::{DeviceImages, Preprocess};
-use crate::data::{self, Source, Split};
+use crate::data::{self, Origin, Source, Split};
 use crate::device;
 use crate::error::{Interrupted, usage};
 use crate::libtorch;
@@ -225,8 +225,8 @@ fn resumed_network(
 
 /// The images of a run, on its device.
 struct RunImages {
-    /// The folder that they were read from.
-    folder: PathBuf,
+    /// Where they come from.
+    origin: Origin,
     train: DeviceImages,
     /// Those of the training images that are held out, if any.
     validation: Option<DeviceImages>,
@@ -235,16 +235,16 @@ struct RunImages {
 
 impl RunImages {
     fn load(config: &Config, source: &Source, device: Device, ui: &Ui) -> Result<Self> {
-        let folder = data::obtain(config.dataset, &Split::BOTH, source, ui)?;
+        let origin = data::obtain(config.dataset, &Split::BOTH, source, ui)?;
         let read = |split| -> Result<DeviceImages> {
-            Ok(DeviceImages::new(&data::read(config.dataset, split, &folder, source)?, device))
+            Ok(DeviceImages::new(&data::read(config.dataset, split, &origin, source)?, device))
         };
         let (train, test) = (read(Split::Train)?, read(Split::Test)?);
         if config.validation == 0 {
-            return Ok(Self { folder, train, validation: None, test });
+            return Ok(Self { origin, train, validation: None, test });
         }
         let (train, validation) = train.hold_out(config.validation, config.recipe.seed);
-        Ok(Self { folder, train, validation: Some(validation), test })
+        Ok(Self { origin, train, validation: Some(validation), test })
     }
 }
 
@@ -288,7 +288,7 @@ fn introduce(plan: &Plan, network: &Network, images: &RunImages, device: Device,
         0 => String::new(),
         count => format!(", {} held out", grouped(count)),
     };
-    ui.say(format!("{} in {}:", config.dataset.title, images.folder.display()));
+    ui.say(format!("{} {}:", config.dataset.title, images.origin));
     ui.say(format!(
         "{} training images{held_out}, {} test images, {}×{size}×{size}",
         grouped(images.train.len()),
