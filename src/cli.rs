@@ -117,8 +117,7 @@ pub struct DataOptions {
     #[arg(long, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub validation: Option<usize>,
 
-    /// Random changes to training images [default: flip,crop; for mnist and
-    /// kmnist none]
+    /// Random changes to training images [default: flip,crop; for mnist, kmnist and synthetic none]
     #[arg(long)]
     pub augment: Option<Augment>,
 

@@ -5,7 +5,7 @@ mod derived;
 use crate::checkpoint::Cadence;
 use crate::cli::{NetworkOptions, Options, TrainOptions};
 use crate::data::augment::Augment;
-use crate::data::catalog::{self, Dataset};
+use crate::data::catalog::{self, DatasetInfo};
 use crate::device;
 use crate::error::{above_zero, at_least_one, in_plain_words, in_range, usage};
 use crate::files;
@@ -29,7 +29,7 @@ pub struct Config {
     /// Whether each block starts as the identity.
     pub zero_init_residual: bool,
     /// The data set.
-    pub dataset: &'static Dataset,
+    pub dataset: &'static DatasetInfo,
     /// Whether pixels are normalised with the data set's mean and standard deviation.
     pub normalize: bool,
     /// Training images that are held out.
@@ -286,7 +286,10 @@ impl Config {
 ///
 /// # Errors
 /// A usage error that names the flag, the value and what is possible.
-pub fn resolve_network(options: &mut NetworkOptions, dataset: Option<&Dataset>) -> Result<Spec> {
+pub fn resolve_network(
+    options: &mut NetworkOptions,
+    dataset: Option<&DatasetInfo>,
+) -> Result<Spec> {
     let channels = dataset.map_or(1, |dataset| dataset.channels);
     let classes = dataset.map_or(10, |dataset| dataset.classes.len());
     let choices = Choices {

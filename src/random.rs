@@ -15,6 +15,8 @@ pub enum Purpose {
     Augment = 3,
     /// Which training images are held out for validation.
     Validation = 4,
+    /// The images of the synthetic data set; the index is the number of the image.
+    Synthetic = 5,
 }
 
 /// A generator that depends on its arguments alone. ChaCha8 gives the same numbers on every platform and in every version

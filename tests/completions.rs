@@ -36,7 +36,7 @@ fn bash_completes_the_names_of_data_sets() {
                    echo \"${COMPREPLY[@]}\"";
         let mut bash = Command::new("bash");
         bash.args(["-c", ask, &script("bash")]).args(words);
-        common::ran(&mut bash).success().trim().to_owned()
+        common::Ran::from(bash.output().unwrap()).success().trim().to_owned()
     };
     assert_eq!(complete(&["resnet", "train", "--dataset", "cifar"]), "cifar10 cifar100");
     for command in ["fetch", "verify", "path"] {

@@ -1,13 +1,17 @@
-//! What comes from outside, changed at random: every reader answers with a value or an error, and none
-//! panics or takes memory that a header merely claims. `PROPTEST_CASES` sets the number of inputs for
-//! each (CONTRIBUTING).
+//! Files and command lines, changed at random. Every reader gives a value or an error. None panics, and none
+//! allocates the memory that a header claims before it has checked the header. `PROPTEST_CASES` sets the
+//! number of inputs for each reader (CONTRIBUTING).
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says so")]
 
+mod common;
+
 use clap::Parser;
+use common::flags::{Flag, Value as Takes, subcommands};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
+use proptest::strategy::Union;
 use proptest::test_runner::{Config as Cases, TestCaseError, TestRunner};
 use resnet::checkpoint::{Cadence, Checkpoint, State, Store, Versions};
 use resnet::cli::{Cli, Command, Options};
@@ -230,7 +234,7 @@ fn compressed_files() {
     };
     check(changed(gzip(&[9; 40])), |bytes| read(&gz, &bytes));
     check(changed(gzip(&archive)), |bytes| read(&tar_gz, &bytes));
-    // Changed before it is compressed: the checksum of gzip does not hide what tar makes of it.
+    // Changed before it is compressed: otherwise the checksum of gzip would catch the change before tar reads it.
     check(changed(archive), move |bytes| read(&tar_gz, &gzip(&bytes)));
 }
 
@@ -240,7 +244,7 @@ fn weights() {
     let path = Path::new("model.safetensors");
     let network = |bytes: Vec<u8>| Checkpoint::parse(&bytes, path)?.network(Device::Cpu);
     assert!(network(model.clone()).is_ok());
-    // Most of the file are weights, where a change does no harm: the header is changed more often.
+    // Most of the file is weights, where a change does no harm. So the header is changed alone, too.
     let header = 8 + u64::from_le_bytes(model[..8].try_into().unwrap()) as usize;
     let weights = model[header..].to_vec();
     check(changed(model.clone()), |bytes| {
@@ -252,7 +256,7 @@ fn weights() {
         let _ = network(bytes);
         Ok(())
     });
-    // The same with the header's length made right again.
+    // The same with the correct length of the header.
     check(changed_text(String::from_utf8_lossy(&model[8..header]).into_owned()), |text| {
         let mut bytes = (text.len() as u64).to_le_bytes().to_vec();
         bytes.extend_from_slice(text.as_bytes());
@@ -294,109 +298,81 @@ fn configurations() {
     }
 }
 
+/// Values of any kind that are worth trying on a command line.
+const VALUES: [&str; 28] = [
+    "18",
+    "1202",
+    "0",
+    "-1",
+    "1",
+    "2",
+    "96",
+    "4096",
+    "0.05",
+    "1e30",
+    "1e999",
+    "inf",
+    "nan",
+    "-0",
+    "9223372036854775807",
+    "18446744073709551616",
+    "1.5",
+    "true",
+    "cuda:0",
+    "cpu",
+    "10m",
+    "3steps",
+    "2,2,2,2",
+    "1,1,1",
+    "2000,2000,2000",
+    "nowhere/at-all",
+    "/dev/null",
+    "",
+];
+
+/// A flag by one of its names, with a value: mostly one of the kind that it takes.
+fn words_of(flag: Flag) -> impl Strategy<Value = Vec<String>> {
+    let value = match flag.value {
+        // A value where none is taken, now and then.
+        Takes::Nothing => prop_oneof![
+            9 => Just(None),
+            1 => select(&VALUES[..]).prop_map(|value| Some(value.to_owned())),
+        ]
+        .boxed(),
+        Takes::Word(words) => prop_oneof![
+            4 => select(words).prop_map(Some),
+            1 => select(&VALUES[..]).prop_map(|value| Some(value.to_owned())),
+            1 => "[ -~]{0,6}".prop_map(Some),
+        ]
+        .boxed(),
+        Takes::Number | Takes::Path | Takes::Text => prop_oneof![
+            4 => select(&VALUES[..]).prop_map(|value| Some(value.to_owned())),
+            1 => "[ -~]{0,6}".prop_map(Some),
+        ]
+        .boxed(),
+    };
+    (select(flag.names), value).prop_map(|(name, value)| [name].into_iter().chain(value).collect())
+}
+
 #[test]
 fn command_lines() {
-    let flag = select(vec![
-        "--depth",
-        "--blocks",
-        "--block",
-        "--width",
-        "--stem",
-        "--shortcut",
-        "--channels",
-        "--classes",
-        "--size",
-        "--dataset",
-        "--validation",
-        "--augment",
-        "--normalize",
-        "--epochs",
-        "--lr",
-        "--batch-size",
-        "--accumulate",
-        "--schedule",
-        "--warmup-epochs",
-        "--step-every",
-        "--step-factor",
-        "--momentum",
-        "--nesterov",
-        "--weight-decay",
-        "--decay-all",
-        "--label-smoothing",
-        "--clip-grad-norm",
-        "--ema-decay",
-        "--init",
-        "--zero-init-residual",
-        "--seed",
-        "--eval-every",
-        "--limit-batches",
-        "--device",
-        "--threads",
-        "--checkpoint-every",
-        "--keep",
-        "--time-limit",
-        "--resume",
-        "--config",
-        "--run-dir",
-        "--all",
-        "--quiet",
-        "--json",
-        "--split",
-        "--offline",
-        "-x",
-        "--",
-    ]);
-    let value = prop_oneof![
-        select(vec![
-            "18",
-            "1202",
-            "0",
-            "-1",
-            "1",
-            "2",
-            "96",
-            "0.05",
-            "1e30",
-            "inf",
-            "nan",
-            "-0",
-            "cifar",
-            "imagenet",
-            "basic",
-            "bottleneck",
-            "zero-pad",
-            "plain-conv",
-            "cifar100",
-            "cosine",
-            "one-cycle",
-            "step",
-            "flip,crop",
-            "true",
-            "false",
-            "cuda:0",
-            "cpu",
-            "10m",
-            "3steps",
-            "2,2,2,2",
-            "1,1,1",
-            "2000,2000,2000",
-            "18446744073709551616",
-            "4096",
-            "test",
-        ])
-        .prop_map(str::to_owned),
-        "[ -~]{0,6}",
-    ];
-    let word = prop_oneof![2 => (flag, value).prop_map(|(flag, value)| vec![flag.to_owned(), value]),
-        1 => "[ -~é]{0,8}".prop_map(|word| vec![word])];
-    let command = select(vec!["train", "shapes", "eval", "checkpoints", "data", "doctor"]);
-    check((command, vec(word, 0..6)), |(command, words)| {
-        let words = words.into_iter().flatten();
-        let line = ["resnet".to_owned(), command.to_owned()].into_iter().chain(words);
+    let line = select(subcommands()).prop_flat_map(|subcommand| {
+        let flags = subcommand.flags.into_iter().map(|flag| words_of(flag).boxed());
+        let flag = flags.collect::<Vec<_>>();
+        let word = prop_oneof![
+            4 => Union::new(flag),
+            1 => "[ -~é]{0,8}".prop_map(|word| vec![word]),
+        ];
+        let start: Vec<String> = subcommand.words.split(' ').map(str::to_owned).collect();
+        vec(word, 0..6).prop_map(move |words| [start.clone(), words.concat()].concat())
+    });
+    check(line, |words| {
+        let line = ["resnet".to_owned()].into_iter().chain(words);
         let Ok(cli) = Cli::try_parse_from(line) else { return Ok(()) };
         let result = match cli.command {
             Command::Train(args) => Config::load(None, &args.options).map(|_| ()),
             Command::Shapes(mut args) => resolve_network(&mut args.network, None).map(|_| ()),
+            Command::Bench(mut args) => resolve_network(&mut args.network, None).map(|_| ()),
             _ => Ok(()),
         };
         if let Err(error) = result {

@@ -4,17 +4,15 @@
 
 mod common;
 
-use common::{Ran, TINY, ran, resnet};
+use common::{Ran, TINY, program_in_shell, resnet};
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use tempfile::tempdir;
 
-/// Runs the program with arguments that are split at blanks, in a shell that has done `before`.
+/// Runs the program after the command `before` in the same shell. The arguments are split at blanks.
 fn limited(before: &str, arguments: &str, folder: &Path) -> Ran {
-    let program = env!("CARGO_BIN_EXE_resnet");
-    let script = format!("{before} && exec \"{program}\" {arguments}");
-    ran(Command::new("bash").args(["-c", &script]).current_dir(folder).env("RUST_BACKTRACE", "0"))
+    let program = program_in_shell(&format!("{before} && exec"), arguments);
+    program.within(folder).env("RUST_BACKTRACE", "0").run()
 }
 
 /// KiB of address space that the program has mapped before it does anything.

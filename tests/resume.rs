@@ -5,8 +5,8 @@
 
 mod common;
 
-use common::runs::{Signal, assert_same_run, spawn, timeless_metrics, wait_for};
-use common::{TINY, resnet};
+use common::runs::{Signal, assert_same_run, timeless_metrics, wait_for};
+use common::{TINY, program, resnet};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ fn uninterrupted_with(flags: &str) -> (TempDir, PathBuf) {
 }
 
 fn train(flags: &str, run: &Path) -> std::process::Child {
-    spawn(&format!("{TINY} {FLAGS} {flags} --run-dir"), run, Stdio::piped())
+    program(&format!("{TINY} {FLAGS} {flags} --run-dir")).arg(run).spawn(Stdio::piped())
 }
 
 #[test]
@@ -64,7 +64,7 @@ fn a_second_signal_ends_the_run_within_the_step() {
     // No machine is done with a step of it between two signals.
     let flags = "train --offline --device cpu --precision fp32 --depth 152 --size 224 \
         --batch-size 4 --recompute --threads 1 --run-dir";
-    let mut training = spawn(flags, &run, Stdio::piped());
+    let mut training = program(flags).arg(&run).spawn(Stdio::piped());
     let mut stderr = BufReader::new(training.stderr.take().unwrap());
     let mut wait_for_line = |part: &str| {
         let mut line = String::new();
@@ -159,8 +159,8 @@ fn a_run_whose_folder_fails_goes_on_and_is_saved_elsewhere() {
     let (folder, whole) = uninterrupted_with(&flags);
     let (run, elsewhere) = (folder.path().join("run"), folder.path().join("elsewhere"));
     fs::create_dir(&elsewhere).unwrap();
-    let mut command = common::runs::command(&format!("{TINY} {flags} --run-dir"), &run);
-    let mut training = command.env("TMPDIR", &elsewhere).stderr(Stdio::piped()).spawn().unwrap();
+    let training = program(&format!("{TINY} {flags} --run-dir")).arg(&run);
+    let mut training = training.env("TMPDIR", &elsewhere).spawn(Stdio::piped());
     wait_for(&run.join("checkpoints/20"), &mut training);
     // The folder's place is taken by a file: nothing can be written there any more.
     fs::rename(&run, folder.path().join("away")).unwrap();
@@ -195,14 +195,14 @@ fn a_run_whose_place_another_took_leaves_it_alone() {
     let folder = tempdir().unwrap();
     let (run, elsewhere) = (folder.path().join("run"), folder.path().join("elsewhere"));
     fs::create_dir(&elsewhere).unwrap();
-    let mut command = common::runs::command(&format!("{TINY} {FLAGS} --run-dir"), &run);
-    let mut first = command.env("TMPDIR", &elsewhere).stderr(Stdio::piped()).spawn().unwrap();
+    let first = program(&format!("{TINY} {FLAGS} --run-dir")).arg(&run);
+    let mut first = first.env("TMPDIR", &elsewhere).spawn(Stdio::piped());
     wait_for(&run.join("checkpoints/20"), &mut first);
     // While the first is held, its folder is moved away, and another run begins in its place.
     Signal::Stop.send(&first);
     fs::rename(&run, folder.path().join("away")).unwrap();
     let flags = format!("{TINY} --seed 7 --epochs 100000 --limit-batches 1 --quiet --run-dir");
-    let mut second = spawn(&flags, &run, Stdio::null());
+    let mut second = program(&flags).arg(&run).spawn(Stdio::null());
     wait_for(&run.join("checkpoints/last"), &mut second);
     Signal::Cont.send(&first);
     let output = first.wait_with_output().unwrap();

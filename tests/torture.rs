@@ -7,8 +7,8 @@
 mod common;
 
 use common::inject::{Fate, Injector};
-use common::runs::{Signal, assert_best_is_told, assert_same_run, command, spawn, wait_for};
-use common::{TINY, resnet};
+use common::runs::{Signal, assert_best_is_in_the_last_line, assert_same_run, wait_for};
+use common::{TINY, program, resnet};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
@@ -53,7 +53,7 @@ struct Life {
 fn live(arguments: &str, path: &Path, signal: Signal, random: &mut ChaCha8Rng) -> Life {
     let life = Duration::from_secs_f64(random.random_range(0.0..LONGEST_LIFE));
     let start = Instant::now();
-    let mut process = spawn(arguments, path, Stdio::null());
+    let mut process = program(arguments).arg(path).spawn(Stdio::null());
     let mut signalled = false;
     loop {
         if let Some(status) = process.try_wait().unwrap() {
@@ -208,9 +208,8 @@ fn an_error_or_a_kill_at_a_call_to_the_system_loses_nothing() {
         let folder = tempdir().unwrap();
         let whole = folder.path().join("whole");
         let first = format!("{TINY} {recipe} --quiet --run-dir");
-        let mut count = command(&first, &whole);
-        injector.arm(&mut count, &whole, "", 0, Fate::NoSpace, false);
-        assert!(count.status().unwrap().success());
+        let count = program(&first).arg(&whole);
+        injector.arm(count, &whole, "", 0, Fate::NoSpace, false).run().success();
         let calls = injector.count();
         for number in (index..errors).step_by(3) {
             let (run, rescue) = (folder.path().join("run"), folder.path().join("rescue"));
@@ -220,10 +219,8 @@ fn an_error_or_a_kill_at_a_call_to_the_system_loses_nothing() {
             let lasting = random.random_ratio(1, 4);
             let case =
                 format!("{recipe}: call {at} of {calls}, {fate:?}, lasting {lasting}, seed {seed}");
-            let mut process = command(&first, &run);
-            process.env("TMPDIR", &rescue).env("HOME", &rescue).stderr(Stdio::null());
-            injector.arm(&mut process, &run, "", at, fate, lasting);
-            let code = process.status().unwrap().code();
+            let process = program(&first).arg(&run).env("TMPDIR", &rescue).env("HOME", &rescue);
+            let code = injector.arm(process, &run, "", at, fate, lasting).run().code;
             let rescued = fs::read_dir(&rescue).unwrap().next().map(|entry| entry.unwrap().path());
             let (end, place) = match (code, rescued) {
                 (Some(0), None) => (0, Some(run.clone())),
@@ -243,7 +240,7 @@ fn an_error_or_a_kill_at_a_call_to_the_system_loses_nothing() {
                 println!("{number}: {case}");
                 // Which checkpoint is the best on held-out images depends on which could be saved.
                 match recipe.contains("--validation") {
-                    true => assert_best_is_told(&place),
+                    true => assert_best_is_in_the_last_line(&place),
                     false => assert_same_run(&place, &whole),
                 }
             }
@@ -278,8 +275,7 @@ fn a_disk_that_fills_again_and_again_loses_nothing() {
         let first = format!("{TINY} {recipe} --quiet --seed {round} --run-dir");
         resnet(&first, &[&whole]).success();
         let _ = fs::remove_dir_all(&run);
-        let mut command = common::runs::command(&first, &run);
-        let mut process = command.env("TMPDIR", &rescue).stderr(Stdio::null()).spawn().unwrap();
+        let mut process = program(&first).arg(&run).env("TMPDIR", &rescue).spawn(Stdio::null());
         wait_for(&run.join("checkpoints/last"), &mut process);
         let mut pause = |process: &mut std::process::Child| {
             let end = Instant::now() + Duration::from_secs_f64(random.random_range(0.0..1.0));

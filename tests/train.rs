@@ -5,13 +5,13 @@
 
 mod common;
 
-use common::runs::{spawn, wait_for};
-use common::{TINY, resnet};
+use common::runs::wait_for;
+use common::{TINY, program, resnet};
 use resnet::files::sha256;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use tempfile::tempdir;
 
 /// Trains with the tiny network and further flags; the JSON lines.
@@ -285,9 +285,8 @@ fn a_run_never_writes_over_another() {
 fn runs_that_begin_together_have_folders_of_their_own() {
     let folder = tempdir().unwrap();
     let start = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_resnet"));
-        command.args(TINY.split_whitespace()).args(["--epochs", "1", "--limit-batches", "1"]);
-        command.arg("--quiet").current_dir(folder.path()).stdout(Stdio::null()).spawn().unwrap()
+        let flags = format!("{TINY} --epochs 1 --limit-batches 1 --quiet");
+        program(&flags).within(folder.path()).spawn(Stdio::inherit())
     };
     let runs = [start(), start(), start()];
     assert!(runs.into_iter().all(|mut run| run.wait().unwrap().success()));
@@ -304,7 +303,7 @@ fn one_process_at_a_time_trains_in_a_folder() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = format!("{TINY} --epochs 100000 --limit-batches 1 --quiet --run-dir");
-    let mut training = spawn(&flags, &run, Stdio::null());
+    let mut training = program(&flags).arg(&run).spawn(Stdio::null());
     wait_for(&run.join("checkpoints/last"), &mut training);
     let resume = || resnet("train --offline --epochs 100001 --resume", &[&run]);
     resume().fails_with(2, &[&format!("process {}", training.id()), "trains in this folder"]);

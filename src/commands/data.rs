@@ -1,10 +1,10 @@
 //! `resnet data`: the data sets on this machine.
 
 use crate::cli::{DataCommand, NamedDataset};
-use crate::data::catalog::{self, Dataset};
+use crate::data::catalog::{self, DatasetInfo};
 use crate::data::locate::{self, Found};
-use crate::data::{self, Source, Split, verify};
-use crate::error::one_line;
+use crate::data::{self, Origin, Source, Split, verify};
+use crate::error::{one_line, usage};
 use crate::ui::{Ui, table};
 use anyhow::{Result, anyhow, bail};
 use indicatif::DecimalBytes;
@@ -21,7 +21,7 @@ pub fn run(command: &DataCommand, ui: &Ui) -> Result<()> {
     }
 }
 
-fn dataset(named: &NamedDataset) -> Result<&'static Dataset> {
+fn dataset(named: &NamedDataset) -> Result<&'static DatasetInfo> {
     catalog::find(&named.dataset)
 }
 
@@ -30,8 +30,8 @@ fn list(source: &Source, ui: &Ui) -> Result<()> {
     let header = ["name", "train", "test", "image", "classes", "download", "folder"];
     let mut lines = vec![header.map(str::to_owned)];
     for dataset in catalog::DATASETS {
-        let folder = folder(dataset, source).ok();
-        let Dataset { name, title, channels, height, width, .. } = *dataset;
+        let folder = if dataset.is_built_in() { None } else { folder(dataset, source).ok() };
+        let DatasetInfo { name, title, channels, height, width, .. } = *dataset;
         if ui.is_json() {
             ui.json(&json!({
                 "name": name,
@@ -44,6 +44,7 @@ fn list(source: &Source, ui: &Ui) -> Result<()> {
                 "classes": dataset.classes,
                 "download_bytes": dataset.download_bytes(),
                 "path": folder,
+                "built_in": dataset.is_built_in(),
             }));
         } else {
             lines.push([
@@ -52,8 +53,15 @@ fn list(source: &Source, ui: &Ui) -> Result<()> {
                 dataset.test_images.to_string(),
                 format!("{channels}×{height}×{width}"),
                 dataset.classes.len().to_string(),
-                DecimalBytes(dataset.download_bytes()).to_string(),
-                folder.map_or("not on this machine".to_owned(), |f| f.display().to_string()),
+                match dataset.is_built_in() {
+                    true => "none".to_owned(),
+                    false => DecimalBytes(dataset.download_bytes()).to_string(),
+                },
+                match folder {
+                    Some(folder) => folder.display().to_string(),
+                    None if dataset.is_built_in() => "built in".to_owned(),
+                    None => "not on this machine".to_owned(),
+                },
             ]);
         }
     }
@@ -63,20 +71,27 @@ fn list(source: &Source, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-fn fetch(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
-    let folder = data::fetch(dataset, source, ui)?;
+fn fetch(dataset: &DatasetInfo, source: &Source, ui: &Ui) -> Result<()> {
+    let origin = data::fetch(dataset, source, ui)?;
     if ui.is_json() {
-        ui.json(&json!({"name": dataset.name, "path": folder}));
-    } else {
-        ui.say(format!("{} is in {}, verified", dataset.name, folder.display()));
+        ui.json(&json!({"name": dataset.name, "path": origin.folder()}));
+        return Ok(());
     }
+    ui.say(match origin {
+        Origin::Folder(folder) => format!("{} is in {}, verified", dataset.name, folder.display()),
+        Origin::BuiltIn => format!("{}: made by the program, nothing to fetch", dataset.name),
+    });
     Ok(())
 }
 
-fn verify(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
+fn verify(dataset: &DatasetInfo, source: &Source, ui: &Ui) -> Result<()> {
+    if dataset.is_built_in() {
+        verify_built_in(dataset, ui);
+        return Ok(());
+    }
     let parts = dataset.parts(&Split::BOTH);
     let folder = folder(dataset, source).or_else(|missing| {
-        // A folder with some of the files says more than that others are missing.
+        // If some of the files are there, reporting each file helps more than one error.
         let own = locate::download_folder(dataset, source)?;
         let some = parts.iter().any(|part| locate::find_part(&own, part).is_some());
         if some { Ok(own) } else { Err(missing) }
@@ -110,15 +125,31 @@ fn verify(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// The folder that holds all of a data set.
-fn folder(dataset: &Dataset, source: &Source) -> Result<PathBuf> {
+/// There is no file that could be damaged.
+fn verify_built_in(dataset: &DatasetInfo, ui: &Ui) {
+    if ui.is_json() {
+        ui.json(&json!({
+            "name": dataset.name,
+            "file": null,
+            "path": null,
+            "ok": true,
+            "checked": null,
+            "error": null,
+        }));
+    } else {
+        ui.out(format!("ok   {}: made by the program, no files to check", dataset.name));
+    }
+}
+
+/// The folder that holds all files of a data set.
+fn folder(dataset: &DatasetInfo, source: &Source) -> Result<PathBuf> {
     let parts = dataset.parts(&Split::BOTH);
     let located = locate::find(dataset, &parts, source)?;
     let located = located.ok_or_else(|| locate::missing(dataset, &parts, source))?;
     Ok(located.folder)
 }
 
-/// The file, or the first one of those that it was unpacked to.
+/// The path of the compressed file, or of the first unpacked one.
 fn first_path(found: Found) -> PathBuf {
     match found {
         Found::Packed(path) => path,
@@ -126,7 +157,13 @@ fn first_path(found: Found) -> PathBuf {
     }
 }
 
-fn report(dataset: &Dataset, file: &str, path: &Path, result: Result<verify::Checked>, ui: &Ui) {
+fn report(
+    dataset: &DatasetInfo,
+    file: &str,
+    path: &Path,
+    result: Result<verify::Checked>,
+    ui: &Ui,
+) {
     if ui.is_json() {
         ui.json(&json!({
             "name": dataset.name,
@@ -148,7 +185,13 @@ fn report(dataset: &Dataset, file: &str, path: &Path, result: Result<verify::Che
     });
 }
 
-fn path(dataset: &Dataset, source: &Source, ui: &Ui) -> Result<()> {
+fn path(dataset: &DatasetInfo, source: &Source, ui: &Ui) -> Result<()> {
+    if dataset.is_built_in() {
+        return Err(usage(format!(
+            "{}: is made by the program and has no folder; expected a data set with files",
+            dataset.name
+        )));
+    }
     let folder = folder(dataset, source)?;
     if ui.is_json() {
         ui.json(&json!({"name": dataset.name, "path": folder}));

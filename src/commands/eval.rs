@@ -2,7 +2,7 @@
 
 use crate::checkpoint::{self, Checkpoint, HeldOut};
 use crate::cli::{EvalArgs, EvalSplit};
-use crate::data::catalog;
+use crate::data::catalog::{self, DatasetInfo};
 use crate::data::dataset::Dataset;
 use crate::data::preprocess::Preprocess;
 use crate::data::{self, Split};
@@ -104,7 +104,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
 fn held_out(
     args: &EvalArgs,
     checkpoint: &Checkpoint,
-    dataset: &catalog::Dataset,
+    dataset: &DatasetInfo,
     ui: &Ui,
 ) -> Result<HeldOut> {
     let path = checkpoint.path.display();
@@ -131,7 +131,7 @@ fn held_out(
 
 fn load(
     args: &EvalArgs,
-    dataset: &catalog::Dataset,
+    dataset: &DatasetInfo,
     held_out: HeldOut,
     device: Device,
     ui: &Ui,

@@ -1,5 +1,5 @@
-//! The data sets that the program knows: where they are published, what their files hold, and how
-//! to tell that they are the published ones.
+//! The data sets that the program knows: where they are published, what their files hold, and the checksums
+//! of these files.
 
 mod table;
 
@@ -9,12 +9,12 @@ use super::Split;
 use crate::error::usage;
 use anyhow::Result;
 
-/// A published set of labelled images.
+/// What is known of a data set before its images are read: one row of the table.
 #[derive(Debug)]
-pub struct Dataset {
+pub struct DatasetInfo {
     /// What the user types, and the name of the folder that holds the files.
     pub name: &'static str,
-    /// What a person calls it.
+    /// Its name in messages.
     pub title: &'static str,
     /// How the images are stored.
     pub format: Format,
@@ -26,7 +26,7 @@ pub struct Dataset {
     pub mean: &'static [f64],
     /// Standard deviation of each channel over the training images, of pixels scaled to 0..1.
     pub std: &'static [f64],
-    /// Whether a mirrored image is still one of its class: so for clothes, not for letters.
+    /// Whether a mirrored image still belongs to its class. True for clothes, false for letters.
     pub mirror_safe: bool,
     /// Number of training images.
     pub train_images: usize,
@@ -63,6 +63,8 @@ pub enum Format {
         /// before the fine one).
         label_bytes: usize,
     },
+    /// No files: the program makes the images ([`synthetic`](super::synthetic)).
+    Synthetic,
 }
 
 /// The two IDX files of a split.
@@ -81,26 +83,26 @@ pub struct File {
     pub name: &'static str,
     /// Length as published, in bytes; a recompressed copy has another.
     pub bytes: u64,
-    /// How to tell that it holds the published bytes.
+    /// Checksum of the published bytes.
     pub checksum: Checksum,
 }
 
-/// The SHA-256 that a trusted source gives, in lower-case hexadecimal.
+/// The SHA-256 that a trusted source gives, in lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checksum {
-    /// Of the unpacked bytes: holds for recompressed copies too, as packagers make them.
+    /// Of the unpacked bytes. It is the same for copies that a packager compressed again.
     Unpacked(&'static str),
-    /// Of the compressed file; nothing is published about the bytes in it, so that only the length
-    /// of an unpacked copy can be checked.
+    /// Of the compressed file. No checksum of the unpacked bytes is published, so only the length of an
+    /// unpacked copy can be checked.
     Packed(&'static str),
 }
 
-/// A published file, and what is wanted of it.
+/// A published file, and the files inside of it that are needed.
 #[derive(Debug)]
 pub struct Part<'a> {
     /// The published file.
     pub file: &'a File,
-    /// The wanted files inside of it.
+    /// The files inside of it that are needed.
     pub members: Vec<Member<'a>>,
 }
 
@@ -113,7 +115,7 @@ pub struct Member<'a> {
     pub bytes: u64,
 }
 
-impl Dataset {
+impl DatasetInfo {
     /// Number of images of a split.
     pub fn images(&self, split: Split) -> usize {
         match split {
@@ -127,7 +129,15 @@ impl Dataset {
         self.channels * self.height * self.width
     }
 
-    /// The published files that hold the splits, each once.
+    /// Whether the program makes the images itself. There are no files then.
+    pub fn is_built_in(&self) -> bool {
+        match self.format {
+            Format::Synthetic => true,
+            Format::Idx { .. } | Format::Cifar { .. } => false,
+        }
+    }
+
+    /// The published files that hold the splits. No file is listed twice.
     pub fn parts(&self, splits: &[Split]) -> Vec<Part<'_>> {
         match &self.format {
             Format::Idx { train, test } => splits
@@ -150,10 +160,11 @@ impl Dataset {
                 });
                 vec![Part { file: archive, members: members.collect() }]
             }
+            Format::Synthetic => Vec::new(),
         }
     }
 
-    /// Bytes to download for all of it.
+    /// Length of all its published files together, in bytes.
     pub fn download_bytes(&self) -> u64 {
         self.parts(&Split::BOTH).iter().map(|part| part.file.bytes).sum()
     }
@@ -165,8 +176,8 @@ fn idx_part(file: &File, bytes: u64) -> Part<'_> {
 }
 
 impl Part<'_> {
-    /// Longest compressed file that can be this one, in bytes: what is longer is not read at all.
-    /// Recompressing makes a file hardly longer than what is in it.
+    /// The longest that this file can be, in bytes. A longer file is not read at all. Even where
+    /// compression gains nothing, a compressed file is hardly longer than its content.
     pub fn max_bytes(&self) -> u64 {
         let unpacked: u64 = self.members.iter().map(|member| member.bytes).sum();
         self.file.bytes.max(unpacked) + (1 << 20)
@@ -176,8 +187,8 @@ impl Part<'_> {
 /// The data set of that name.
 ///
 /// # Errors
-/// A usage error that lists the names, where there is none.
-pub fn find(name: &str) -> Result<&'static Dataset> {
+/// If there is none, a usage error that lists the names.
+pub fn find(name: &str) -> Result<&'static DatasetInfo> {
     DATASETS.iter().find(|dataset| dataset.name == name).ok_or_else(|| {
         let names: Vec<_> = DATASETS.iter().map(|dataset| dataset.name).collect();
         usage(format!("{name}: no such data set; expected one of {}", names.join(", ")))
@@ -185,7 +196,7 @@ pub fn find(name: &str) -> Result<&'static Dataset> {
 }
 
 /// The published file that has this SHA-256, packed or unpacked, and its data set.
-pub fn identify(sha256: &str) -> Option<(&'static Dataset, &'static File)> {
+pub fn identify(sha256: &str) -> Option<(&'static DatasetInfo, &'static File)> {
     DATASETS.iter().find_map(|dataset| {
         let parts = dataset.parts(&Split::BOTH);
         let part = parts.iter().find(|part| match part.file.checksum {

@@ -3,7 +3,7 @@
 
 use anyhow::{Result, ensure};
 
-/// Images and labels of some files of records.
+/// The images and labels of files of records.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CifarImages {
     /// Number of images.
@@ -17,7 +17,7 @@ pub struct CifarImages {
 /// Reads records of `label_bytes + image_bytes` from files, one after the other.
 ///
 /// # Errors
-/// Where a file does not end with a whole record.
+/// The end of a file is not the end of a record.
 pub fn records(files: &[Vec<u8>], label_bytes: usize, image_bytes: usize) -> Result<CifarImages> {
     let record = label_bytes + image_bytes;
     let count = files.iter().map(|file| file.len() / record).sum();

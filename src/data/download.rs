@@ -1,8 +1,8 @@
-//! Downloading from mirrors, so that a file is under its name whole and verified, or not at all.
+//! Downloading from mirrors. A file gets its name only when it is whole and verified.
 
 mod transfer;
 
-use super::catalog::{Dataset, Part};
+use super::catalog::{DatasetInfo, Part};
 use super::{locate, verify};
 use crate::error::usage;
 use crate::files::{self, OWN_FILE};
@@ -18,25 +18,25 @@ use std::thread;
 use std::time::Duration;
 use transfer::{Failure, Transfer};
 
-/// Environment variable with a base URL that is tried before the published mirrors. A file lies at
-/// `<base>/<file name>`; `{dataset}` in it stands for the name of the data set.
+/// Environment variable with a base URL that is tried before the published mirrors. The URL of a file is
+/// `<base>/<file name>`. `{dataset}` in the base URL stands for the name of the data set.
 pub const MIRROR_VARIABLE: &str = "RESNET_MIRROR";
 
-/// A download goes on past its last round while each round brings at least so many bytes.
+/// The rounds are counted from zero again after a round that brought at least this many bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// How long to wait for a mirror, and how often to ask again.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Rounds over the mirrors after the first, for failures that may pass.
+    /// Rounds over the mirrors after the first one. They are for failures that may be temporary.
     pub retries: u32,
-    /// Pause before the first retry; each further one is twice as long.
+    /// Pause before the first retry. Each later pause is twice as long.
     pub first_pause: Duration,
-    /// Time to connect in.
+    /// Longest time to connect.
     pub connect: Duration,
-    /// Time without a byte after which a transfer counts as stalled.
+    /// A transfer that brings no byte for this long has stalled.
     pub stall: Duration,
-    /// Bytes a second below which it counts as stalled too, if no more come for as long.
+    /// A transfer that is slower than this for the same time has stalled too. Bytes a second.
     pub least_rate: u64,
 }
 
@@ -55,7 +55,7 @@ impl Default for Patience {
 /// Fetches the files of one data set.
 #[derive(Debug)]
 pub struct Downloader<'a> {
-    dataset: &'a Dataset,
+    dataset: &'a DatasetInfo,
     mirrors: Vec<Url>,
     patience: Patience,
     transfer: Transfer,
@@ -65,8 +65,8 @@ impl<'a> Downloader<'a> {
     /// A downloader from the user's mirror, if one is set, and then the published ones.
     ///
     /// # Errors
-    /// A usage error where [`MIRROR_VARIABLE`] holds no URL.
-    pub fn new(dataset: &'a Dataset) -> Result<Self> {
+    /// A usage error if [`MIRROR_VARIABLE`] does not hold a URL.
+    pub fn new(dataset: &'a DatasetInfo) -> Result<Self> {
         let own = std::env::var(MIRROR_VARIABLE).ok().filter(|base| !base.is_empty());
         let own = own.map(|base| own_mirror(&base, dataset)).transpose()?;
         let published = dataset.mirrors.iter().filter_map(|base| Url::parse(base).ok());
@@ -76,21 +76,21 @@ impl<'a> Downloader<'a> {
     /// A downloader from these base URLs (each ending in `/`), in this order.
     ///
     /// # Errors
-    /// Where the system's certificates cannot be read.
-    pub fn with(dataset: &'a Dataset, mirrors: Vec<Url>, patience: Patience) -> Result<Self> {
+    /// The system's certificates cannot be read.
+    pub fn with(dataset: &'a DatasetInfo, mirrors: Vec<Url>, patience: Patience) -> Result<Self> {
         Ok(Self { dataset, mirrors, patience, transfer: Transfer::new(&patience)? })
     }
 
-    /// Fetches those of the parts that a folder lacks or that are damaged there.
+    /// Downloads the parts that are missing or damaged in a folder.
     ///
     /// # Errors
-    /// Where the folder cannot be written, or no mirror has the published file. Nothing is then
-    /// left under the file's name that was not there before.
+    /// The folder cannot be written, or no mirror has the published file. The file's name is then as it
+    /// was before.
     pub fn fetch(&self, parts: &[Part], folder: &Path, ui: &Ui) -> Result<()> {
         fs::create_dir_all(folder).map_err(|error| write_error(folder, &error))?;
         let lock = Lock::take(folder, ui)?;
         for part in parts {
-            // Checked under the lock: another process may have fetched it while this one waited.
+            // Checked under the lock: another process may have downloaded it in the meantime.
             let present = locate::find_part(folder, part);
             if present.is_some_and(|found| verify::read(self.dataset, part, &found).is_ok()) {
                 continue;
@@ -103,14 +103,14 @@ impl<'a> Downloader<'a> {
                 }
             })?;
             fs::rename(&partial, &path).map_err(|error| write_error(&path, &error))?;
-            // Not all systems can open a folder; the file is whole there too.
+            // Some systems cannot open a folder. The file is whole there too.
             let _ = files::sync_folder(folder);
         }
         Ok(())
     }
 
-    /// Brings the verified bytes of a file to `partial`, from the first mirror that has them. The
-    /// mirrors are asked in turn; those that may yet have the file are asked again after a pause.
+    /// Downloads the verified bytes of a file to `partial`, from the first mirror that has them. The mirrors
+    /// are tried in turn. Those with a temporary failure are tried again after a pause.
     fn fetch_part(&self, part: &Part, partial: &Path, ui: &Ui) -> Result<()> {
         let mut failures: Vec<Option<Failure>> = self.mirrors.iter().map(|_| None).collect();
         let mut longest = length(partial);
@@ -130,7 +130,7 @@ impl<'a> Downloader<'a> {
                     Err(Failure::Local(error)) => return Err(error),
                     Err(other) => other,
                 };
-                // What fails as before is not said again.
+                // The same failure is not reported twice.
                 if failure.as_ref().is_none_or(|before| before.to_string() != other.to_string()) {
                     ui.warn(format!("{}{}: {other}", shown(mirror), part.file.name));
                 }
@@ -157,8 +157,8 @@ impl<'a> Downloader<'a> {
         let resumed = length(partial) > 0;
         self.transfer.run(url, partial, part, ui)?;
         verify::packed(self.dataset, part, partial).map(drop).map_err(|error| {
-            // What is wrong must not be resumed. A resumed file may be made of two mirrors'
-            // different compressions of the same bytes, so this mirror gets another chance.
+            // A wrong file must not be resumed. A resumed file may be wrong only because two mirrors
+            // compressed the same bytes differently, so this mirror is tried again.
             let _ = fs::remove_file(partial);
             if resumed { Failure::Passing(error) } else { Failure::Refused(error) }
         })
@@ -184,10 +184,10 @@ impl<'a> Downloader<'a> {
     }
 }
 
-/// How a try at a mirror ends.
+/// The result of trying one mirror.
 type Attempt = Result<(), Failure>;
 
-fn own_mirror(base: &str, dataset: &Dataset) -> Result<Url> {
+fn own_mirror(base: &str, dataset: &DatasetInfo) -> Result<Url> {
     let wrong = || {
         let shown = match base.rsplit_once('@') {
             Some((_, host)) => format!("…@{host}"),
@@ -206,20 +206,20 @@ fn own_mirror(base: &str, dataset: &Dataset) -> Result<Url> {
     if matches!(url.scheme(), "http" | "https") { Ok(url) } else { Err(wrong()) }
 }
 
-/// A mirror as messages show it: without the user's name and password.
+/// A mirror for messages: without the user's name and password.
 fn shown(mirror: &Url) -> Url {
     let mut shown = mirror.clone();
     let _ = shown.set_username("").and_then(|()| shown.set_password(None));
     shown
 }
 
-/// One process at a time downloads into a folder.
+/// The lock of a folder: only one process at a time downloads into it.
 #[derive(Debug)]
 struct Lock {
-    /// Whether other processes are kept out. Some network file systems have no locks: each process
-    /// then has partial files of its own, which no other can resume.
+    /// Whether the lock keeps other processes out. Some network file systems have no locks. Each process
+    /// then has partial files of its own, which no other process can resume.
     exclusive: bool,
-    /// Locked until it is closed, also by the end of the process.
+    /// Locked until it is closed. The end of the process closes it too.
     _file: File,
 }
 
@@ -255,8 +255,8 @@ impl Lock {
     }
 }
 
-/// The length of a partial file; 0 where there is none, or something that this program did not begin: a
-/// link, or a file that has other names too.
+/// The length of a partial file. It is 0 if there is none, or if this program did not make it: a link, or a
+/// file with several hard links.
 fn length(path: &Path) -> u64 {
     let own = |metadata: &fs::Metadata| metadata.is_file() && metadata.nlink() == 1;
     fs::symlink_metadata(path).ok().filter(own).map_or(0, |metadata| metadata.len())

@@ -4,7 +4,7 @@
 
 use anyhow::{Result, bail, ensure};
 
-/// Images as they lie in an IDX file.
+/// The images of an IDX file.
 #[derive(Debug, PartialEq, Eq)]
 pub struct IdxImages {
     /// Number of images.
@@ -20,8 +20,8 @@ pub struct IdxImages {
 /// Reads images from the bytes of an IDX file.
 ///
 /// # Errors
-/// Where the magic number is not that of images, or the header tells another length than the file
-/// has. The header is checked against the bytes at hand, so that no claim of it allocates memory.
+/// The magic number is not that of images, or the header claims another length than the file has. The header
+/// is compared with the bytes of the file, so its claims never allocate memory.
 pub fn images(mut bytes: Vec<u8>) -> Result<IdxImages> {
     let [count, height, width] = header(&bytes)?;
     bytes.drain(..header_bytes(3));
@@ -31,7 +31,7 @@ pub fn images(mut bytes: Vec<u8>) -> Result<IdxImages> {
 /// Reads labels from the bytes of an IDX file.
 ///
 /// # Errors
-/// As for [`images`].
+/// The errors of [`images`].
 pub fn labels(mut bytes: Vec<u8>) -> Result<Vec<u8>> {
     let [_count] = header(&bytes)?;
     bytes.drain(..header_bytes(1));
@@ -42,7 +42,7 @@ const fn header_bytes(dimensions: usize) -> usize {
     4 + 4 * dimensions
 }
 
-/// The length of each of `D` dimensions, which together are exactly the bytes after the header.
+/// The length of each of `D` dimensions. Their product is the number of bytes after the header.
 fn header<const D: usize>(bytes: &[u8]) -> Result<[usize; D]> {
     let Some((header, data)) = bytes.split_at_checked(header_bytes(D)) else {
         bail!("cut off: {} bytes, shorter than the IDX header of {}", bytes.len(), header_bytes(D));

@@ -1,10 +1,11 @@
-//! Where data sets lie on this machine.
+//! Finding the files of data sets on this machine.
 //!
-//! Where the user names a folder, it is looked in alone, and is where downloads go. Else the platform's
-//! cache folder is, and then comes the folder of the system's packages. In each, the files of a data set
-//! lie in a folder of its name, compressed as published or unpacked.
+//! If the user names a folder, only that folder is searched, and downloads go there. Otherwise the
+//! platform's cache folder is searched first and takes downloads, and the folder of the system's packages
+//! is searched second. In each of them, a data set has a folder of its name. Its files are compressed as
+//! published, or unpacked.
 
-use super::catalog::{Dataset, Part};
+use super::catalog::{DatasetInfo, Part};
 use super::{NamedFolder, Source};
 use crate::error::usage;
 use crate::ui::quoted;
@@ -15,7 +16,7 @@ use std::path::{Path, PathBuf};
 /// Where the packages of Linux distributions put data sets.
 const SYSTEM_FOLDER: &str = "/usr/share/datasets";
 
-/// A published file as it lies on this machine.
+/// A published file on this machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
     /// Compressed, as published.
@@ -24,7 +25,7 @@ pub enum Found {
     Unpacked(Vec<PathBuf>),
 }
 
-/// A folder that holds all wanted files of a data set.
+/// A folder that holds all needed files of a data set.
 #[derive(Debug)]
 pub struct Located {
     /// The folder.
@@ -33,11 +34,11 @@ pub struct Located {
     pub files: Vec<Found>,
 }
 
-/// The folder that downloads of a data set go to, which need not exist.
+/// The folder that downloads of a data set go to. It need not exist.
 ///
 /// # Errors
-/// Where the user names no folder and the platform has no cache folder.
-pub fn download_folder(dataset: &Dataset, source: &Source) -> Result<PathBuf> {
+/// The user named no folder, and the platform has no cache folder.
+pub fn download_folder(dataset: &DatasetInfo, source: &Source) -> Result<PathBuf> {
     let base = match &source.folder {
         Some(folder) => folder.path().to_owned(),
         None => etcetera::choose_base_strategy()
@@ -48,8 +49,8 @@ pub fn download_folder(dataset: &Dataset, source: &Source) -> Result<PathBuf> {
     Ok(base.join(dataset.name))
 }
 
-/// The folders that a data set may lie in, the first one first.
-fn folders(dataset: &Dataset, source: &Source) -> Vec<PathBuf> {
+/// The folders that may hold a data set, in the order of the search.
+fn folders(dataset: &DatasetInfo, source: &Source) -> Vec<PathBuf> {
     let own = download_folder(dataset, source).ok();
     let system = Path::new(SYSTEM_FOLDER).join(dataset.name);
     own.into_iter().chain(source.folder.is_none().then_some(system)).collect()
@@ -58,9 +59,9 @@ fn folders(dataset: &Dataset, source: &Source) -> Vec<PathBuf> {
 /// The first folder that holds all parts.
 ///
 /// # Errors
-/// A usage error for a folder that the user named and that is not there, is no folder, or is that of the
-/// data set itself.
-pub fn find(dataset: &Dataset, parts: &[Part], source: &Source) -> Result<Option<Located>> {
+/// A usage error if the folder that the user named does not exist, is not a folder, or holds the files of
+/// the data set directly.
+pub fn find(dataset: &DatasetInfo, parts: &[Part], source: &Source) -> Result<Option<Located>> {
     source.check()?;
     let found = folders(dataset, source).into_iter().find_map(|folder| find_in(&folder, parts));
     match &source.folder {
@@ -74,34 +75,35 @@ pub fn find(dataset: &Dataset, parts: &[Part], source: &Source) -> Result<Option
     }
 }
 
-/// The parts, where the folder holds all of them.
+/// The parts in a folder; `None` if one of them is missing.
 pub fn find_in(folder: &Path, parts: &[Part]) -> Option<Located> {
     let files: Option<Vec<Found>> = parts.iter().map(|part| find_part(folder, part)).collect();
     Some(Located { folder: folder.to_owned(), files: files? })
 }
 
-/// A part in a folder. The compressed file is preferred to unpacked ones, since a checksum is known
-/// of each compressed file.
+/// Finds a part in a folder. The compressed file is preferred to unpacked ones, because the checksum of each
+/// compressed file is known. Anything that has the name of a file counts, a FIFO or a folder too: reading it
+/// is an error that says what it is.
 pub fn find_part(folder: &Path, part: &Part) -> Option<Found> {
     let packed = folder.join(part.file.name);
-    if packed.is_file() {
+    if packed.exists() {
         return Some(Found::Packed(packed));
     }
     let unpacked: Option<Vec<PathBuf>> = part
         .members
         .iter()
         .map(|member| {
-            // People unpack an archive with its inner folder or without it.
+            // Some people unpack an archive with its inner folder, others without it.
             let path = Path::new(member.path);
             let names = [Some(path.as_os_str()), path.file_name()];
-            names.into_iter().flatten().map(|name| folder.join(name)).find(|path| path.is_file())
+            names.into_iter().flatten().map(|name| folder.join(name)).find(|path| path.exists())
         })
         .collect();
     unpacked.map(Found::Unpacked)
 }
 
-/// The command that brings a data set to where this source looks first.
-pub fn fetch_command(dataset: &Dataset, source: &Source) -> String {
+/// The command that downloads a data set into the folder that is searched first.
+pub fn fetch_command(dataset: &DatasetInfo, source: &Source) -> String {
     let name = dataset.name;
     match &source.folder {
         Some(NamedFolder::Flag(folder)) => {
@@ -112,7 +114,7 @@ pub fn fetch_command(dataset: &Dataset, source: &Source) -> String {
 }
 
 /// The error for a data set that is in none of the folders.
-pub fn missing(dataset: &Dataset, parts: &[Part], source: &Source) -> anyhow::Error {
+pub fn missing(dataset: &DatasetInfo, parts: &[Part], source: &Source) -> anyhow::Error {
     let looked: Vec<String> = folders(dataset, source)
         .iter()
         .filter_map(|folder| {
@@ -122,7 +124,7 @@ pub fn missing(dataset: &Dataset, parts: &[Part], source: &Source) -> anyhow::Er
                 .map(|part| part.file.name)
                 .collect();
             match lacks.len() {
-                // It is to be fetched to another.
+                // Nothing is missing in this folder: the download goes to another one.
                 0 => None,
                 all if all == parts.len() => Some(folder.display().to_string()),
                 _ => Some(format!("{} (lacks {})", folder.display(), lacks.join(", "))),

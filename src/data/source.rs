@@ -1,4 +1,4 @@
-//! Where the user wants data sets to be looked for.
+//! Where to search for data sets, as the user chose.
 
 use crate::error::usage;
 use anyhow::Result;
@@ -6,16 +6,16 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Environment variable with the folder of the data sets, where `--data-dir` names none.
+/// Environment variable with the folder of the data sets. It counts if `--data-dir` is not given.
 pub const FOLDER_VARIABLE: &str = "RESNET_DATA";
 
-/// Where to look for data sets.
+/// Where to search for data sets.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
-    /// The folder that the user named: no other one is looked in. Where there is none, those of the
-    /// platform's cache and of the system's packages are.
+    /// The folder that the user named. Then no other folder is searched. If `None`, the folders of the
+    /// platform's cache and of the system's packages are searched.
     pub folder: Option<NamedFolder>,
-    /// Never connect.
+    /// Never connect to a server.
     pub offline: bool,
 }
 
@@ -29,12 +29,12 @@ pub enum NamedFolder {
 }
 
 impl Source {
-    /// What the flags say, or else the environment.
+    /// From the flags, or from the environment if `--data-dir` is not given.
     pub fn new(data_dir: Option<PathBuf>, offline: bool) -> Self {
         Self { folder: choose(data_dir, std::env::var_os(FOLDER_VARIABLE)), offline }
     }
 
-    /// Refuses a folder that was named and is not there.
+    /// Refuses a named folder that does not exist.
     ///
     /// # Errors
     /// A usage error that says how it was named.
@@ -47,7 +47,7 @@ impl Source {
         }
     }
 
-    /// Refuses a folder that was named and is something else; it need not be there.
+    /// Refuses a named folder that is not a folder. It need not exist.
     ///
     /// # Errors
     /// A usage error that says how it was named.
@@ -61,7 +61,7 @@ impl Source {
     }
 }
 
-/// An empty variable counts as unset, as is usual.
+/// The flag, or else the variable. An empty variable counts as unset.
 fn choose(flag: Option<PathBuf>, variable: Option<OsString>) -> Option<NamedFolder> {
     let variable = || variable.filter(|path| !path.is_empty()).map(PathBuf::from);
     flag.map(NamedFolder::Flag).or_else(|| variable().map(NamedFolder::Variable))

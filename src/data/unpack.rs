@@ -1,4 +1,4 @@
-//! Unpacking `.gz` and `.tar.gz` in memory, never past the length that is expected.
+//! Unpacking `.gz` and `.tar.gz` in memory, never beyond the expected length.
 
 use super::catalog::{Member, Part};
 use anyhow::{Context, Result, anyhow, bail, ensure};
@@ -6,12 +6,11 @@ use flate2::bufread::GzDecoder;
 use std::io::{ErrorKind, Read};
 use std::path::Path;
 
-/// The wanted members of a compressed file, in the order of [`Part::members`], each of the length
-/// that the part says.
+/// The needed members of a compressed file, in the order of [`Part::members`]. Each has the length that the
+/// part says.
 ///
 /// # Errors
-/// Where the bytes are no gzip data, are cut off or damaged, lack a member, or a member has
-/// another length.
+/// The bytes are not gzip data, are cut off or damaged, lack a member, or a member has another length.
 pub fn members(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
     const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
     if !packed.starts_with(&GZIP_MAGIC) {
@@ -25,13 +24,16 @@ pub fn members(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
     };
     let mut decoder = GzDecoder::new(packed);
     let bytes = read_member(&mut decoder, member)?;
-    // A checksum of the unpacked bytes says nothing of what follows the packed ones.
+    // A checksum of the unpacked bytes does not cover bytes after the gzip data.
     let rest = decoder.get_ref().len();
     ensure!(rest == 0, "{rest} bytes follow its gzip data");
     Ok(vec![bytes])
 }
 
-/// The length of unpacked bytes against the expected one.
+/// Compares the length of unpacked bytes with the expected one.
+///
+/// # Errors
+/// The lengths differ.
 pub fn check_length(member: Member, bytes: u64) -> Result<()> {
     ensure!(
         bytes == member.bytes,
@@ -44,8 +46,8 @@ pub fn check_length(member: Member, bytes: u64) -> Result<()> {
 
 fn from_tar(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
     let mut found: Vec<Option<Vec<u8>>> = vec![None; part.members.len()];
-    // Names are read whole, and what lies before the wanted members is passed over: beside those the
-    // archive has little, so that what unpacks to much more is none of the published ones.
+    // The tar reader unpacks the names of members and the members that are skipped. The limit stops an
+    // archive that unpacks to much more than the published one.
     let mut archive = tar::Archive::new(GzDecoder::new(packed).take(2 * part.max_bytes()));
     for entry in archive.entries().context("it is no tar archive")? {
         let mut entry = entry.map_err(|error| damage(&error, "an entry of the archive"))?;
@@ -64,8 +66,8 @@ fn from_tar(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
         .collect()
 }
 
-/// Reads one byte past the expected length at most, so that a small file that unpacks to a huge one
-/// takes no more memory than the true one.
+/// Reads at most one byte more than the expected length. So a small file that unpacks to a huge one takes no
+/// more memory than the published one.
 fn read_member(reader: &mut impl Read, member: Member) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(member.bytes as usize + 1);
     reader

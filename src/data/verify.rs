@@ -1,22 +1,20 @@
-//! Whether files are the published ones.
+//! Checks that files are the published ones.
 
-use super::catalog::{self, Checksum, Dataset, Part};
+use super::catalog::{self, Checksum, DatasetInfo, Part};
 use super::locate::Found;
 use super::unpack;
-use crate::files::sha256;
-use anyhow::{Context, Result, bail, ensure};
+use crate::files::{self, sha256};
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
-use std::fs;
 use std::path::Path;
 
-/// What could be checked of a file.
+/// What was checked of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Checked {
     /// Its SHA-256.
     Sha256,
-    /// Its length alone: it is an unpacked copy, and a checksum is published of the compressed file
-    /// only.
+    /// Only its length. It is an unpacked copy, and the published checksum is of the compressed file.
     Length,
 }
 
@@ -29,12 +27,13 @@ pub struct Contents {
     pub checked: Checked,
 }
 
-/// Reads and unpacks a file that lies on this machine.
+/// Reads, unpacks and checks a file on this machine. A FIFO, a device or a file that is too long is refused
+/// before it is read.
 ///
 /// # Errors
-/// Where it cannot be read, or does not hold the published bytes. The message begins with the path
-/// of the file and says what is wrong with it.
-pub fn read(dataset: &Dataset, part: &Part, found: &Found) -> Result<Contents> {
+/// The file cannot be read, or does not hold the published bytes. The message begins with the path of the
+/// file and says what is wrong.
+pub fn read(dataset: &DatasetInfo, part: &Part, found: &Found) -> Result<Contents> {
     match found {
         Found::Packed(path) => {
             let members =
@@ -45,7 +44,8 @@ pub fn read(dataset: &Dataset, part: &Part, found: &Found) -> Result<Contents> {
             let mut members = Vec::with_capacity(paths.len());
             let mut checked = Checked::Length;
             for (path, member) in paths.iter().zip(&part.members) {
-                let bytes = read_at_most(path, part.max_bytes())
+                let bytes = files::read(path, part.max_bytes())
+                    .map_err(anyhow::Error::from)
                     .and_then(|bytes| {
                         unpack::check_length(*member, bytes.len() as u64)?;
                         if let Checksum::Unpacked(expected) = part.file.checksum {
@@ -62,12 +62,12 @@ pub fn read(dataset: &Dataset, part: &Part, found: &Found) -> Result<Contents> {
     }
 }
 
-/// Reads, unpacks and checks a compressed file; the message of an error does not name it.
-pub fn packed(dataset: &Dataset, part: &Part, path: &Path) -> Result<Vec<Vec<u8>>> {
-    let bytes = read_at_most(path, part.max_bytes())?;
+/// Reads, unpacks and checks a compressed file. An error message does not name the file.
+pub fn packed(dataset: &DatasetInfo, part: &Part, path: &Path) -> Result<Vec<Vec<u8>>> {
+    let bytes = files::read(path, part.max_bytes())?;
     match part.file.checksum {
         Checksum::Packed(expected) => {
-            // Unpacking names what is wrong more plainly than a checksum does, so its errors win.
+            // An error of unpacking says more than a wrong checksum, so unpacking comes first.
             if sha256(&bytes) != expected {
                 unpack::members(part, &bytes)?;
                 check_sha256(dataset, &bytes, expected, "the compressed file")?;
@@ -84,13 +84,7 @@ pub fn packed(dataset: &Dataset, part: &Part, path: &Path) -> Result<Vec<Vec<u8>
     }
 }
 
-fn read_at_most(path: &Path, limit: u64) -> Result<Vec<u8>> {
-    let length = fs::metadata(path).context("cannot read it")?.len();
-    ensure!(length <= limit, "it has {length} bytes, more than the {limit} that it can have");
-    fs::read(path).context("cannot read it")
-}
-
-fn check_sha256(dataset: &Dataset, bytes: &[u8], expected: &str, what: &str) -> Result<()> {
+fn check_sha256(dataset: &DatasetInfo, bytes: &[u8], expected: &str, what: &str) -> Result<()> {
     let found = sha256(bytes);
     if found == expected {
         return Ok(());
@@ -108,7 +102,38 @@ fn check_sha256(dataset: &Dataset, bytes: &[u8], expected: &str, what: &str) -> 
 
 #[cfg(test)]
 mod tests {
+    use super::super::Split;
     use super::*;
+    use crate::error::one_line;
+
+    #[test]
+    fn what_is_no_file_is_refused_and_never_waited_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let (fifo, device) = (folder.path().join("fifo"), folder.path().join("device"));
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+        std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+        let mnist = catalog::find("mnist").unwrap();
+        let parts = mnist.parts(&[Split::Test]);
+        for (path, what) in [(fifo, "is a FIFO, not a file"), (device, "is a device, not a file")] {
+            for found in [Found::Packed(path.clone()), Found::Unpacked(vec![path.clone()])] {
+                let error = one_line(&read(mnist, &parts[0], &found).unwrap_err());
+                assert_eq!(error, format!("{}: {what}", path.display()));
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_of_absurd_size_is_refused_before_it_is_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("huge");
+        std::fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let mnist = catalog::find("mnist").unwrap();
+        let parts = mnist.parts(&[Split::Test]);
+        for found in [Found::Packed(path.clone()), Found::Unpacked(vec![path.clone()])] {
+            let error = one_line(&read(mnist, &parts[0], &found).unwrap_err());
+            assert!(error.contains("huge: has 1.00 TiB; expected no more than"), "{error}");
+        }
+    }
 
     #[test]
     fn another_data_set_s_file_is_named() {

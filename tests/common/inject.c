@@ -1,9 +1,9 @@
-/* Loaded into the program before the C library (LD_PRELOAD): the RESNET_INJECT_AT'th call, counted from 1, that
- * changes something below the folder RESNET_INJECT_IN fails with the error number RESNET_INJECT_ERROR, or kills
- * the process where that is 0; with RESNET_INJECT_LASTING every later one fails too, and with RESNET_INJECT_ONLY
- * calls of that name alone count. At the end their count is written to the file RESNET_INJECT_COUNT. Calls of
- * Rust's standard library come through here; those that rustix makes itself (the exchange of two folders) do
- * not. */
+/* Loaded into the program before the C library (LD_PRELOAD). It counts the calls that change something below
+ * the folder RESNET_INJECT_IN, from 1. Call number RESNET_INJECT_AT fails with the error number
+ * RESNET_INJECT_ERROR; if that is 0, the process is killed. With RESNET_INJECT_LASTING, every later call fails
+ * too. With RESNET_INJECT_ONLY, only calls of that name are counted. At the end the count is written to the file
+ * RESNET_INJECT_COUNT. The calls of Rust's standard library come through here. The calls that rustix makes
+ * itself (the exchange of two folders) do not. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>

@@ -1,11 +1,12 @@
-//! Calls to the system that fail, or are the last that a process makes.
+//! System calls that fail, or that kill the process.
 
+use super::Program;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 
-/// What becomes of a call: an error of the system, or the death of the process.
+/// What happens at a system call: an error, or the process is killed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fate {
     NoSpace,
@@ -43,30 +44,34 @@ impl Injector {
         Self { folder }
     }
 
-    /// Has the `at`th call of a program below `run` meet its fate, counted among those of the name `only`, if
-    /// there is one; with `lasting` all later ones too.
+    /// The program with the library loaded: its `at`th call below the folder `run` meets its fate, and with
+    /// `lasting` all later calls do too. Only calls named `only` are counted, if that is not empty.
     pub fn arm(
         &self,
-        command: &mut Command,
+        program: Program,
         run: &Path,
         only: &str,
         at: u64,
         fate: Fate,
         lasting: bool,
-    ) {
-        command.env("LD_PRELOAD", self.folder.path().join("inject.so"));
-        command.env("RESNET_INJECT_IN", run).env("RESNET_INJECT_AT", at.to_string());
-        command.env("RESNET_INJECT_ERROR", fate.number().to_string());
-        command.env("RESNET_INJECT_COUNT", self.counted());
+    ) -> Program {
+        let mut variables = vec![
+            ("LD_PRELOAD", self.folder.path().join("inject.so").into_os_string()),
+            ("RESNET_INJECT_IN", run.into()),
+            ("RESNET_INJECT_AT", at.to_string().into()),
+            ("RESNET_INJECT_ERROR", fate.number().to_string().into()),
+            ("RESNET_INJECT_COUNT", self.counted().into()),
+        ];
         if !only.is_empty() {
-            command.env("RESNET_INJECT_ONLY", only);
+            variables.push(("RESNET_INJECT_ONLY", only.into()));
         }
         if lasting {
-            command.env("RESNET_INJECT_LASTING", "1");
+            variables.push(("RESNET_INJECT_LASTING", "1".into()));
         }
+        variables.into_iter().fold(program, |program, (name, value)| program.env(name, value))
     }
 
-    /// How many calls the last program that was armed and ended itself made.
+    /// Number of calls of the last program that was run with the library and was not killed.
     pub fn count(&self) -> u64 {
         let text = fs::read_to_string(self.counted()).expect("a count");
         text.parse().expect("a number")

@@ -1,10 +1,10 @@
-//! Runs that are started to be stopped, and what is the same in two of them.
+//! Runs that a test stops, and comparisons of two runs.
 
 use resnet::files::sha256;
 use serde_json::Value;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
 
 /// A signal to a running program.
@@ -25,18 +25,6 @@ impl Signal {
     }
 }
 
-/// The program with arguments that are split at blanks, and a path behind them.
-pub fn command(arguments: &str, path: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_resnet"));
-    command.args(arguments.split_whitespace()).arg(path).stdout(Stdio::null());
-    command
-}
-
-/// Starts it.
-pub fn spawn(arguments: &str, path: &Path, stderr: Stdio) -> Child {
-    command(arguments, path).stderr(stderr).spawn().expect("the program starts")
-}
-
 /// Changes the text of a file of a checkpoint, and its checksum with it.
 pub fn edit(checkpoint: &Path, name: &str, change: impl FnOnce(String) -> String) {
     let (file, sums) = (checkpoint.join(name), checkpoint.join("SHA256SUMS"));
@@ -50,14 +38,14 @@ pub fn edit(checkpoint: &Path, name: &str, change: impl FnOnce(String) -> String
     fs::write(&file, after).expect("a checkpoint to change");
 }
 
-/// A run's metrics without what a clock or a place decides.
+/// A run's metrics without times, rates and paths, which differ from run to run.
 pub fn timeless_metrics(run: &Path) -> Vec<Value> {
     let text = fs::read_to_string(run.join("metrics.jsonl")).expect("a run has metrics");
     let lines = text.lines().map(|line| serde_json::from_str(line).expect("a JSON line"));
     lines.map(timeless).collect()
 }
 
-/// A line of metrics without what a clock or a place decides.
+/// A line of metrics without times, rates and paths, which differ from run to run.
 pub fn timeless(mut line: Value) -> Value {
     let object = line.as_object_mut().expect("a line is an object");
     for key in ["seconds", "images_per_second", "run_dir"] {
@@ -66,7 +54,7 @@ pub fn timeless(mut line: Value) -> Value {
     line
 }
 
-/// Waits until a path is there, as long as the program runs.
+/// Waits until a path exists. Fails if the program ends before that.
 pub fn wait_for(path: &Path, running: &mut Child) {
     while !path.exists() {
         let ended = running.try_wait().expect("the program can be waited for");
@@ -75,7 +63,7 @@ pub fn wait_for(path: &Path, running: &mut Child) {
     }
 }
 
-/// Two runs came to the same end, bit for bit in weights and optimizer, and in every figure.
+/// Two runs have the same weights and optimizer state, bit for bit, and the same metrics.
 pub fn assert_same_run(run: &Path, other: &Path) {
     assert_eq!(timeless_metrics(run), timeless_metrics(other), "{}", run.display());
     assert!(run.join("checkpoints/best/model.safetensors").is_file(), "{}", run.display());
@@ -86,8 +74,8 @@ pub fn assert_same_run(run: &Path, other: &Path) {
     }
 }
 
-/// The run's end tells the accuracy of the checkpoint that `best` leads to, of a run with held-out images.
-pub fn assert_best_is_told(run: &Path) {
+/// The last line of a run with held-out images has the accuracy of the checkpoint that `best` leads to.
+pub fn assert_best_is_in_the_last_line(run: &Path) {
     let metrics = timeless_metrics(run);
     let best = fs::read_link(run.join("checkpoints/best")).expect("the best checkpoint");
     let of_best = metrics.iter().find(|line| {

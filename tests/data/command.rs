@@ -2,16 +2,17 @@
 //! mirrors on this machine. Where no package is installed, the tests that need the images pass
 //! without a check and say so.
 
+use crate::common::{Program, Ran, program};
 use crate::mirror::{Reply, Server, mirror_of};
 use flate2::read::GzDecoder;
-use resnet::data::catalog::{self, Dataset};
+use resnet::data::catalog::{self, DatasetInfo};
 use resnet::data::{self, Source, Split};
 use resnet::ui::Ui;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Stdio;
 use tempfile::TempDir;
 
 pub const FILES: [&str; 4] = [
@@ -43,29 +44,27 @@ impl Home {
         self.0.path()
     }
 
-    fn command(&self, args: &str) -> Command {
+    fn command(&self, args: &str) -> Program {
         self.resnet(&format!("data {args}"))
     }
 
     /// Any command of the program.
-    pub fn resnet(&self, args: &str) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_resnet"));
-        command
-            .args(args.split_whitespace())
-            .current_dir(self.path())
-            .env("HOME", self.0.path())
-            .env("XDG_CACHE_HOME", self.0.path().join("cache"))
+    pub fn resnet(&self, args: &str) -> Program {
+        let program = program(args)
+            .within(self.path())
+            .env("HOME", self.path())
+            .env("XDG_CACHE_HOME", self.path().join("cache"))
             .env("NO_PROXY", "127.0.0.1")
-            .env_remove("RESNET_DATA")
-            .env_remove("RESNET_MIRROR");
-        for proxy in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"] {
-            command.env(proxy, crate::mirror::refused());
-        }
-        command
+            .without("RESNET_DATA")
+            .without("RESNET_MIRROR");
+        let proxies = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy"];
+        proxies
+            .into_iter()
+            .fold(program, |program, proxy| program.env(proxy, crate::mirror::refused()))
     }
 
-    fn run(&self, args: &str) -> Ended {
-        Ended::from(self.command(args).output().unwrap())
+    fn run(&self, args: &str) -> Ran {
+        self.command(args).run()
     }
 
     /// The folder of a data set in the cache, made.
@@ -76,57 +75,81 @@ impl Home {
     }
 }
 
-#[derive(Debug)]
-pub struct Ended {
-    code: Option<i32>,
-    pub stdout: String,
-    pub stderr: String,
-}
-
-impl From<Output> for Ended {
-    fn from(output: Output) -> Self {
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        Self {
-            code: output.status.code(),
-            stdout: text(output.stdout),
-            stderr: text(output.stderr),
-        }
-    }
-}
-
-impl Ended {
-    #[track_caller]
-    pub fn done(self) -> Self {
-        assert_eq!(self.code, Some(0), "{self:?}");
-        self
-    }
-
-    /// Ended with that code, nothing on stdout, and an error that says all of these.
-    #[track_caller]
-    pub fn failed(&self, code: i32, says: &[&str]) {
-        assert_eq!(self.code, Some(code), "{self:?}");
-        assert!(self.stderr.contains("error: "), "{self:?}");
-        for text in says {
-            assert!(self.stderr.contains(text), "`{text}` is not in {self:?}");
-        }
-    }
-
-    fn json(&self) -> Vec<Value> {
-        self.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
 #[test]
 fn list_names_each_data_set() {
     let home = Home::new();
     let people = home.run("list").done();
     assert!(people.stdout.contains("cifar100"), "{people:?}");
     assert!(people.stderr.is_empty(), "{people:?}");
-    let rows = home.run("list --json").done().json();
+    let rows = home.run("list --json").json_lines();
     let names: Vec<&str> = rows.iter().map(|row| row["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["fashion-mnist", "mnist", "kmnist", "cifar10", "cifar100"]);
+    assert_eq!(names, ["fashion-mnist", "mnist", "kmnist", "cifar10", "cifar100", "synthetic"]);
     assert_eq!(rows[1]["path"], Value::Null);
     assert_eq!(rows[3]["train_images"], 50_000);
+}
+
+#[test]
+fn the_synthetic_set_is_built_in() {
+    let home = Home::new();
+    let people = home.run("list").success();
+    let line = people.lines().find(|line| line.contains("synthetic")).unwrap();
+    assert!(line.contains("8000") && line.contains("none") && line.contains("built in"), "{line}");
+    let row = home.run("list --json").json_lines().pop().unwrap();
+    assert_eq!((&row["path"], &row["built_in"]), (&Value::Null, &json!(true)));
+    // A folder of data sets that does not exist makes no difference.
+    for flags in ["", "--offline", "--offline --data-dir nope"] {
+        let fetched = home.run(&format!("fetch synthetic {flags}")).done();
+        assert!(fetched.stderr.contains("nothing to fetch"), "{fetched:?}");
+        let verified = home.run(&format!("verify synthetic {flags}")).success();
+        assert_eq!(verified, "ok   synthetic: made by the program, no files to check\n");
+        home.run(&format!("path synthetic {flags}"))
+            .fails_with(2, &["synthetic: is made by the program and has no folder"]);
+    }
+    let fetched = home.run("fetch synthetic --json").json_lines();
+    assert_eq!(fetched, [json!({"name": "synthetic", "path": null})]);
+    assert_eq!(home.run("verify synthetic --json").json_lines()[0]["ok"], true);
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing is written");
+}
+
+/// Neither training nor the check of a data set waits for a FIFO or reads a device or a huge file.
+#[test]
+fn what_lies_in_place_of_a_data_file_is_refused_by_what_it_is() {
+    let home = Home::new();
+    let folder = home.dataset("fashion-mnist");
+    for file in &FILES[1..] {
+        fs::write(folder.join(file), "").unwrap();
+    }
+    let path = folder.join(FILES[0]);
+    let fifo = || {
+        let made = std::process::Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+    };
+    let puts: [(&str, &dyn Fn()); 4] = [
+        ("is a FIFO, not a file", &fifo),
+        ("is a device, not a file", &|| {
+            std::os::unix::fs::symlink("/dev/zero", &path).unwrap();
+        }),
+        ("is a folder, not a file", &|| fs::create_dir(&path).unwrap()),
+        ("has 1.00 TiB; expected no more than", &|| {
+            fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        }),
+    ];
+    let sets = home.path().join("cache/resnet/datasets");
+    for (what, put) in puts {
+        put();
+        let said = format!("{}: {what}", path.display());
+        let train =
+            "train --offline --device cpu --blocks 1,1,1 --size 8 --time-limit 1s --data-dir";
+        home.resnet(train).arg(&sets).run().fails_with(1, &[&said, "`resnet data fetch"]);
+        let verified = home.command("verify --data-dir").arg(&sets).run();
+        verified.fails_with(1, &["4 of 4 files"]);
+        assert!(verified.stdout.starts_with(&format!("bad  {said}")), "{verified:?}");
+        if path.is_dir() {
+            fs::remove_dir(&path).unwrap();
+        } else {
+            fs::remove_file(&path).unwrap();
+        }
+    }
 }
 
 #[test]
@@ -134,18 +157,21 @@ fn what_is_missing_ends_with_1_and_the_remedy() {
     let home = Home::new();
     for command in ["verify mnist", "path mnist"] {
         let ended = home.run(command);
-        ended.failed(1, &["mnist is not on this machine", "`resnet data fetch mnist` downloads"]);
+        ended.fails_with(
+            1,
+            &["mnist is not on this machine", "`resnet data fetch mnist` downloads"],
+        );
         assert!(ended.stdout.is_empty(), "{ended:?}");
     }
-    home.run("fetch mnist --offline").failed(1, &["--offline forbids a download"]);
+    home.run("fetch mnist --offline").fails_with(1, &["--offline forbids a download"]);
 }
 
 #[test]
 fn what_the_user_got_wrong_ends_with_2() {
     let home = Home::new();
-    home.run("fetch imagenet").failed(2, &["invalid value 'imagenet' for '[NAME]'", "kmnist"]);
-    let ended = home.command("fetch mnist").env("RESNET_MIRROR", "mirror").output().unwrap();
-    Ended::from(ended).failed(2, &["RESNET_MIRROR is `mirror`", "https://example.org/"]);
+    home.run("fetch imagenet").fails_with(2, &["invalid value 'imagenet' for '[NAME]'", "kmnist"]);
+    let ended = home.command("fetch mnist").env("RESNET_MIRROR", "mirror").run();
+    ended.fails_with(2, &["RESNET_MIRROR is `mirror`", "https://example.org/"]);
 }
 
 #[test]
@@ -153,8 +179,8 @@ fn a_folder_that_is_a_file_is_named() {
     let home = Home::new();
     let file = home.0.path().join("file");
     fs::write(&file, "").unwrap();
-    let ended = home.command("fetch mnist --data-dir").arg(&file).output().unwrap();
-    Ended::from(ended).failed(2, &["--data-dir ", "/file: is no folder"]);
+    let ended = home.command("fetch mnist --data-dir").arg(&file).run();
+    ended.fails_with(2, &["--data-dir ", "/file: is no folder"]);
 }
 
 #[test]
@@ -162,10 +188,9 @@ fn a_mirror_without_the_file_is_named_and_nothing_is_left() {
     let home = Home::new();
     let server = Server::start(|_, _| Reply::Html);
     let mirror = server.url.replace("http://", "http://me:secret@");
-    let ended = home.command("fetch mnist").env("RESNET_MIRROR", mirror).output().unwrap();
+    let ended = home.command("fetch mnist").env("RESNET_MIRROR", mirror).run();
     let says = ["cannot download train-images-idx3-ubyte.gz of mnist", "web page", &server.url];
-    let ended = Ended::from(ended);
-    ended.failed(1, &says);
+    ended.fails_with(1, &says);
     assert!(!ended.stderr.contains("secret"), "{ended:?}");
     // The user's mirror comes before the published ones.
     let asked: Vec<_> = ended.stderr.match_indices("downloading ").map(|(at, _)| at).collect();
@@ -180,9 +205,7 @@ fn a_fetched_data_set_is_verified_and_used_offline() {
     let (home, server) = (Home::new(), mirror_of(system.clone()));
     let folder = home.0.path().join("sets");
     let run = |args: &str| {
-        let mut command = home.command(args);
-        command.env("RESNET_DATA", &folder).env("RESNET_MIRROR", &server.url);
-        Ended::from(command.output().unwrap())
+        home.command(args).env("RESNET_DATA", &folder).env("RESNET_MIRROR", &server.url).run()
     };
     // Half of the largest file is there already.
     let inner = folder.join("fashion-mnist");
@@ -199,7 +222,7 @@ fn a_fetched_data_set_is_verified_and_used_offline() {
     assert_eq!(requests[0].range, Some(half));
 
     assert_eq!(run("path --offline").done().stdout.trim_end(), inner.to_str().unwrap());
-    let rows = run("verify --json --offline").done().json();
+    let rows = run("verify --json --offline").json_lines();
     assert_eq!(rows.len(), 4);
     assert!(rows.iter().all(|row| row["ok"] == true && row["checked"] == "sha256"), "{rows:?}");
     run("fetch").done();
@@ -216,9 +239,8 @@ fn fetch_replaces_what_is_damaged() {
         fs::copy(system.join(file), folder.join(file)).unwrap();
     }
     fs::write(folder.join(FILES[1]), &fs::read(system.join(FILES[1])).unwrap()[..999]).unwrap();
-    let mut command = home.command("fetch --data-dir");
-    command.arg(home.0.path()).env("RESNET_MIRROR", &server.url);
-    let fetched = Ended::from(command.output().unwrap()).done();
+    let command = home.command("fetch --data-dir").arg(home.path());
+    let fetched = command.env("RESNET_MIRROR", &server.url).run().done();
     assert!(fetched.stderr.contains("the gzip data is cut off"), "{fetched:?}");
     let files: Vec<String> = server.requests().into_iter().map(|request| request.file).collect();
     assert_eq!(files, FILES[1..2]);
@@ -229,9 +251,8 @@ fn two_processes_fetch_each_file_once() {
     let Some(system) = system_folder() else { return };
     let (home, server) = (Home::new(), mirror_of(system));
     let spawn = || {
-        let mut command = home.command("fetch --quiet --data-dir");
-        command.arg(home.0.path().join("sets")).env("RESNET_MIRROR", &server.url);
-        command.spawn().unwrap()
+        let command = home.command("fetch --quiet --data-dir").arg(home.path().join("sets"));
+        command.env("RESNET_MIRROR", &server.url).spawn(Stdio::inherit())
     };
     let both = [spawn(), spawn()];
     for mut child in both {
@@ -250,7 +271,7 @@ fn files_of_another_data_set_are_named() {
         fs::copy(system.join(file), folder.join(file)).unwrap();
     }
     let ended = home.run("verify mnist");
-    ended.failed(1, &["4 of 4 files of mnist"]);
+    ended.fails_with(1, &["4 of 4 files of mnist"]);
     let said = "train-images-idx3-ubyte.gz: it holds Fashion-MNIST's train-images-idx3-ubyte.gz";
     assert!(ended.stdout.contains(said), "{ended:?}");
 }
@@ -271,12 +292,12 @@ fn other_bytes_under_these_names_are_refused() {
     fs::write(folder.join(FILES[3]), packed).unwrap();
 
     let ended = home.run("verify");
-    ended.failed(1, &["1 of 4 files of fashion-mnist", "`resnet data fetch fashion-mnist`"]);
+    ended.fails_with(1, &["1 of 4 files of fashion-mnist", "`resnet data fetch fashion-mnist`"]);
     assert!(ended.stdout.contains("bad ") && ended.stdout.contains("2017-08-31"), "{ended:?}");
-    home.run("fetch --offline").failed(1, &[FILES[3], "--offline forbids a download"]);
+    home.run("fetch --offline").fails_with(1, &[FILES[3], "--offline forbids a download"]);
     // The labels under the images' name.
     fs::copy(system.join(FILES[1]), folder.join(FILES[0])).unwrap();
-    let rows = home.run("verify --json").json();
+    let rows = home.run("verify --json").printed_json();
     let error = rows[0]["error"].as_str().unwrap();
     assert!(error.contains("it has 60008 bytes unpacked, expected 47040016"), "{error}");
 }
@@ -303,7 +324,7 @@ fn fashion_mnist_has_the_mean_and_deviation_of_the_table() {
     if system_folder().is_none() {
         return;
     }
-    let fashion: &Dataset = catalog::find("fashion-mnist").unwrap();
+    let fashion: &DatasetInfo = catalog::find("fashion-mnist").unwrap();
     let (source, ui) = (Source { folder: None, offline: true }, Ui::new(true, false));
     let train = data::load(fashion, Split::Train, &source, &ui).unwrap();
     assert_eq!((train.count, train.channels, train.height, train.width), (60_000, 1, 28, 28));

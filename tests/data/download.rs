@@ -3,7 +3,7 @@
 use crate::mirror::{Reply, Request, Server, refused};
 use flate2::{Compression, write::GzEncoder};
 use resnet::data::Split;
-use resnet::data::catalog::{Checksum, Dataset, File, Format, IdxFiles};
+use resnet::data::catalog::{Checksum, DatasetInfo, File, Format, IdxFiles};
 use resnet::data::download::{Downloader, Patience};
 use resnet::ui::Ui;
 use sha2::{Digest, Sha256};
@@ -58,12 +58,12 @@ fn file(name: &'static str, unpacked: &[u8]) -> File {
     File { name, bytes, checksum: Checksum::Unpacked(Box::leak(hex.into_boxed_str())) }
 }
 
-fn dataset() -> Dataset {
+fn dataset() -> DatasetInfo {
     let files = || IdxFiles {
         images: file(IMAGES, &unpacked_images()),
         labels: file(LABELS, &unpacked_labels()),
     };
-    Dataset {
+    DatasetInfo {
         name: "tiny",
         title: "Tiny",
         format: Format::Idx { train: files(), test: files() },

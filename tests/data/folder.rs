@@ -1,22 +1,20 @@
 //! A folder of data sets that the user named is the one that is used, or an error says why not.
 
-use crate::command::{Ended, FILES, Home, system_folder};
+use crate::command::{FILES, Home, system_folder};
+use crate::common::{Program, Ran};
 use crate::mirror::mirror_of;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 const TRAIN: &str = "train --device cpu --blocks 1,1,1 --width 8 --size 12 --batch-size 64 \
                      --threads 1 --epochs 1 --limit-batches 1";
 
 /// The two ways to name a folder: what is set, and how an error begins.
-fn named(mut command: impl FnMut() -> Command, folder: &Path) -> [(Ended, String); 2] {
+fn named(command: impl Fn() -> Program, folder: &Path) -> [(Ran, String); 2] {
     let path = folder.display();
-    let flag = command().arg("--data-dir").arg(folder).output().unwrap();
-    let variable = command().env("RESNET_DATA", folder).output().unwrap();
     [
-        (flag.into(), format!("error: --data-dir {path}: ")),
-        (variable.into(), format!("error: RESNET_DATA={path}: ")),
+        (command().arg("--data-dir").arg(folder).run(), format!("error: --data-dir {path}: ")),
+        (command().env("RESNET_DATA", folder).run(), format!("error: RESNET_DATA={path}: ")),
     ]
 }
 
@@ -40,13 +38,13 @@ fn one_that_is_not_there_or_is_a_file_is_an_error_that_says_how_it_was_named() {
     for command in [TRAIN, "data verify", "data path", "data list"] {
         for (path, fault) in [(&absent, "there is no such folder"), (&file, "is no folder")] {
             for (ended, named) in named(|| home.resnet(command), path) {
-                ended.failed(2, &[&named, fault]);
+                ended.fails_with(2, &[&named, fault]);
             }
         }
     }
     assert!(!absent.exists());
     for (ended, named) in named(|| home.resnet("data fetch mnist"), &file) {
-        ended.failed(2, &[&named, "is no folder"]);
+        ended.fails_with(2, &[&named, "is no folder"]);
     }
 }
 
@@ -56,7 +54,7 @@ fn one_level_too_deep_is_an_error() {
     let home = Home::new();
     for command in [TRAIN, "data verify", "data path", "data fetch"] {
         for (ended, named) in named(|| home.resnet(command), &system) {
-            ended.failed(2, &[&named, "expected the folder above, with fashion-mnist/ in it"]);
+            ended.fails_with(2, &[&named, "expected the folder above, with fashion-mnist/ in it"]);
         }
     }
 }
@@ -68,7 +66,7 @@ fn one_without_the_data_set_is_the_only_one_that_is_looked_in() {
     fs::create_dir(&empty).unwrap();
     for command in [&format!("{TRAIN} --offline"), "data verify", "data path"] {
         for (ended, named) in named(|| home.resnet(command), &empty) {
-            ended.failed(1, &[&named, "fashion-mnist is not there", "resnet data fetch"]);
+            ended.fails_with(1, &[&named, "fashion-mnist is not there", "resnet data fetch"]);
             assert!(!ended.stderr.contains("/usr/share"), "{ended:?}");
         }
     }
@@ -80,9 +78,9 @@ fn training_downloads_into_an_empty_one_and_says_where_the_images_are() {
     let (home, server) = (Home::new(), mirror_of(system));
     let sets = home.path().join("sets");
     fs::create_dir(&sets).unwrap();
-    let mut command = home.resnet(TRAIN);
-    command.arg("--run-dir").arg(home.path().join("run")).arg("--data-dir").arg(&sets);
-    let ended = Ended::from(command.env("RESNET_MIRROR", &server.url).output().unwrap()).done();
+    let run = home.path().join("run");
+    let command = home.resnet(TRAIN).arg("--run-dir").arg(run).arg("--data-dir").arg(&sets);
+    let ended = command.env("RESNET_MIRROR", &server.url).run().done();
     let header = format!("Fashion-MNIST in {}/fashion-mnist:\n60,000 training ", sets.display());
     assert!(ended.stderr.contains(&header), "{ended:?}");
     assert_eq!(server.requests().len(), 4);
@@ -97,10 +95,10 @@ fn damaged_files_in_one_are_named_and_never_used_or_replaced_by_training() {
     let fault = format!("{file}: the gzip data is cut off");
     let check = |verified: &[&str]| {
         for (ended, _) in named(|| home.resnet(TRAIN), &folder) {
-            ended.failed(1, &[&fault, "`resnet data fetch fashion-mnist"]);
+            ended.fails_with(1, &[&fault, "`resnet data fetch fashion-mnist"]);
         }
         for (ended, _) in named(|| home.resnet("data verify"), &folder) {
-            ended.failed(1, &["of 4 files of fashion-mnist"]);
+            ended.fails_with(1, &["of 4 files of fashion-mnist"]);
             let lines: Vec<_> = ended.stdout.lines().collect();
             assert!(lines[1].starts_with(&format!("bad  {fault}")), "{ended:?}");
             let states: Vec<_> = lines.iter().map(|line| &line[..4]).collect();
@@ -117,11 +115,10 @@ fn damaged_files_in_one_are_named_and_never_used_or_replaced_by_training() {
 fn an_empty_variable_names_none() {
     let Some(system) = system_folder() else { return };
     let home = Home::new();
-    let ended = home.resnet("data path").env("RESNET_DATA", "").output().unwrap();
-    assert_eq!(Ended::from(ended).done().stdout.trim_end(), system.to_str().unwrap());
-    let mut command = home.resnet(TRAIN);
-    command.arg("--run-dir").arg(home.path().join("run")).env("RESNET_DATA", "");
-    let ended = Ended::from(command.output().unwrap()).done();
+    let ended = home.resnet("data path").env("RESNET_DATA", "").run();
+    assert_eq!(ended.success().trim_end(), system.to_str().unwrap());
+    let command = home.resnet(TRAIN).arg("--run-dir").arg(home.path().join("run"));
+    let ended = command.env("RESNET_DATA", "").run().done();
     let header = format!("Fashion-MNIST in {}:\n", system.display());
     assert!(ended.stderr.contains(&header), "{ended:?}");
 }

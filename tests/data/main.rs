@@ -7,6 +7,9 @@
     reason = "a test that fails says so"
 )]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod command;
 mod download;
 mod folder;

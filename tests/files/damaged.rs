@@ -1,6 +1,6 @@
 //! Damaged and forged files, and what is said of them.
 
-use super::common::{ran, resnet};
+use super::common::{program, resnet};
 use super::{finished, limited, resume, text};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -173,8 +173,7 @@ fn escape_sequences_in_a_path_are_not_sent_to_the_terminal() {
     let evil = folder.path().join("a\u{1b}]0;title\u{7}b");
     for command in ["eval --offline --threads 1", "checkpoints", "train --resume", "train --config"]
     {
-        let ran =
-            ran(Command::new(env!("CARGO_BIN_EXE_resnet")).args(command.split(' ')).arg(&evil));
+        let ran = program(command).arg(&evil).run();
         assert!(!ran.stderr.contains(['\u{1b}', '\u{7}']), "{:?}", ran.stderr);
         ran.fails_with(2, &["a\\u{1b}]0;title\\u{7}b"]);
     }

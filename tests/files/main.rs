@@ -12,9 +12,8 @@ mod hostile;
 mod links;
 mod writes;
 
-use common::{Ran, TINY, ran, resnet};
+use common::{Ran, TINY, program_in_shell, resnet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use tempfile::{TempDir, tempdir};
 
 /// Flags of a run with checkpoints 2, 4, 6 and 8, of two epochs of 4 steps.
@@ -40,10 +39,7 @@ fn resume(path: &Path) -> Ran {
 /// Runs the program with little memory and time: one that waits for a FIFO or reads a device without end
 /// fails the test, not the machine.
 fn limited(arguments: &str, path: &Path) -> Ran {
-    let mut command = Command::new("sh");
-    command.args(["-c", r#"ulimit -v 8000000; exec timeout 120 "$0" "$@""#]);
-    command.arg(env!("CARGO_BIN_EXE_resnet")).args(arguments.split_whitespace()).arg(path);
-    ran(&mut command)
+    program_in_shell("ulimit -v 8000000; exec timeout 120", arguments).arg(path).run()
 }
 
 fn text(path: &Path) -> String {

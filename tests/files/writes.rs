@@ -1,13 +1,12 @@
 //! How a run's files are written, and what of that may fail.
 
-use super::common::TINY;
 use super::common::inject::{Fate, Injector};
-use super::common::runs::{assert_best_is_told, command};
+use super::common::runs::assert_best_is_in_the_last_line;
+use super::common::{TINY, program};
 use super::{FLAGS, finished, limited};
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use std::fs;
 use std::mem::MaybeUninit;
-use std::process::Stdio;
 use tempfile::tempdir;
 
 #[test]
@@ -46,12 +45,11 @@ fn the_end_tells_of_the_best_checkpoint_whichever_could_be_saved() {
         fs::create_dir(&rescue).unwrap();
         let flags =
             format!("{TINY} {FLAGS} --validation 500 --lr 0.2 --schedule constant --run-dir");
-        let mut command = command(&flags, &run);
-        injector.arm(command.env("TMPDIR", &rescue), &run, "mkdir", at, Fate::NoSpace, false);
-        let output = command.stderr(Stdio::piped()).output().unwrap();
-        let stderr = String::from_utf8(output.stderr).unwrap();
-        match output.status.code() {
-            Some(0) => assert_best_is_told(&run),
+        let program = program(&flags).arg(&run).env("TMPDIR", &rescue);
+        let ran = injector.arm(program, &run, "mkdir", at, Fate::NoSpace, false).run();
+        let stderr = ran.stderr;
+        match ran.code {
+            Some(0) => assert_best_is_in_the_last_line(&run),
             // Neither the run's folder nor that of its checkpoints could be made.
             Some(1) => assert!(!run.join("checkpoints/last").exists() && at < 4, "{at}: {stderr}"),
             code => panic!("{at}: {code:?} {stderr}"),

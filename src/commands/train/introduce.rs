@@ -25,7 +25,7 @@ pub fn introduce(plan: &Plan, network: &Network, images: &RunImages, device: Dev
         0 => String::new(),
         count => format!(", {} held out", grouped(count)),
     };
-    ui.say(format!("{} in {}:", config.dataset.title, images.folder.display()));
+    ui.say(format!("{} {}:", config.dataset.title, images.origin));
     ui.say(format!(
         "{} training images{held_out}, {} test images, {}×{size}×{size}",
         grouped(images.train.len()),

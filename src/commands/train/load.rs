@@ -4,20 +4,19 @@ use super::plan::Plan;
 use crate::checkpoint::{self, Checkpoint, HeldOut, ModelCard};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
-use crate::data::{self, Source, Split};
+use crate::data::{self, Origin, Source, Split};
 use crate::model::Network;
 use crate::model::parameters::Creation;
 use crate::precision::Precision;
 use crate::train::Trainer;
 use crate::ui::Ui;
 use anyhow::{Result, bail};
-use std::path::PathBuf;
 use tch::Device;
 
 /// The images of a run, on its device.
 pub struct RunImages {
-    /// The folder that they were read from.
-    pub folder: PathBuf,
+    /// Where they come from.
+    pub origin: Origin,
     pub train: Dataset,
     /// Training images that are held out, if any.
     pub validation: Option<Dataset>,
@@ -30,16 +29,16 @@ impl RunImages {
     /// # Errors
     /// The data set cannot be found, downloaded or verified.
     pub fn load(config: &Config, source: &Source, device: Device, ui: &Ui) -> Result<Self> {
-        let folder = data::obtain(config.dataset, &Split::BOTH, source, ui)?;
+        let origin = data::obtain(config.dataset, &Split::BOTH, source, ui)?;
         let read = |split| -> Result<Dataset> {
-            Ok(Dataset::new(&data::read(config.dataset, split, &folder, source)?, device))
+            Ok(Dataset::new(&data::read(config.dataset, split, &origin, source)?, device))
         };
         let (train, test) = (read(Split::Train)?, read(Split::Test)?);
         if config.validation == 0 {
-            return Ok(Self { folder, train, validation: None, test });
+            return Ok(Self { origin, train, validation: None, test });
         }
         let (train, validation) = train.hold_out(config.validation, config.recipe.seed);
-        Ok(Self { folder, train, validation: Some(validation), test })
+        Ok(Self { origin, train, validation: Some(validation), test })
     }
 }
 

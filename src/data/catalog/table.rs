@@ -1,12 +1,13 @@
-//! One row a data set.
+//! The table of data sets, one row each.
 //!
-//! Where the checksums come from: Fashion-MNIST's are of the clean release of 2017-08-31, unpacked
-//! (the unpacked bytes, compressed again with the official headers, have the four MD5s that its
-//! README gives); MNIST's are of the unpacked files whose compressed form has the MD5s that
-//! torchvision gives; Kuzushiji-MNIST's and CIFAR's are those of the compressed files that
-//! TensorFlow Datasets gives, with the lengths.
+//! Where the checksums come from:
+//! - Fashion-MNIST: of the unpacked files of the clean release of 2017-08-31. These bytes, compressed again
+//!   with the official headers, have the four MD5s in the README of Fashion-MNIST.
+//! - MNIST: of the unpacked files. The compressed files have the MD5s in torchvision.
+//! - Kuzushiji-MNIST and CIFAR: of the compressed files, from TensorFlow Datasets, with the lengths.
 
-use super::{Checksum, Dataset, File, Format, IdxFiles};
+use super::super::synthetic;
+use super::{Checksum, DatasetInfo, File, Format, IdxFiles};
 
 const TRAIN_IMAGES: &str = "train-images-idx3-ubyte.gz";
 const TRAIN_LABELS: &str = "train-labels-idx1-ubyte.gz";
@@ -14,8 +15,8 @@ const TEST_IMAGES: &str = "t10k-images-idx3-ubyte.gz";
 const TEST_LABELS: &str = "t10k-labels-idx1-ubyte.gz";
 
 /// All data sets; the first one is the default.
-pub static DATASETS: &[Dataset] = &[
-    Dataset {
+pub static DATASETS: &[DatasetInfo] = &[
+    DatasetInfo {
         name: "fashion-mnist",
         title: "Fashion-MNIST",
         format: Format::Idx {
@@ -77,7 +78,7 @@ pub static DATASETS: &[Dataset] = &[
         height: 28,
         width: 28,
     },
-    Dataset {
+    DatasetInfo {
         name: "mnist",
         title: "MNIST",
         format: Format::Idx {
@@ -128,7 +129,7 @@ pub static DATASETS: &[Dataset] = &[
         height: 28,
         width: 28,
     },
-    Dataset {
+    DatasetInfo {
         name: "kmnist",
         title: "Kuzushiji-MNIST",
         format: Format::Idx {
@@ -179,7 +180,7 @@ pub static DATASETS: &[Dataset] = &[
         height: 28,
         width: 28,
     },
-    Dataset {
+    DatasetInfo {
         name: "cifar10",
         title: "CIFAR-10",
         format: Format::Cifar {
@@ -222,7 +223,7 @@ pub static DATASETS: &[Dataset] = &[
         height: 32,
         width: 32,
     },
-    Dataset {
+    DatasetInfo {
         name: "cifar100",
         title: "CIFAR-100",
         format: Format::Cifar {
@@ -247,6 +248,32 @@ pub static DATASETS: &[Dataset] = &[
         channels: 3,
         height: 32,
         width: 32,
+    },
+    DatasetInfo {
+        name: "synthetic",
+        title: "Synthetic set",
+        format: Format::Synthetic,
+        mirrors: &[],
+        classes: &[
+            "stripes 0",
+            "stripes 1",
+            "stripes 2",
+            "stripes 3",
+            "stripes 4",
+            "stripes 5",
+            "stripes 6",
+            "stripes 7",
+            "stripes 8",
+            "stripes 9",
+        ],
+        mean: &[0.4855],
+        std: &[0.2724],
+        mirror_safe: false,
+        train_images: 8_000,
+        test_images: 2_000,
+        channels: 1,
+        height: synthetic::SIDE,
+        width: synthetic::SIDE,
     },
 ];
 

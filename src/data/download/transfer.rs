@@ -1,4 +1,4 @@
-//! One HTTP transfer into a partial file, resumed where it stopped if the server can.
+//! One HTTP transfer into a partial file. It resumes where it stopped, if the server supports that.
 
 use super::{Patience, length, write_error};
 use crate::data::catalog::Part;
@@ -20,14 +20,14 @@ use std::time::{Duration, Instant};
 const MAX_REDIRECTS: usize = 5;
 const BUFFER_BYTES: usize = 1 << 16;
 
-/// Why a transfer did not bring the file.
+/// Why a transfer failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// Trying again may help.
+    /// It may be temporary: trying again may help.
     Passing(anyhow::Error),
     /// This mirror does not have the file.
     Refused(anyhow::Error),
-    /// The file cannot be written: no mirror helps.
+    /// The file cannot be written, so another mirror does not help.
     Local(anyhow::Error),
 }
 
@@ -38,11 +38,11 @@ impl fmt::Display for Failure {
     }
 }
 
-/// An HTTP client that gives up on servers that stall.
+/// An HTTP client that gives up when a server stalls.
 #[derive(Debug)]
 pub struct Transfer {
     client: Client,
-    /// Bytes a second that a server has to send, over each such span.
+    /// The least rate of a server in bytes a second, and the time over which it is measured.
     least_rate: (u64, Duration),
 }
 
@@ -51,7 +51,7 @@ impl Transfer {
         let client = Client::builder()
             .user_agent(concat!("resnet/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(patience.connect)
-            // The blocking client's time-out is of each read, not of the whole transfer.
+            // The blocking client's time-out applies to each read, not to the whole transfer.
             .timeout(patience.stall)
             .redirect(redirect::Policy::limited(MAX_REDIRECTS))
             .build()
@@ -59,7 +59,7 @@ impl Transfer {
         Ok(Self { client, least_rate: (patience.least_rate, patience.stall) })
     }
 
-    /// Adds to `partial` what it lacks of the file at `url`, and flushes it to the disk.
+    /// Downloads the missing bytes of the file at `url` to the end of `partial`, and flushes them to disk.
     pub fn run(&self, url: Url, partial: &Path, part: &Part, ui: &Ui) -> Result<(), Failure> {
         let start = length(partial);
         let mut request = self.client.get(url);
@@ -134,7 +134,8 @@ impl Transfer {
     }
 }
 
-/// How fast bytes come. Without it, a server that sends one now and then would hold a download for ever.
+/// Measures the rate of a transfer. Without it, a server that sends a byte now and then would block a
+/// download for ever.
 struct Pace {
     since: Instant,
     bytes: u64,
@@ -145,7 +146,7 @@ impl Pace {
         Self { since: Instant::now(), bytes }
     }
 
-    /// Whether fewer bytes a second came than the least rate in a span of time, if one is over.
+    /// Whether the rate was below the least one. Measured once in each span of time; `false` before its end.
     fn is_below(&mut self, (least, span): (u64, Duration), bytes: u64) -> bool {
         let elapsed = self.since.elapsed();
         if elapsed < span {
@@ -157,8 +158,8 @@ impl Pace {
     }
 }
 
-/// Opens the partial file to go on after `start` bytes. Whatever else lies there, such as a link to another
-/// file, is left alone: a file is begun anew in its place.
+/// Opens the partial file to append after `start` bytes. If `start` is 0, a new file replaces whatever has
+/// that name. A link is removed; the file that it leads to is not changed.
 fn open(partial: &Path, start: u64) -> std::io::Result<File> {
     let mut options = File::options();
     options.custom_flags(OWN_FILE);
@@ -172,14 +173,14 @@ fn open(partial: &Path, start: u64) -> std::io::Result<File> {
 }
 
 fn write_failure(partial: &Path, error: &std::io::Error) -> Failure {
-    // A full disk is better off without a file that cannot be finished.
+    // On a full disk, a file that cannot be finished only takes space.
     if matches!(error.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded) {
         let _ = fs::remove_file(partial);
     }
     Failure::Local(write_error(partial, error))
 }
 
-/// Where in the file the body of a response begins, if it is one of the file.
+/// The position in the file at which the body of a response begins.
 fn body_start(response: &Response, asked: u64) -> Result<u64, Failure> {
     let status = response.status();
     match status {
@@ -194,7 +195,7 @@ fn body_start(response: &Response, asked: u64) -> Result<u64, Failure> {
                 Err(Failure::Refused(anyhow!("it sent {found}, asked for bytes from {asked}")))
             }
         }
-        // The partial file is as long as this mirror's file or longer, so it is of another one.
+        // The partial file is at least as long as this mirror's file, so it belongs to another file.
         StatusCode::RANGE_NOT_SATISFIABLE => {
             Err(Failure::Passing(anyhow!("it has no bytes after {asked}: starting over")))
         }
@@ -206,12 +207,12 @@ fn body_start(response: &Response, asked: u64) -> Result<u64, Failure> {
     }
 }
 
-/// The length of the whole file, where the response says how much comes after `start` bytes.
+/// The length of the whole file, if the response says how many bytes follow the first `start` ones.
 fn whole_length(response: &Response, start: u64) -> Option<u64> {
     response.content_length().map(|rest| start.saturating_add(rest))
 }
 
-/// Networks that ask for a login, and hosts whose files moved, answer 200 with a page.
+/// A network that asks for a login, or a host whose files moved, answers with status 200 and a web page.
 fn refuse_web_page(response: &Response) -> Result<(), Failure> {
     let content_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     match content_type {
@@ -230,7 +231,7 @@ fn send_failure(error: &reqwest::Error) -> Failure {
     Failure::Passing(anyhow!("{what} ({})", innermost(error)))
 }
 
-/// The cause that says something: the layers around it only repeat that a request failed.
+/// The innermost cause. The outer ones only repeat that a request failed.
 fn innermost(error: &dyn Error) -> String {
     let mut innermost = error;
     while let Some(source) = innermost.source() {
