@@ -66,7 +66,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let run_dir = folder.path();
     device::set_threads(config.threads);
     check_memory(&plan, precision, device, ui)?;
-    precision.warn_if_slow(device, ui);
+    precision.slow_warning(device).iter().for_each(|warning| ui.warn(warning));
     let source = args.data.source();
     let images = RunImages::load(config, &source, device, ui)?;
 

@@ -1,5 +1,4 @@
-//! What a run leaves behind to look at: metric sinks, classification figures and speed.
+//! What a run leaves behind to look at: metric sinks and classification figures.
 
 pub mod classification;
 pub mod metrics;
-pub mod throughput;

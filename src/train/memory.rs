@@ -166,9 +166,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_told_with_what_does() {
         let memory = BatchMemory::of_training(&spec(), Precision::Fp32, false).with_data();
-        let options = crate::cli::Options::default();
-        let mut recipe = crate::config::Config::load(None, &options).unwrap().recipe;
-        recipe.batch_size = 1000;
+        let mut recipe = Recipe { batch_size: 1000, ..Recipe::default() };
         assert_eq!(
             run_shortage(
                 &spec(),

@@ -1,14 +1,13 @@
 //! The least that a step can take: its convolutions alone, each by itself, as the program computes
 //! it. What a step takes beyond that is all else: batch norm, ReLU, sums, the update, the data.
 
-use super::wait;
+use super::throughput::{Step, Throughput, wait};
 use crate::kernels;
 use crate::model::Spec;
 use crate::model::layers::Convolution;
 use crate::model::parameters::Layout;
 use crate::model::shape::convolutions;
 use crate::precision::multiplied_in;
-use crate::report::throughput::{Step, Throughput};
 use anyhow::Result;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
