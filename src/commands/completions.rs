@@ -1,4 +1,4 @@
-//! `resnet completions`: a script that completes the program's commands and flags.
+//! `resnet completions`: a script with which a shell completes the program's commands and flags.
 
 use crate::config::help;
 use crate::ui::Ui;

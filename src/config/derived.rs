@@ -95,9 +95,7 @@ pub const RULES: [Rule; 10] = [
         name: "train.warmup-epochs",
         from: &["schedule", "epochs"],
         default: "0.5, at most a tenth of the run; 0 for a constant or one-cycle schedule",
-        value: |basis| {
-            Some(default_warmup(basis.recipe.schedule_kind, basis.recipe.epochs).into())
-        },
+        value: |basis| Some(default_warmup(basis.recipe.schedule_kind, basis.recipe.epochs).into()),
     },
     // `Config::settle_precision` replaces it as soon as the device is known.
     Rule {
