@@ -1,4 +1,4 @@
-//! The device and the threads that a command computes with.
+//! The device and the CPU threads of a command.
 
 use crate::cuda;
 use crate::error::usage;
@@ -7,12 +7,12 @@ use crate::ui::counted;
 use anyhow::{Result, anyhow};
 use tch::Device;
 
-/// The most CPU threads that can be asked for, for each processor. oneDNN's wait for each other without
-/// giving way: with 32 threads a processor a step of the defaults was not done after ten minutes, with 8 it
-/// took no longer than with 1.
+/// The largest number of CPU threads per processor. oneDNN's threads wait for each other without yielding the
+/// processor: with 32 threads per processor a step of the defaults had not finished after ten minutes, with 8
+/// it took no longer than with 1.
 const MAX_THREADS_A_PROCESSOR: usize = 4;
 
-/// What a device's name asks for.
+/// A device as the user names it.
 enum Wanted {
     Auto,
     Cpu,
@@ -35,7 +35,7 @@ fn parse(name: &str) -> Result<Wanted> {
     wanted.ok_or_else(|| usage(format!("--device {name}: expected auto, cpu, cuda, cuda:N or mps")))
 }
 
-/// Refuses what is no name of a device.
+/// Refuses a text that is not the name of a device.
 ///
 /// # Errors
 /// A usage error.
@@ -43,12 +43,11 @@ pub fn check_name(name: &str) -> Result<()> {
     parse(name).map(drop)
 }
 
-/// The device of that name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. `auto` takes the first CUDA
-/// device that works, then Apple's GPU, then the CPU.
+/// The device of that name: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`. `auto` is the first usable CUDA device,
+/// else Apple's GPU, else the CPU.
 ///
 /// # Errors
-/// A usage error for a name that is none of these; a plain one, with the reason, for a device that
-/// is not usable here.
+/// A usage error for any other name; an error with the reason for a device that is not usable on this machine.
 pub fn choose(name: &str) -> Result<Device> {
     match parse(name)? {
         Wanted::Auto if cuda::open_cuda().is_usable() => Ok(Device::Cuda(0)),
@@ -75,7 +74,7 @@ fn choose_cuda(name: &str, index: usize) -> Result<Device> {
     }
 }
 
-/// Refuses a number of CPU threads that nothing can be computed with.
+/// Refuses a number of CPU threads that is 0 or too large for this machine.
 ///
 /// # Errors
 /// A usage error.
@@ -91,7 +90,7 @@ pub fn check_threads(chosen: Option<usize>) -> Result<()> {
     )))
 }
 
-/// What a person calls a device.
+/// The device in words; for the CPU, with the number of threads.
 pub fn describe(device: Device) -> String {
     match device {
         Device::Cpu => format!("cpu, {}", counted(tch::get_num_threads().unsigned_abs(), "thread")),
@@ -101,15 +100,16 @@ pub fn describe(device: Device) -> String {
     }
 }
 
-/// Variables that bind threads to processors, this process's first thread from its start on.
+/// Environment variables that make OpenMP bind threads to processors. The first thread of the process is bound
+/// from its start.
 const BINDING: [&str; 3] = ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"];
 
-/// Sets the threads that libtorch computes with: as chosen, else `OMP_NUM_THREADS` or one for each
-/// processor that this process may use, but no more than there are physical cores, since two threads on one
-/// share its multipliers.
+/// Sets the number of threads of libtorch. If none is chosen, it is the smallest of: `OMP_NUM_THREADS`, the
+/// processors that this process may use, the physical cores. Two threads on one physical core share its
+/// multipliers.
 pub fn set_threads(chosen: Option<usize>) {
     let openmp = usize::try_from(tch::get_num_threads()).unwrap_or(1);
-    // It knows of a control group's limit, but asks the first thread for the processors.
+    // This count respects the limit of a control group. OpenMP counts the processors of the first thread.
     let system = limits::processors();
     let binds = |name: &&str| {
         std::env::var(name).is_ok_and(|value| !value.trim().eq_ignore_ascii_case("false"))

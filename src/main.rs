@@ -1,13 +1,13 @@
 //! The `resnet` program: parse, run, exit code.
 
-use clap::Parser;
-use resnet::{cli::Cli, commands, error, libtorch, ui};
+use resnet::config::help;
+use resnet::{commands, error, libtorch, ui};
 use std::panic;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     libtorch::set_up_allocator();
-    let cli = Cli::try_parse().unwrap_or_else(|error| ui::refuse(&error));
+    let cli = help::parse().unwrap_or_else(|error| ui::refuse(&error));
     // tch panics if an operation of libtorch fails, such as for want of memory.
     panic::set_hook(Box::new(|info| {
         if let Some(message) = error::store_panic(info) {

@@ -1,34 +1,33 @@
-//! The floating-point format that a network computes in. Weights, their gradients and momentum, batch-norm
-//! statistics, logits and loss are 32-bit floats whatever it is.
+//! The floating-point format of activations. Weights, their gradients and momentum, batch-norm statistics,
+//! logits and loss are always 32-bit floats.
 
 use crate::cuda;
 use crate::error::usage;
 use crate::libtorch;
-use crate::ui::Ui;
 use anyhow::Result;
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use tch::{Device, Kind};
 
-/// The format of activations and of the weights that they meet.
+/// The format of activations, and of the copies of weights that they are multiplied with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Precision {
     /// 32-bit floats.
     #[default]
     Fp32,
-    /// 32-bit floats whose products a CUDA device rounds to 10 bits of fraction.
+    /// 32-bit floats, which a CUDA device rounds to 10 bits of fraction before it multiplies them (TensorFloat-32).
     Tf32,
-    /// Brain floats: 16 bits with the range of 32 (Kalamkar et al. 2019).
+    /// bfloat16: 16 bits with the range of 32-bit floats (Kalamkar et al. 2019).
     Bf16,
-    /// Half floats: 16 bits with three more of fraction and a smaller range, so that the loss is scaled
-    /// (Micikevicius et al. 2018).
+    /// Half floats: 16 bits, with three more bits of fraction than bfloat16 and a smaller range, so that the loss
+    /// must be scaled (Micikevicius et al. 2018).
     Fp16,
 }
 
 impl Precision {
-    /// The kind of the images that a network is given, which all that follows takes over.
+    /// The dtype of a network's input, and so of its activations.
     pub fn kind(self) -> Kind {
         match self {
             Self::Fp32 | Self::Tf32 => Kind::Float,
@@ -37,34 +36,34 @@ impl Precision {
         }
     }
 
-    /// Bytes of a number of that kind.
+    /// Bytes of a number of that dtype.
     pub fn bytes(self) -> u64 {
         self.kind().elt_size_in_bytes() as u64
     }
 }
 
-/// What a user asks for.
+/// The choice of the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum PrecisionChoice {
-    /// bf16 where the device multiplies it natively and is faster with it, else fp32.
+    /// bf16 if the device computes it natively and is faster with it, else fp32.
     Auto,
     /// 32-bit floats.
     Fp32,
-    /// 32-bit floats, multiplied with 10 bits of fraction; CUDA alone.
+    /// 32-bit floats, rounded to 10 bits of fraction in multiplications; only on CUDA.
     Tf32,
-    /// 16-bit brain floats, with the range of 32-bit floats.
+    /// bfloat16: 16 bits with the range of 32-bit floats.
     Bf16,
-    /// 16-bit half floats, with a loss scale that adapts itself.
+    /// 16-bit half floats, with automatic loss scaling.
     Fp16,
 }
 
 impl PrecisionChoice {
-    /// The precision that a device computes in a network, one that `favours_fp32` or one that does not
-    /// ([`Spec::favours_fp32`](crate::model::Spec::favours_fp32)).
+    /// The precision on a device. `favours_fp32` is that of the network:
+    /// [`Spec::favours_fp32`](crate::model::Spec::favours_fp32).
     ///
     /// # Errors
-    /// A usage error for one that the device has not.
+    /// A usage error for a precision that the device does not have.
     pub fn resolve(self, device: Device, favours_fp32: bool) -> Result<Precision> {
         // docs/decisions/0020
         let fp32_is_faster = favours_fp32 && device == Device::Cpu && cfg!(kernels) && !has_amx();
@@ -83,22 +82,22 @@ impl PrecisionChoice {
     }
 }
 
-/// Whether a device multiplies brain floats natively; elsewhere they are emulated, and slow.
+/// Whether a device multiplies bfloat16 natively. Other devices emulate it, which is slow.
 pub fn multiplies_bf16(device: Device) -> bool {
     match device {
         Device::Cpu => cpu_multiplies_bf16(),
         Device::Cuda(index) => cuda::open_cuda().devices().get(index).is_some_and(|gpu| {
             let major = gpu.compute_capability.split('.').next().unwrap_or_default();
-            // Ampere is the first.
+            // Ampere (8.0) was the first to have it.
             major.parse::<u32>().is_ok_and(|major| major >= 8)
         }),
         _ => false,
     }
 }
 
-/// The kind in which a device multiplies numbers of `kind`. A CPU takes products of half
-/// floats, and without native ones those of brain floats, in 32 bits from the same numbers, and the result
-/// is rounded back: a processor that has them keeps its sums in 32 bits, too.
+/// The dtype in which a device multiplies numbers of dtype `kind`. A CPU converts half floats to 32 bits,
+/// multiplies, and rounds the result back; it does the same for bfloat16 if it does not multiply it natively. A
+/// CPU that does also sums in 32 bits.
 pub fn multiplied_in(kind: Kind, device: Device) -> Kind {
     match kind {
         Kind::Half if device == Device::Cpu => Kind::Float,
@@ -112,12 +111,13 @@ fn cpu_multiplies_bf16() -> bool {
     is_x86_feature_detected!("avx512bf16")
 }
 
-/// Whether the processor multiplies matrices of brain floats, many times as fast as vectors.
+/// Whether the processor has instructions for products of bfloat16 matrices. They are many times as fast as those
+/// for vectors.
 #[cfg(target_arch = "x86_64")]
 fn has_amx() -> bool {
     // AMX-BF16, bit 22 of EDX (Intel's manual, volume 2A, CPUID, leaf 7).
-    // SAFETY: each processor that has AVX-512 BF16, without which nobody asks, has leaf 7; others answer it
-    // with that of another leaf.
+    // SAFETY: every processor has the CPUID instruction. Those with AVX-512 BF16, the only ones for which the
+    // result is used, have leaf 7.
     #[allow(unused_unsafe, reason = "not unsafe in later versions of Rust")]
     let features = unsafe { std::arch::x86_64::__cpuid_count(7, 0) };
     features.edx >> 22 & 1 == 1
@@ -150,18 +150,16 @@ impl fmt::Display for Precision {
 }
 
 impl Precision {
-    /// Warns where a device only emulates it.
-    pub fn warn_if_slow(self, device: Device, ui: &Ui) {
-        if self.kind() != multiplied_in(self.kind(), device)
-            || self == Self::Bf16 && !multiplies_bf16(device)
-        {
-            ui.warn(format!(
-                "--precision {self}: this device emulates it, and is faster with fp32"
-            ));
-        }
+    /// A warning for the user, if the device emulates the format and is faster with fp32.
+    pub fn slow_warning(self, device: Device) -> Option<String> {
+        let is_emulated = self.kind() != multiplied_in(self.kind(), device)
+            || self == Self::Bf16 && !multiplies_bf16(device);
+        is_emulated.then(|| {
+            format!("--precision {self}: this device emulates it, and is faster with fp32")
+        })
     }
 
-    /// Tells libtorch whether CUDA devices may round the products of 32-bit floats.
+    /// Sets whether libtorch may use TF32 on CUDA devices.
     pub fn apply(self) {
         libtorch::allow_tf32(self == Self::Tf32);
     }

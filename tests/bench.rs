@@ -6,6 +6,7 @@ mod common;
 
 use common::resnet;
 use std::fs;
+use std::process::Command;
 use tempfile::tempdir;
 
 const TINY: &str =
@@ -59,6 +60,9 @@ fn a_person_reads_rate_work_and_parts_and_the_ratio_to_an_earlier_measurement() 
         .fails_with(2, &["--compare", "its mode is \"train\""]);
     fs::write(&file, "no JSON").unwrap();
     resnet(&format!("{TINY} --compare"), &[&file]).fails_with(2, &["--compare", "before.json"]);
+    let fifo = folder.path().join("fifo");
+    assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
+    resnet(&format!("{TINY} --compare"), &[&fifo]).fails_with(2, &["--compare", "FIFO"]);
     resnet("bench --batch-size 0", &[]).fails_with(2, &["--batch-size 0", "from 1"]);
     resnet("bench --mode both", &[]).fails_with(2, &["both", "inference"]);
 }

@@ -2,9 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
 
-use clap::{Command, CommandFactory, ValueEnum};
+use clap::{Command, ValueEnum};
 use clap_complete::{Shell, generate};
-use resnet::cli::Cli;
+use resnet::config::help;
 
 /// Both helps of a command and of all commands below it.
 fn helps(command: &mut Command) -> Vec<String> {
@@ -15,7 +15,7 @@ fn helps(command: &mut Command) -> Vec<String> {
 
 fn completions(shell: Shell) -> String {
     let mut script = Vec::new();
-    generate(shell, &mut Cli::command(), "resnet", &mut script);
+    generate(shell, &mut help::command(), "resnet", &mut script);
     String::from_utf8(script).unwrap()
 }
 
@@ -30,11 +30,53 @@ fn leaks(line: &str) -> bool {
 
 #[test]
 fn no_link_of_the_documentation_leaks_into_help_or_completions() {
-    let mut texts = helps(&mut Cli::command());
+    let mut texts = helps(&mut help::command());
     assert!(texts.len() >= 26, "{}", texts.len());
     texts.extend(Shell::value_variants().iter().map(|&shell| completions(shell)));
     for line in texts.iter().flat_map(|text| text.lines()) {
         assert!(!leaks(line), "{line}");
     }
     assert!(leaks("See [`Precision::Fp32`]") && leaks("a std::io error") && !leaks("'::shell'"));
+}
+
+/// The defaults are those of the resolved configuration; of a setting that follows from others, the words.
+#[test]
+fn the_help_of_each_setting_states_its_default() {
+    let mut command = help::command();
+    for (name, defaults) in [
+        (
+            "train",
+            vec![
+                "[default: 18]",
+                "[default: 64; 16 for three stages]",
+                "[default: projection]",
+                "[default: fashion-mnist]",
+                "[default: flip,crop; none for mnist and kmnist]",
+                "[default: 10]",
+                "[default: 0.05]",
+                "[default: 256]",
+                "[default: cosine]",
+                "[default: a third of the run]",
+                "[default: 0.1]",
+                "[default: true if there is momentum]",
+                "[default: 0.0005]",
+                "[default: no clipping]",
+                "[default: auto]",
+                "[default: 3]",
+            ],
+        ),
+        ("shapes", vec!["[default: 18]", "[default: 96]", "[default: projection]"]),
+        ("bench", vec!["[default: 18]", "[default: 96]", "[default: projection]"]),
+    ] {
+        let command = command.find_subcommand_mut(name).unwrap();
+        let text = command.render_help().to_string();
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for default in defaults {
+            assert!(text.contains(default), "no {default} in the help of {name}: {text}");
+        }
+        for flag in command.get_arguments() {
+            let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.matches("[default: ").count() <= 1, "{help}");
+        }
+    }
 }

@@ -164,8 +164,8 @@ static CHECKPOINT: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
         best: None,
         versions: Versions::current(),
         seconds: 1.5,
-        config: config.to_table().unwrap(),
-        derived: config.derived().to_vec(),
+        config: config.to_table(),
+        derived: config.derived(),
     };
     let folder = tempfile::tempdir().unwrap();
     let sgd = Sgd::new(network.parameters(), config.recipe.sgd);
@@ -371,8 +371,8 @@ fn command_lines() {
         let Ok(cli) = Cli::try_parse_from(line) else { return Ok(()) };
         let result = match cli.command {
             Command::Train(args) => Config::load(None, &args.options).map(|_| ()),
-            Command::Shapes(mut args) => resolve_network(&mut args.network, None).map(|_| ()),
-            Command::Bench(mut args) => resolve_network(&mut args.network, None).map(|_| ()),
+            Command::Shapes(args) => resolve_network(&args.network, None).map(|_| ()),
+            Command::Bench(args) => resolve_network(&args.network, None).map(|_| ()),
             _ => Ok(()),
         };
         if let Err(error) = result {

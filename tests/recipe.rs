@@ -6,8 +6,6 @@
     reason = "clippy takes no helper for a part of a test"
 )]
 
-use resnet::cli::Options;
-use resnet::config::Config;
 use resnet::data::Images;
 use resnet::data::augment::Augment;
 use resnet::data::dataset::Dataset;
@@ -57,7 +55,7 @@ fn preprocess(kind: Kind) -> Preprocess {
 /// Plain gradient descent at a constant rate, with nothing random but the order of images.
 fn plain() -> Recipe {
     tch::set_num_threads(1);
-    let mut recipe = Config::load(None, &Options::default()).unwrap().recipe;
+    let mut recipe = Recipe::default();
     recipe.batch_size = 6;
     recipe.lr = 0.1;
     recipe.schedule_kind = ScheduleKind::Constant;
@@ -97,7 +95,7 @@ fn a_warm_up_takes_its_first_steps_at_a_part_of_the_rate() {
 
 #[test]
 fn a_warm_up_is_of_the_default_recipe() {
-    let recipe = Config::load(None, &Options::default()).unwrap().recipe;
+    let recipe = Recipe::default();
     let schedule = recipe.schedule(100);
     assert_eq!((schedule.warmup_steps, schedule.total_steps), (50, 1000));
 }

@@ -1,4 +1,4 @@
-//! `resnet doctor`: what this installation can do, and why not more.
+//! `resnet doctor`: versions, devices, and why a device is not usable.
 
 mod cpu;
 
@@ -27,7 +27,7 @@ pub fn run(ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// All that is printed; its fields are the keys of the JSON object.
+/// The report; its fields are the keys of the JSON object.
 #[derive(Debug, Serialize)]
 struct Report {
     resnet: &'static str,
@@ -36,9 +36,9 @@ struct Report {
     cpu: Cpu,
     threads: Threads,
     cuda: CudaReport,
-    /// The folder that holds Fashion-MNIST.
+    /// The folder that holds Fashion-MNIST, if it is on this machine.
     data: Option<PathBuf>,
-    /// What is wrong with the folder that the user named.
+    /// Why the folder that the user named cannot be used.
     #[serde(skip_serializing_if = "Option::is_none")]
     data_problem: Option<String>,
 }
@@ -54,7 +54,7 @@ struct Libtorch {
     onednn: bool,
 }
 
-/// What `train` and `eval` compute with unless told otherwise.
+/// The default number of threads of `train` and `eval`.
 #[derive(Debug, Serialize)]
 struct Threads {
     within_operations: i32,
@@ -70,13 +70,13 @@ struct CudaReport {
     /// The newest CUDA version that the driver supports.
     driver_version: Option<String>,
     devices: Vec<Gpu>,
-    /// Whether this libtorch can record steps and replay them.
+    /// Whether this libtorch can record steps as CUDA graphs and replay them.
     graphs: bool,
 }
 
 impl Report {
     fn new() -> Self {
-        // First of all: libtorch decides at the first question whether it has CUDA.
+        // Before any other call: libtorch decides at the first query whether it has CUDA.
         let cuda = CudaReport::new(cuda::open_cuda());
         device::set_threads(None);
         let data = fashion_mnist();
@@ -100,7 +100,7 @@ impl Report {
         }
     }
 
-    /// The report for people: names and values of its lines.
+    /// The report as text: name and value of each line.
     fn lines(&self) -> Vec<(&'static str, String)> {
         let Self { libtorch, cpu, threads, .. } = self;
         let folder = libtorch
@@ -160,7 +160,7 @@ impl CudaReport {
     }
 }
 
-/// Where `resnet train` would find its images without downloading.
+/// The folder in which `resnet train` would find Fashion-MNIST without a download.
 fn fashion_mnist() -> Result<Option<PathBuf>> {
     let dataset = catalog::find("fashion-mnist")?;
     let located = locate::find(dataset, &dataset.parts(&Split::BOTH), &Source::new(None, true))?;

@@ -51,7 +51,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     check_batches(memory, at_once, device)?;
     let network = checkpoint.network(device)?;
     let images = load(args, dataset, held_out, device, ui)?;
-    precision.warn_if_slow(device, ui);
+    precision.slow_warning(device).iter().for_each(|warning| ui.warn(warning));
     let options = (precision.kind(), device);
     let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, options);
 

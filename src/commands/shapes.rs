@@ -17,7 +17,7 @@ const MAX_BATCH: usize = 1 << 20;
 /// # Errors
 /// A usage error for a network or batch that cannot be measured.
 pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
-    let spec = resolve_network(&mut args.network.clone(), None)?;
+    let spec = resolve_network(&args.network, None)?;
     let batch_size = args.batch_size;
     in_range("--batch-size", batch_size, 1..=MAX_BATCH)?;
     let measured = measure(&spec, batch_size);

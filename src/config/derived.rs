@@ -1,21 +1,109 @@
-//! Settings that follow from others where nobody chose them. They are told apart in what is saved of a run, so
-//! that whoever changes the others gets what follows from those (docs/decisions/0019).
+//! Settings that follow from other settings, unless somebody chose them. A run saves them apart from the
+//! others: if another setting changes, they are derived again (docs/decisions/0019).
 
+use super::settings::{self, Settings, insert, integer, remove};
+use crate::data::augment::Augment;
+use crate::data::catalog::DatasetInfo;
+use crate::model::Spec;
+use crate::model::spec::value_name;
+use crate::precision::PrecisionChoice;
+use crate::train::Recipe;
+use crate::train::recipe::{default_nesterov, default_step_every, default_warmup};
+use crate::train::schedule::ScheduleKind;
 use anyhow::Result;
 use toml::{Table, Value};
 
-/// A setting, as `section.key`, and what it follows from: keys, or words where no key says it.
-const DERIVED: [(&str, &[&str]); 10] = [
-    ("network.block", &["depth or blocks"]),
-    ("network.width", &["the number of stages"]),
-    ("network.stem", &["the number of stages"]),
-    ("network.channels", &["dataset"]),
-    ("network.classes", &["dataset"]),
-    ("data.augment", &["dataset"]),
-    ("train.nesterov", &["momentum"]),
-    ("train.step-every", &["epochs"]),
-    ("train.warmup-epochs", &["schedule", "epochs"]),
-    ("train.precision", &["the device"]),
+/// How a setting follows from others.
+pub struct Rule {
+    /// The setting, as `section.key`.
+    pub name: &'static str,
+    /// The keys that it follows from, or words if it follows from no single key.
+    from: &'static [&'static str],
+    /// Its default in words, for the help text.
+    pub default: &'static str,
+    /// Its value; `None` if the setting has no meaning in this run.
+    value: fn(&Basis) -> Option<Value>,
+}
+
+/// What the rules derive values from.
+pub struct Basis<'a> {
+    /// The network.
+    pub spec: &'a Spec,
+    /// The data set.
+    pub dataset: &'a DatasetInfo,
+    /// The recipe; those of its settings that are derived may still have any value.
+    pub recipe: &'a Recipe,
+}
+
+/// The rules, in the order in which a checkpoint lists the names of derived settings.
+pub const RULES: [Rule; 10] = [
+    Rule {
+        name: "network.block",
+        from: &["depth or blocks"],
+        default: "basic",
+        value: |basis| Some(value_name(basis.spec.block).into()),
+    },
+    Rule {
+        name: "network.width",
+        from: &["the number of stages"],
+        default: "64; 16 for three stages",
+        value: |basis| Some(integer(basis.spec.width)),
+    },
+    Rule {
+        name: "network.stem",
+        from: &["the number of stages"],
+        default: "imagenet; cifar for three stages",
+        value: |basis| Some(value_name(basis.spec.stem).into()),
+    },
+    Rule {
+        name: "network.channels",
+        from: &["dataset"],
+        default: "the data set's, or 1",
+        value: |basis| Some(integer(basis.spec.channels)),
+    },
+    Rule {
+        name: "network.classes",
+        from: &["dataset"],
+        default: "the data set's, or 10",
+        value: |basis| Some(integer(basis.spec.classes)),
+    },
+    Rule {
+        name: "data.augment",
+        from: &["dataset"],
+        default: "flip,crop; none for mnist and kmnist",
+        value: |basis| {
+            let mirror_safe = basis.dataset.mirror_safe;
+            Some(value_name(if mirror_safe { Augment::FlipCrop } else { Augment::None }).into())
+        },
+    },
+    Rule {
+        name: "train.nesterov",
+        from: &["momentum"],
+        default: "true if there is momentum",
+        value: |basis| Some(default_nesterov(basis.recipe.sgd.momentum).into()),
+    },
+    Rule {
+        name: "train.step-every",
+        from: &["epochs"],
+        default: "a third of the run",
+        value: |basis| {
+            let is_step = basis.recipe.schedule_kind == ScheduleKind::Step;
+            is_step.then(|| default_step_every(basis.recipe.epochs).into())
+        },
+    },
+    Rule {
+        name: "train.warmup-epochs",
+        from: &["schedule", "epochs"],
+        default: "0.5, at most a tenth of the run; 0 for a constant or one-cycle schedule",
+        value: |basis| Some(default_warmup(basis.recipe.schedule_kind, basis.recipe.epochs).into()),
+    },
+    // `Config::settle_precision` replaces it as soon as the device is known.
+    Rule {
+        name: "train.precision",
+        from: &["the device"],
+        default: "auto",
+        value: |_| Some(value_name(PrecisionChoice::Auto).into()),
+    },
 ];
 
 const HEADER: &str = "\
@@ -23,50 +111,53 @@ const HEADER: &str = "\
 # and is decided anew where they change.
 ";
 
-/// The settings of a resolved configuration that follow from others, since nobody chose them.
-pub fn of(chosen: &Table, resolved: &Table) -> Vec<String> {
-    let names = DERIVED.iter().map(|(name, _)| *name);
-    let is_derived = |name: &&str| value(resolved, name).is_some() && value(chosen, name).is_none();
-    names.filter(is_derived).map(str::to_owned).collect()
-}
-
-/// Takes those of the derived settings away that follow from a setting that changes, to be decided anew.
-pub fn forget(settings: &mut Table, derived: &[String], changes: &Table) {
-    let changes = |key: &&str| changes.keys().any(|name| name.ends_with(&format!(".{key}")));
-    let follows = DERIVED.iter().filter(|(_, from)| from.iter().any(changes));
-    for (name, _) in follows.filter(|(name, _)| derived.iter().any(|other| other == name)) {
-        if let Some((section, key)) = name.split_once('.')
-            && let Some(Value::Table(keys)) = settings.get_mut(section)
-        {
-            keys.remove(key);
+/// Derives each setting that follows from others and has no value.
+pub fn derive(settings: &mut Settings, basis: &Basis) {
+    for rule in &RULES {
+        if let Some(value) = (rule.value)(basis) {
+            settings.add_derived(rule.name, value);
         }
     }
 }
 
-/// The value of the setting `section.key`.
-pub fn value<'a>(settings: &'a Table, name: &str) -> Option<&'a Value> {
-    let (section, key) = name.split_once('.')?;
-    settings.get(section)?.get(key)
+/// The names of the derived settings, as `section.key`.
+pub fn names(settings: &Settings) -> Vec<String> {
+    let is_derived = |rule: &&Rule| settings::value(&settings.derived, rule.name).is_some();
+    RULES.iter().filter(is_derived).map(|rule| rule.name.to_owned()).collect()
 }
 
-/// A config file of these settings, in which those that are derived are comments.
+/// Separates settings that a run saved in one table, with the names of the derived ones. A derived setting
+/// that follows from a key in `changes` (`section.key` → …) is dropped: it is to be derived again.
+pub fn separate(mut saved: Table, names: &[String], changes: &Table) -> Settings {
+    let changes = |key: &&str| changes.keys().any(|name| name.ends_with(&format!(".{key}")));
+    let mut derived = Table::new();
+    for rule in RULES.iter().filter(|rule| names.iter().any(|name| name == rule.name)) {
+        if let Some(value) = remove(&mut saved, rule.name)
+            && !rule.from.iter().any(changes)
+        {
+            insert(&mut derived, rule.name, value);
+        }
+    }
+    Settings { chosen: saved, derived }
+}
+
+/// The settings as a config file, in which the derived ones are comments.
 ///
 /// # Errors
-/// None that a resolved configuration can cause.
-pub fn file(settings: &Table, derived: &[String]) -> Result<String> {
+/// None that the settings of a run can cause.
+pub fn to_file(settings: &Settings) -> Result<String> {
     let mut text = HEADER.to_owned();
-    for (section, keys) in settings {
+    for (section, keys) in settings.all() {
         text.push_str(&format!("\n[{section}]\n"));
         for (key, value) in keys.as_table().into_iter().flatten() {
             let line = toml::to_string(&Table::from_iter([(key.clone(), value.clone())]))?;
             let name = format!("{section}.{key}");
-            let row = DERIVED.iter().find(|(other, _)| *other == name);
-            match row.filter(|_| derived.contains(&name)) {
-                Some((_, from)) => text.push_str(&format!(
-                    "# {}  (follows from {})\n",
-                    line.trim_end(),
-                    from.join(" and ")
-                )),
+            let rule = RULES.iter().find(|rule| rule.name == name);
+            match rule.filter(|rule| settings::value(&settings.derived, rule.name).is_some()) {
+                Some(rule) => {
+                    let from = rule.from.join(" and ");
+                    text.push_str(&format!("# {}  (follows from {from})\n", line.trim_end()));
+                }
                 None => text.push_str(&line),
             }
         }
@@ -80,14 +171,27 @@ mod tests {
 
     #[test]
     fn derived_settings_are_comments_and_the_rest_is_a_config_file() {
-        let settings: Table =
+        let saved: Table =
             toml::from_str("[network]\nblocks = [1, 1]\nwidth = 16\n[train]\nlr = 0.5\n").unwrap();
-        let text = file(&settings, &["network.width".to_owned()]).unwrap();
+        let names = ["network.width".to_owned()];
+        let settings = separate(saved.clone(), &names, &Table::new());
+        assert_eq!((settings.all(), super::names(&settings).as_slice()), (saved, &names[..]));
+        let text = to_file(&settings).unwrap();
         assert!(text.contains("\n# width = 16  (follows from the number of stages)\n"), "{text}");
         let chosen: Table = toml::from_str(&text).unwrap();
         let expected: Table =
             toml::from_str("[network]\nblocks = [1, 1]\n[train]\nlr = 0.5\n").unwrap();
         assert_eq!(chosen, expected);
-        assert_eq!(of(&chosen, &settings), ["network.width"]);
+    }
+
+    #[test]
+    fn a_derived_setting_is_dropped_if_what_it_follows_from_changes() {
+        let saved: Table =
+            toml::from_str("[train]\nepochs = 9\nnesterov = true\nwarmup-epochs = 0.1\n").unwrap();
+        let names = ["train.nesterov", "train.warmup-epochs"].map(str::to_owned);
+        let changes = Table::from_iter([("train.epochs".to_owned(), Value::from(9))]);
+        let settings = separate(saved, &names, &changes);
+        assert_eq!(settings.derived, toml::from_str("[train]\nnesterov = true\n").unwrap());
+        assert_eq!(settings.chosen, toml::from_str("[train]\nepochs = 9\n").unwrap());
     }
 }

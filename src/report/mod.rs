@@ -1,4 +1,3 @@
-//! Figures about results: by class, and speed.
+//! Figures about results.
 
 pub mod classification;
-pub mod throughput;

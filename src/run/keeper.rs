@@ -281,8 +281,8 @@ impl<'a> Keeper<'a> {
             best: self.best_if_saved,
             versions: Versions::current(),
             seconds: self.seconds(),
-            config: self.config.to_table()?,
-            derived: self.config.derived().to_vec(),
+            config: self.config.to_table(),
+            derived: self.config.derived(),
         })
     }
 

@@ -167,9 +167,7 @@ mod tests {
     #[test]
     fn a_batch_that_does_not_fit_is_refused_with_one_that_does() {
         let memory = BatchMemory::of_training(&spec(), Precision::Fp32, false).with_data();
-        let options = crate::cli::Options::default();
-        let mut recipe = crate::config::Config::load(None, &options).unwrap().recipe;
-        recipe.batch_size = 1000;
+        let mut recipe = Recipe { batch_size: 1000, ..Recipe::default() };
         assert_eq!(
             run_shortage(
                 &spec(),

@@ -4,42 +4,43 @@ use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::f64::consts::PI;
 
-/// The learning rate's course over a run.
+/// The kind of a learning-rate schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum ScheduleKind {
-    /// The same throughout.
+    /// The same learning rate in the whole run.
     Constant,
-    /// Half a cosine down to zero (Loshchilov and Hutter 2017).
+    /// Falls to zero along half a cosine (Loshchilov and Hutter 2017).
     Cosine,
-    /// Multiplied by a factor every so many epochs.
+    /// Multiplied by --step-factor every --step-every epochs.
     Step,
-    /// Up from 4 % of the peak over the first 30 % of the run along half a cosine, then down to almost
-    /// zero along another (Smith and Topin 2018). A warm-up replaces the way up.
+    /// Rises from 4 % of the peak along half a cosine over the first 30 % of the run, then falls to almost
+    /// zero along half a cosine (Smith and Topin 2018). A warm-up replaces the rise.
     OneCycle,
 }
 
-/// The defaults of `torch.optim.lr_scheduler.OneCycleLR`: the part of a run that goes up (`pct_start`).
+// The defaults of `torch.optim.lr_scheduler.OneCycleLR`.
+/// Fraction of a run in which the learning rate rises (`pct_start`).
 const ONE_CYCLE_RISE: f64 = 0.3;
-/// Where it starts, as a part of the peak (1 / `div_factor`).
+/// First learning rate as a fraction of the peak (1 / `div_factor`).
 const ONE_CYCLE_START: f64 = 1.0 / 25.0;
-/// Where it ends, as a part of the peak (that / `final_div_factor`).
+/// Last learning rate as a fraction of the peak (1 / `div_factor` / `final_div_factor`).
 const ONE_CYCLE_END: f64 = ONE_CYCLE_START / 1e4;
 
 /// A learning-rate schedule of a run of known length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
-    /// Its course after the warm-up.
+    /// The kind of schedule after the warm-up.
     pub kind: ScheduleKind,
     /// The peak learning rate.
     pub peak: f64,
-    /// Steps over which the rate first rises linearly.
+    /// Steps of the warm-up, in which the learning rate rises linearly to the peak.
     pub warmup_steps: u64,
     /// Steps in the whole run.
     pub total_steps: u64,
-    /// For [`ScheduleKind::Step`]: steps from one cut to the next.
+    /// For [`ScheduleKind::Step`]: steps between two cuts of the learning rate.
     pub step_every: u64,
-    /// For [`ScheduleKind::Step`]: the factor of each cut.
+    /// For [`ScheduleKind::Step`]: the factor by which each cut multiplies the learning rate.
     pub step_factor: f64,
 }
 
@@ -61,8 +62,8 @@ impl Schedule {
         self.peak * factor
     }
 
-    /// The part of the peak that a step of a one-cycle run has. As PyTorch has it, the peak and the end
-    /// belong to steps: the last one that goes up, and the run's last.
+    /// The learning rate of a step of a one-cycle run, as a fraction of the peak. As in PyTorch, the last step
+    /// of the rise has the peak, and the run's last step has the lowest value.
     fn one_cycle(&self, step: u64) -> f64 {
         let last = self.total_steps as f64 - 1.0;
         let top = match self.warmup_steps {

@@ -426,8 +426,6 @@ fn batches(dataset: &Dataset, recipe: &Recipe) -> Vec<Range<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::Options;
-    use crate::config::Config;
     use crate::data::Images;
     use crate::model::parameters::Creation;
     use crate::model::spec::{Choices, Init, Spec};
@@ -470,9 +468,7 @@ mod tests {
         before: impl FnOnce(&mut Trainer),
     ) -> Result<(Vec<Tensor>, EpochSums, usize)> {
         tch::set_num_threads(1);
-        let mut recipe = Config::load(None, &Options::default())?.recipe;
-        recipe.batch_size = 6;
-        recipe.recompute = recompute;
+        let recipe = Recipe { batch_size: 6, recompute, ..Recipe::default() };
         let (network, images) = (network(size), images());
         let preprocess = Preprocess::new(&[0.5], &[0.5], size, (Kind::Float, Device::Cpu));
         let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);

@@ -1,13 +1,12 @@
 //! A lower bound for the time of a training step: the time of its convolutions alone, each measured by itself.
 //! The rest of a step is batch norm, ReLU, sums, the optimizer and the data.
 
-use super::wait;
+use super::throughput::{Step, Throughput, wait};
 use crate::kernels;
 use crate::model::Spec;
 use crate::model::parameters::Layout;
 use crate::model::shape::{Convolution, convolutions};
 use crate::precision::multiplied_in;
-use crate::report::throughput::{Step, Throughput};
 use anyhow::Result;
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;

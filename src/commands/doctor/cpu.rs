@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::fmt;
 use sysinfo::{CpuRefreshKind, System};
 
-/// Instruction sets worth a word, as `/proc/cpuinfo` and macOS name them: wide vectors, and 16-bit
-/// and 8-bit products.
+/// The instruction sets that are reported, as `/proc/cpuinfo` names them: wide vectors, and products of 16-bit
+/// and 8-bit numbers.
 const FEATURES: &[&str] = &[
     "avx2",
     "fma",
@@ -24,22 +24,22 @@ const FEATURES: &[&str] = &[
     "i8mm",
 ];
 
-/// What there is to know of this machine's CPU; `None` where the system doesn't tell.
+/// The CPU of this machine. A field is `None` if the system does not report it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cpu {
     model: Option<String>,
     architecture: &'static str,
     physical_cores: Option<usize>,
     logical_cores: Option<usize>,
-    /// What this process may use: less where a container or `taskset` limits it.
+    /// Cores that this process may use; a container or `taskset` can limit them.
     usable_cores: Option<usize>,
     features: Vec<&'static str>,
-    /// Whether bf16 products are fast; elsewhere they are emulated and slower than fp32.
+    /// Whether the CPU multiplies bf16 natively; if not, bf16 is emulated and slower than fp32.
     bf16: bool,
 }
 
 impl Cpu {
-    /// Asks the system.
+    /// Reads the description of the CPU from the system.
     pub fn of_this_machine() -> Self {
         let cpuinfo = cpuinfo();
         let features = features(&cpuinfo);
@@ -54,7 +54,7 @@ impl Cpu {
         }
     }
 
-    /// Its instruction sets.
+    /// The instruction sets as text.
     pub fn features_text(&self) -> String {
         if self.features.is_empty() {
             "no known features".to_owned()
@@ -63,10 +63,10 @@ impl Cpu {
         }
     }
 
-    /// Whether bf16 is fast.
+    /// Whether bf16 is fast, as text.
     pub fn bf16_text(&self) -> &'static str {
         if self.bf16 {
-            "in hardware; auto takes it but for wide basic blocks"
+            "in hardware; auto uses it except for wide basic blocks"
         } else {
             "emulated (slow)"
         }
@@ -89,13 +89,13 @@ impl fmt::Display for Cpu {
     }
 }
 
-/// The system's description as lines of `key : value`.
+/// The system's description of the CPU, as lines of `key : value`.
 #[cfg(target_os = "linux")]
 fn cpuinfo() -> String {
     std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
 }
 
-/// The same from macOS, with the names that Linux uses.
+/// The same on macOS, with the names of Linux.
 #[cfg(not(target_os = "linux"))]
 fn cpuinfo() -> String {
     let ask = |key: &str| {
@@ -132,13 +132,13 @@ fn model(cpuinfo: &str) -> Option<String> {
 }
 
 fn features(cpuinfo: &str) -> Vec<&'static str> {
-    // x86 calls them flags, Arm features.
+    // The key is `flags` on x86 and `Features` on Arm.
     let flags = value(cpuinfo, "flags").or_else(|| value(cpuinfo, "Features")).unwrap_or_default();
     let flags: HashSet<&str> = flags.split_whitespace().collect();
     FEATURES.iter().copied().filter(|feature| flags.contains(feature)).collect()
 }
 
-/// What the system calls processors.
+/// The number of logical cores.
 fn logical_cores() -> Option<usize> {
     let mut system = System::new();
     system.refresh_cpu_list(CpuRefreshKind::nothing());

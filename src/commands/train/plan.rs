@@ -121,7 +121,7 @@ impl Plan {
             Some(shortage) => ui.warn(shortage),
             None => {}
         }
-        precision.warn_if_slow(device, ui);
+        precision.slow_warning(device).iter().for_each(|warning| ui.warn(warning));
         Ok(())
     }
 }

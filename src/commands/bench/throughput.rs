@@ -1,9 +1,10 @@
-//! Times of steps and of their parts, as `resnet bench` measures them.
+//! Times of steps and of their phases.
 
 use crate::train::trainer::Phase;
 use std::time::Instant;
+use tch::{Device, Kind, Tensor};
 
-/// The phases in the order of a step, with their names.
+/// The phases of a step, in their order, with their names.
 const PHASES: [(Phase, &str); 4] = [
     (Phase::Data, "data"),
     (Phase::Forward, "forward"),
@@ -11,16 +12,16 @@ const PHASES: [(Phase, &str); 4] = [
     (Phase::Optimizer, "optimizer"),
 ];
 
-/// The steps that were measured.
+/// The measured steps.
 #[derive(Debug, Default)]
 pub struct Throughput {
     /// Seconds of each step.
     steps: Vec<f64>,
-    /// Seconds of each phase, of the steps whose phases were measured.
+    /// Seconds of each phase, summed over the steps whose phases were measured.
     phases: [f64; PHASES.len()],
 }
 
-/// A step under way.
+/// A step that is being measured.
 #[derive(Debug)]
 pub struct Step {
     start: Instant,
@@ -29,13 +30,13 @@ pub struct Step {
 }
 
 impl Step {
-    /// A step begins.
+    /// Begins a step.
     pub fn begin() -> Self {
         let now = Instant::now();
         Self { start: now, phase_start: now, phases: [0.0; PHASES.len()] }
     }
 
-    /// A phase of the step is over; the next begins.
+    /// Ends a phase of the step; the next phase begins.
     pub fn phase_ends(&mut self, phase: Phase) {
         let now = Instant::now();
         for ((of, _), seconds) in PHASES.iter().zip(&mut self.phases) {
@@ -48,19 +49,24 @@ impl Step {
 }
 
 impl Throughput {
-    /// The step is over, and counts as a whole.
+    /// Ends a step, and counts its time.
     pub fn add_whole(&mut self, step: &Step) {
         self.steps.push(step.start.elapsed().as_secs_f64());
     }
 
-    /// The step is over, and its phases count.
+    /// Counts the phases of a step that is over.
     pub fn add_phases(&mut self, step: &Step) {
         for (sum, seconds) in self.phases.iter_mut().zip(step.phases) {
             *sum += seconds;
         }
     }
 
-    /// Seconds of the median step; of an even number the mean of the two in the middle.
+    /// Number of steps whose time was counted.
+    pub fn count(&self) -> usize {
+        self.steps.len()
+    }
+
+    /// Seconds of the median step; for an even number of steps, the mean of the two in the middle.
     pub fn median(&self) -> f64 {
         let mut steps = self.steps.clone();
         steps.sort_by(f64::total_cmp);
@@ -80,11 +86,23 @@ impl Throughput {
         })
     }
 
-    /// The fraction of the time that each phase took; only phases that took any.
+    /// The fraction of the time of each phase that took any time.
     pub fn fractions(&self) -> Vec<(&'static str, f64)> {
         let total: f64 = self.phases.iter().sum();
         let phases = PHASES.iter().zip(self.phases).filter(|(_, seconds)| *seconds > 0.0);
         phases.map(|((_, name), seconds)| (*name, seconds / total)).collect()
+    }
+}
+
+/// Waits until the device has finished all its work.
+pub fn wait(device: Device) {
+    match device {
+        Device::Cpu => {}
+        Device::Cuda(index) => tch::Cuda::synchronize(index as i64),
+        // A number is returned after all work that was queued before it.
+        _ => {
+            Tensor::zeros([], (Kind::Float, device)).double_value(&[]);
+        }
     }
 }
 

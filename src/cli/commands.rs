@@ -1,0 +1,227 @@
+//! The arguments of each subcommand.
+
+use super::options::{NetworkOptions, Options};
+use super::values::{dataset_name, takes_negative_numbers, whole_number};
+use crate::checkpoint::cadence::time_span;
+use crate::data::Source;
+use crate::precision::PrecisionChoice;
+use clap::{Args, Subcommand, ValueEnum};
+use serde::Serialize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// `resnet train …`
+#[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
+pub struct TrainArgs {
+    /// Read settings from a TOML file; flags override it
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Resume a run from its last checkpoint, or from the given checkpoint
+    #[arg(long, value_name = "RUN|CHECKPOINT", conflicts_with_all = ["config", "run_dir"])]
+    pub resume: Option<PathBuf>,
+
+    /// Folder for the run.
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Folder for the run [default: runs/<network>-<date-time>]"
+    )]
+    pub run_dir: Option<PathBuf>,
+
+    /// Save a checkpoint and stop after this time, such as 90s, 10m or 2h30m
+    #[arg(long, value_name = "TIME", value_parser = time_span)]
+    pub time_limit: Option<Duration>,
+
+    /// The settings of the run.
+    #[command(flatten)]
+    pub options: Options,
+
+    /// Where the data set is.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+/// `resnet eval …`
+#[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
+pub struct EvalArgs {
+    /// A run's folder (its best checkpoint), a checkpoint's folder or a model.safetensors
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub checkpoint: PathBuf,
+
+    /// Images to evaluate on
+    #[arg(long, default_value = "test")]
+    pub split: EvalSplit,
+
+    /// Floating-point format to compute in [default: as in training]
+    #[arg(long)]
+    pub precision: Option<PrecisionChoice>,
+
+    /// Images in a batch [default: as in training]
+    #[arg(long, short, value_name = "IMAGES", value_parser = whole_number::<usize>)]
+    pub batch_size: Option<usize>,
+
+    /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+
+    /// CPU threads [default: the physical cores, or OMP_NUM_THREADS if that is less]
+    #[arg(long, value_parser = whole_number::<usize>)]
+    pub threads: Option<usize>,
+
+    /// Where the data set is.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+/// The images that `resnet eval` evaluates on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvalSplit {
+    /// The images that the network was trained on
+    Train,
+    /// The training images that were held out with --validation
+    Validation,
+    /// The test images
+    Test,
+}
+
+/// `resnet checkpoints …`
+#[derive(Debug, Args)]
+pub struct CheckpointsArgs {
+    /// A run's folder
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+}
+
+/// `resnet shapes …`
+#[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
+pub struct ShapesArgs {
+    /// The network.
+    #[command(flatten)]
+    pub network: NetworkOptions,
+
+    /// Images in the batch
+    #[arg(long, short, value_name = "IMAGES", default_value_t = 1, value_parser = whole_number::<usize>)]
+    pub batch_size: usize,
+
+    /// Print every block, below its layer
+    #[arg(long, short, visible_alias = "depth-first")]
+    pub all: bool,
+}
+
+/// `resnet bench …`
+#[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
+pub struct BenchArgs {
+    /// The network.
+    #[command(flatten)]
+    pub network: NetworkOptions,
+
+    /// What to measure
+    #[arg(long, default_value = "train")]
+    pub mode: BenchMode,
+
+    /// Images in a batch
+    #[arg(long, short, value_name = "IMAGES", default_value_t = 256, value_parser = whole_number::<usize>)]
+    pub batch_size: usize,
+
+    /// Number of steps to measure
+    #[arg(long, value_name = "STEPS", default_value_t = 10, value_parser = whole_number::<usize>)]
+    pub steps: usize,
+
+    /// Number of steps before the measurement
+    #[arg(long, value_name = "STEPS", default_value_t = 2, value_parser = whole_number::<usize>)]
+    pub warmup_steps: usize,
+
+    /// Floating-point format to compute in
+    #[arg(long, default_value = "auto")]
+    pub precision: PrecisionChoice,
+
+    /// Save memory: compute the activations inside each block again in the backward pass
+    #[arg(long)]
+    pub recompute: bool,
+
+    /// On CUDA, record a step as a CUDA graph and replay it
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
+    pub cuda_graphs: bool,
+
+    /// Also measure the convolutions of a step alone: the lower bound of a step's time on this machine
+    #[arg(long)]
+    pub floor: bool,
+
+    /// Earlier output of --json to compare with
+    #[arg(long, value_name = "FILE")]
+    pub compare: Option<PathBuf>,
+
+    /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+
+    /// CPU threads [default: the physical cores, or OMP_NUM_THREADS if that is less]
+    #[arg(long, value_parser = whole_number::<usize>)]
+    pub threads: Option<usize>,
+}
+
+/// What `resnet bench` measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub enum BenchMode {
+    /// A training step: data, forward, backward, optimizer.
+    Train,
+    /// Data and forward, as in evaluation.
+    Inference,
+}
+
+/// Where data sets are searched for.
+#[derive(Debug, Clone, Default, Args)]
+#[command(next_help_heading = "Data location")]
+pub struct DataArgs {
+    /// Folder of the data sets; no other folder is searched [env: RESNET_DATA] [default:
+    /// ~/.cache/resnet/datasets, or the platform's cache folder, and /usr/share/datasets]
+    #[arg(long, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Never connect to the network: use only files on this machine
+    #[arg(long)]
+    pub offline: bool,
+}
+
+impl DataArgs {
+    /// The same as a value of the `data` module.
+    pub fn source(&self) -> Source {
+        Source::new(self.data_dir.clone(), self.offline)
+    }
+}
+
+/// `resnet data …`
+#[derive(Debug, Subcommand)]
+pub enum DataCommand {
+    /// List the data sets: images, size, classes and whether they are on this machine
+    List(DataArgs),
+    /// Download a data set and verify it
+    ///
+    /// Only files that are missing or damaged are downloaded. The published mirrors are tried one
+    /// after another. The environment variable RESNET_MIRROR is a base URL that is tried first, for
+    /// example `https://example.org/{dataset}`, where {dataset} stands for the data set's name.
+    Fetch(NamedDataset),
+    /// Compare the files of a data set with their checksums
+    Verify(NamedDataset),
+    /// Print the folder that holds a data set
+    Path(NamedDataset),
+}
+
+/// A data set and where to search for it.
+#[derive(Debug, Args)]
+pub struct NamedDataset {
+    /// Name of the data set
+    #[arg(value_name = "NAME", default_value = "fashion-mnist", value_parser = dataset_name())]
+    pub dataset: String,
+
+    /// Where to search for it.
+    #[command(flatten)]
+    pub data: DataArgs,
+}

@@ -1,0 +1,233 @@
+//! The settings of a run: each field is a flag of `train` and, under the same name, a key of a config file.
+//! The default of a setting is not written here: `config::help` adds it to the help text.
+
+use super::values::{dataset_name, number, whole_number};
+use crate::checkpoint::cadence::Cadence;
+use crate::data::augment::Augment;
+use crate::model::spec::{Block, Init, Shortcut, Stem};
+use crate::precision::PrecisionChoice;
+use crate::train::schedule::ScheduleKind;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+/// The network; the `[network]` section of a config file has the same keys.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Network")]
+pub struct NetworkOptions {
+    /// Number of layers: 18, 34, 50, 101, 152 or 200 (ImageNet layout); 20, 32, 44, 56, 110 or 1202
+    /// (CIFAR layout)
+    #[arg(long, short, value_parser = whole_number::<usize>)]
+    pub depth: Option<usize>,
+
+    /// Number of blocks in each stage, for a custom network, such as 2,2,2,2
+    #[arg(long, value_delimiter = ',', value_name = "N,N,…", value_parser = whole_number::<usize>, action = clap::ArgAction::Set)]
+    pub blocks: Option<Vec<usize>>,
+
+    /// Type of block, for use with --blocks
+    #[arg(long)]
+    pub block: Option<Block>,
+
+    /// Channels of the first stage; each later stage has twice as many
+    #[arg(long, value_parser = whole_number::<usize>)]
+    pub width: Option<usize>,
+
+    /// Layers before the first stage: a 7×7 convolution and 3×3 max pooling, both of stride 2, or a 3×3
+    /// convolution of stride 1
+    #[arg(long)]
+    pub stem: Option<Stem>,
+
+    /// Shortcut of a block that changes the shape: a 1×1 convolution with batch norm (option B), a 1×1
+    /// convolution with bias and no batch norm (Dive into Deep Learning), or every second pixel with
+    /// channels of zeros added (option A)
+    #[arg(long)]
+    pub shortcut: Option<Shortcut>,
+
+    /// Number of image channels
+    #[arg(long, value_parser = whole_number::<usize>)]
+    pub channels: Option<usize>,
+
+    /// Number of classes
+    #[arg(long, value_parser = whole_number::<usize>)]
+    pub classes: Option<usize>,
+
+    /// Height and width of the images in pixels; images of another size are resized (bilinear,
+    /// antialiased)
+    #[arg(long, short, value_parser = whole_number::<usize>)]
+    pub size: Option<usize>,
+}
+
+/// The data; the `[data]` section of a config file has the same keys.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Data")]
+pub struct DataOptions {
+    /// Data set
+    #[arg(long, value_name = "NAME", value_parser = dataset_name())]
+    pub dataset: Option<String>,
+
+    /// Training images to hold out; accuracy on them chooses the best checkpoint
+    #[arg(long, value_name = "IMAGES", value_parser = whole_number::<usize>)]
+    pub validation: Option<usize>,
+
+    /// Random changes to training images
+    #[arg(long)]
+    pub augment: Option<Augment>,
+
+    /// Subtract the data set's mean and divide by its standard deviation; false leaves pixels in
+    /// [0, 1]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub normalize: Option<bool>,
+}
+
+/// The training; the `[train]` section of a config file has the same keys.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Training")]
+pub struct TrainOptions {
+    /// Passes over the training images
+    #[arg(long, short, value_parser = whole_number::<u64>)]
+    pub epochs: Option<u64>,
+
+    /// Peak learning rate
+    #[arg(long, value_parser = number)]
+    pub lr: Option<f64>,
+
+    /// Batch size: images in an optimizer step
+    #[arg(long, short, value_name = "IMAGES", value_parser = whole_number::<usize>)]
+    pub batch_size: Option<usize>,
+
+    /// Gradient accumulation: micro-batches in an optimizer step, to save memory
+    #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
+    pub accumulate: Option<usize>,
+
+    /// Learning-rate schedule
+    #[arg(long)]
+    pub schedule: Option<ScheduleKind>,
+
+    /// Warm-up: epochs in which the learning rate rises to its peak; may be a fraction
+    #[arg(long, value_name = "EPOCHS", value_parser = number)]
+    pub warmup_epochs: Option<f64>,
+
+    /// Only with --schedule step: epochs between two cuts of the learning rate
+    #[arg(long, value_name = "EPOCHS", value_parser = number)]
+    pub step_every: Option<f64>,
+
+    /// Only with --schedule step: factor by which each cut multiplies the learning rate
+    #[arg(long, value_name = "FACTOR", value_parser = number)]
+    pub step_factor: Option<f64>,
+
+    /// Momentum of SGD; 0 for none
+    #[arg(long, value_parser = number)]
+    pub momentum: Option<f64>,
+
+    /// Use Nesterov momentum
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub nesterov: Option<bool>,
+
+    /// Weight decay (L2)
+    #[arg(long, value_name = "FACTOR", value_parser = number)]
+    pub weight_decay: Option<f64>,
+
+    /// Apply weight decay to biases and to batch norm's scales and shifts too
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub decay_all: Option<bool>,
+
+    /// Label smoothing: fraction of each target that is spread over all classes
+    #[arg(long, value_name = "FRACTION", value_parser = number)]
+    pub label_smoothing: Option<f64>,
+
+    /// Largest norm of the gradient; a larger gradient is scaled down to it [default: no clipping]
+    #[arg(long, value_name = "NORM", value_parser = number)]
+    pub clip_grad_norm: Option<f64>,
+
+    /// Evaluate and save an exponential moving average (EMA) of the weights; each step keeps this
+    /// fraction of the average, such as 0.998 [default: no average]
+    #[arg(long, value_name = "FRACTION", value_parser = number)]
+    pub ema_decay: Option<f64>,
+
+    /// Weight initialization
+    #[arg(long)]
+    pub init: Option<Init>,
+
+    /// Floating-point format of activations: auto is bf16 if the device computes it natively and faster
+    /// than fp32, else fp32
+    #[arg(long)]
+    pub precision: Option<PrecisionChoice>,
+
+    /// Start each block as the identity
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub zero_init_residual: Option<bool>,
+
+    /// Seed of all random numbers
+    #[arg(long, value_parser = whole_number::<u64>)]
+    pub seed: Option<u64>,
+
+    /// Epochs from one evaluation to the next; the last epoch is always evaluated
+    #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
+    pub eval_every: Option<u64>,
+
+    /// End each epoch and each evaluation after this number of batches, for trials
+    #[arg(long, value_name = "BATCHES", value_parser = whole_number::<usize>)]
+    pub limit_batches: Option<usize>,
+}
+
+/// The device and the checkpoints; the `[run]` section of a config file has the same keys.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Run")]
+pub struct RunOptions {
+    /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps
+    #[arg(long)]
+    pub device: Option<String>,
+
+    /// CPU threads [default: the physical cores, or OMP_NUM_THREADS if that is less]
+    #[arg(long, value_parser = whole_number::<usize>)]
+    pub threads: Option<usize>,
+
+    /// Save memory: compute the activations inside each block again in the backward pass. The result
+    /// is the same; each step needs a second forward pass
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub recompute: Option<bool>,
+
+    /// On CUDA, use only algorithms that give the same bits each time; they are slower. On a CPU the
+    /// result is always the same
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub deterministic: Option<bool>,
+
+    /// On CUDA, record a step as a CUDA graph and replay it, which saves the time to launch each kernel;
+    /// not with --deterministic
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub cuda_graphs: Option<bool>,
+
+    /// How often to save a checkpoint: 500steps, 2epochs (or 2), 10m, or auto: every epoch, less often
+    /// if saving would take over 2 % of the time. The end of a run is always saved
+    #[arg(long, value_name = "CADENCE")]
+    pub checkpoint_every: Option<Cadence>,
+
+    /// Number of checkpoints to keep, besides the best
+    #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
+    pub keep: Option<usize>,
+}
+
+/// All settings of a run: the content of a config file, or the flags of `train`.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// `[network]`
+    #[command(flatten)]
+    #[serde(default)]
+    pub network: NetworkOptions,
+    /// `[data]`
+    #[command(flatten)]
+    #[serde(default)]
+    pub data: DataOptions,
+    /// `[train]`
+    #[command(flatten)]
+    #[serde(default)]
+    pub train: TrainOptions,
+    /// `[run]`
+    #[command(flatten)]
+    #[serde(default)]
+    pub run: RunOptions,
+}

@@ -1,0 +1,74 @@
+//! The defaults of settings that depend on no other setting. Those of training are in [`Recipe::default`]; the
+//! depth and the shortcut of the network are in [`Spec::resolve`](crate::model::Spec::resolve).
+
+use super::derived::RULES;
+use super::settings::{insert, remove, to_table};
+use crate::checkpoint::Cadence;
+use crate::cli::{DataOptions, NetworkOptions, Options, RunOptions, TrainOptions};
+use crate::model::spec::Init;
+use crate::train::Recipe;
+use anyhow::Result;
+use toml::Table;
+
+/// The size that images are resized to, in pixels: the size in the ResNet chapter of Dive into Deep Learning.
+pub const SIZE: usize = 96;
+
+/// The defaults as a table of sections.
+///
+/// # Errors
+/// None.
+pub fn defaults() -> Result<Table> {
+    let mut defaults = to_table(&Options {
+        network: NetworkOptions { size: Some(SIZE), ..NetworkOptions::default() },
+        data: DataOptions {
+            dataset: Some("fashion-mnist".to_owned()),
+            validation: Some(0),
+            normalize: Some(true),
+            ..DataOptions::default()
+        },
+        train: TrainOptions {
+            init: Some(Init::He),
+            zero_init_residual: Some(false),
+            ..TrainOptions::default()
+        },
+        run: RunOptions {
+            device: Some("auto".to_owned()),
+            deterministic: Some(false),
+            checkpoint_every: Some(Cadence::Auto),
+            keep: Some(3),
+            ..RunOptions::default()
+        },
+    })?;
+    for (key, value) in to_table(&Recipe::default())? {
+        let section = match key.as_str() {
+            "augment" => "data",
+            "recompute" | "cuda-graphs" => "run",
+            _ => "train",
+        };
+        insert(&mut defaults, &format!("{section}.{key}"), value);
+    }
+    for name in RULES.iter().map(|rule| rule.name).chain(["train.step-factor"]) {
+        remove(&mut defaults, name);
+    }
+    Ok(defaults)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_of_the_recipe_is_an_option() {
+        // Unknown keys are refused.
+        defaults().unwrap().try_into::<Options>().unwrap();
+        let with_all = Recipe {
+            clip_grad_norm: Some(1.0),
+            ema_decay: Some(0.9),
+            limit_batches: Some(1),
+            ..Recipe::default()
+        };
+        let mut train = to_table(&with_all).unwrap();
+        train.retain(|key, _| !matches!(key, "augment" | "recompute" | "cuda-graphs"));
+        train.try_into::<TrainOptions>().unwrap();
+    }
+}

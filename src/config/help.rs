@@ -1,0 +1,64 @@
+//! The command line with the default of each setting in its help text. The defaults are those of the resolved
+//! configuration, so that no help text repeats them.
+
+use super::Config;
+use super::derived::RULES;
+use super::settings::each;
+use crate::cli::{Cli, Options};
+use anyhow::Result;
+use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use std::collections::BTreeMap;
+use toml::Value;
+
+/// Parses the command line of this process.
+///
+/// # Errors
+/// What clap refuses, and the texts of `--help` and `--version`.
+pub fn parse() -> Result<Cli, clap::Error> {
+    let matches = command().try_get_matches()?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))
+}
+
+/// The program's command line.
+pub fn command() -> Command {
+    // Without any flag nothing can be wrong.
+    let defaults = default_texts().unwrap_or_default();
+    let of_section = |name: &str| -> BTreeMap<&str, &str> {
+        let section = defaults.iter().filter_map(|(setting, text)| {
+            let (section, key) = setting.split_once('.')?;
+            (name.is_empty() || section == name).then_some((key, text.as_str()))
+        });
+        section.collect()
+    };
+    let with = |command: Command, defaults: BTreeMap<&str, &str>| {
+        command.mut_args(|flag| match flag.get_long().and_then(|key| defaults.get(key)) {
+            Some(text) => with_default(flag, text),
+            None => flag,
+        })
+    };
+    Cli::command()
+        .mut_subcommand("train", |train| with(train, of_section("")))
+        .mut_subcommand("shapes", |shapes| with(shapes, of_section("network")))
+        .mut_subcommand("bench", |bench| with(bench, of_section("network")))
+}
+
+/// The default of each setting in words: `section.key` → default.
+fn default_texts() -> Result<BTreeMap<String, String>> {
+    let config = Config::load(None, &Options::default())?;
+    let values = config.to_table();
+    let mut texts: BTreeMap<String, String> =
+        each(&values).map(|(name, value)| (name, text(value))).collect();
+    // The default schedule does not have it.
+    texts.insert("train.step-factor".to_owned(), config.recipe.step_factor.to_string());
+    texts.extend(RULES.iter().map(|rule| (rule.name.to_owned(), rule.default.to_owned())));
+    Ok(texts)
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+fn with_default(flag: Arg, default: &str) -> Arg {
+    let help = flag.get_help().map(ToString::to_string).unwrap_or_default();
+    flag.help(format!("{help} [default: {default}]"))
+}
