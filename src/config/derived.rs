@@ -70,7 +70,7 @@ pub const RULES: [Rule; 10] = [
     Rule {
         name: "data.augment",
         from: &["dataset"],
-        default: "flip,crop; none for mnist and kmnist",
+        default: "flip,crop; none for mnist, kmnist and synthetic",
         value: |basis| {
             let mirror_safe = basis.dataset.mirror_safe;
             Some(value_name(if mirror_safe { Augment::FlipCrop } else { Augment::None }).into())
