@@ -1,6 +1,6 @@
 //! Convolutions by Winograd's minimal filtering against libtorch's own in 64 bits.
 
-use resnet::kernels::{FusedConvolution, convolution};
+use resnet::kernels::{PreparedConvolution, convolution};
 use tch::{Device, Kind, Tensor};
 
 /// The largest difference, as a part of the largest value.
@@ -97,7 +97,7 @@ fn fused_convolutions_add_the_bias_and_the_sum_and_apply_relu() {
         let [count, inputs, height, width] = input;
         let (weight, bias) = (random(&[outputs, inputs, 3, 3]), random(&[outputs]));
         let (xs, other) = (random(&input), random(&[count, outputs, height, width]));
-        let fused = FusedConvolution::new(weight.shallow_clone(), bias.shallow_clone(), 1, 1);
+        let prepared = PreparedConvolution::new(weight.shallow_clone(), bias.shallow_clone(), 1, 1);
         let [xs64, weight64, bias64, other64] =
             [&xs, &weight, &bias, &other].map(|tensor| tensor.to_kind(Kind::Double));
         let plain = xs64.conv2d(&weight64, Some(&bias64), [1, 1], [1, 1], [1, 1], 1);
@@ -108,7 +108,7 @@ fn fused_convolutions_add_the_bias_and_the_sum_and_apply_relu() {
             (Some(&other), false, sum.shallow_clone()),
             (Some(&other), true, sum.relu()),
         ] {
-            let error = error(&fused.forward(&xs, other, relu).unwrap(), &expected);
+            let error = error(&prepared.forward(&xs, other, relu).unwrap(), &expected);
             assert!(error < 1e-5, "{input:?} to {outputs}, relu {relu}: {error}");
         }
     }
@@ -138,8 +138,8 @@ fn a_number_that_is_none_stays_visible() {
     let xs = random(&[4, 16, 8, 8]);
     let _ = xs.get(0).fill_(f64::NAN);
     let bias = Tensor::zeros([16], (Kind::Float, Device::Cpu));
-    let fused = FusedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
-    let ys = fused.forward(&xs, None, true).unwrap();
+    let prepared = PreparedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
+    let ys = prepared.forward(&xs, None, true).unwrap();
     if has_kernels() {
         assert!(ys.get(0).isnan().all().int64_value(&[]) == 1);
     }
@@ -150,9 +150,9 @@ fn a_number_that_is_none_stays_visible() {
 fn tensors_that_do_not_fit_each_other_are_refused() {
     let _no_grad = tch::no_grad_guard();
     let bias = Tensor::zeros([16], (Kind::Float, Device::Cpu));
-    let fused = FusedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
+    let prepared = PreparedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
     let xs = random(&[4, 16, 8, 8]);
-    assert!(fused.forward(&xs, None, false).is_some());
-    assert!(fused.forward(&random(&[4, 32, 8, 8]), None, false).is_none());
-    assert!(fused.forward(&xs, Some(&random(&[4, 16, 4, 4])), false).is_none());
+    assert!(prepared.forward(&xs, None, false).is_ok());
+    assert!(prepared.forward(&random(&[4, 32, 8, 8]), None, false).is_err());
+    assert!(prepared.forward(&xs, Some(&random(&[4, 16, 4, 4])), false).is_err());
 }

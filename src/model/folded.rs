@@ -5,7 +5,7 @@ use super::layers::{BatchNorm2d, GlobalAvgPool, MaxPool, ZeroPad};
 use super::network::Network;
 use super::parameters::Layout;
 use super::spec::{Block, Stem};
-use crate::kernels::FusedConvolution;
+use crate::kernels::PreparedConvolution;
 use crate::precision::multiplied_in;
 use std::collections::HashMap;
 use tch::nn::ModuleT;
@@ -59,7 +59,7 @@ impl<'a> Folded<'a> {
 /// A network of fused convolutions.
 #[derive(Debug)]
 pub struct Fused {
-    stem: FusedConvolution,
+    stem: PreparedConvolution,
     pool: Option<MaxPool>,
     blocks: Vec<FusedBlock>,
     weight: Tensor,
@@ -69,16 +69,16 @@ pub struct Fused {
 #[derive(Debug)]
 struct FusedBlock {
     /// All convolutions but the last, each followed by ReLU.
-    main: Vec<FusedConvolution>,
+    main: Vec<PreparedConvolution>,
     /// The last one, followed by the sum and ReLU.
-    last: FusedConvolution,
+    last: PreparedConvolution,
     shortcut: FusedShortcut,
 }
 
 #[derive(Debug)]
 enum FusedShortcut {
     Identity,
-    Convolution(FusedConvolution),
+    Convolution(PreparedConvolution),
     ZeroPad(ZeroPad),
 }
 
@@ -112,7 +112,7 @@ impl Fused {
     }
 
     fn forward(&self, images: &Tensor) -> Option<Tensor> {
-        let mut xs = self.stem.forward(&Layout::ChannelsLast.apply(images), None, true)?;
+        let mut xs = self.stem.forward(&Layout::ChannelsLast.apply(images), None, true).ok()?;
         if let Some(pool) = &self.pool {
             xs = pool.forward_t(&xs, false);
         }
@@ -129,14 +129,14 @@ impl FusedBlock {
     fn forward(&self, xs: &Tensor) -> Option<Tensor> {
         let shortcut = match &self.shortcut {
             FusedShortcut::Identity => xs.shallow_clone(),
-            FusedShortcut::Convolution(convolution) => convolution.forward(xs, None, false)?,
+            FusedShortcut::Convolution(convolution) => convolution.forward(xs, None, false).ok()?,
             FusedShortcut::ZeroPad(zero_pad) => zero_pad.forward_t(xs, false),
         };
         let mut ys = xs.shallow_clone();
         for convolution in &self.main {
-            ys = convolution.forward(&ys, None, true)?;
+            ys = convolution.forward(&ys, None, true).ok()?;
         }
-        self.last.forward(&ys, Some(&shortcut), true)
+        self.last.forward(&ys, Some(&shortcut), true).ok()
     }
 }
 
@@ -177,7 +177,7 @@ impl Fuse<'_> {
     }
 
     /// The convolution of that name, with the batch norm behind it if there is one of that name.
-    fn convolution(&self, conv: &str, norm: &str, stride: i64) -> Option<FusedConvolution> {
+    fn convolution(&self, conv: &str, norm: &str, stride: i64) -> Option<PreparedConvolution> {
         let tensor = |of: &str, name: &str| self.tensors.get(format!("{of}.{name}").as_str());
         let weight = tensor(conv, "weight")?;
         let [outputs, _, kernel, _] = weight.size()[..] else { return None };
@@ -195,7 +195,7 @@ impl Fuse<'_> {
             }
         };
         let (weight, bias) = (weight.to_kind(self.kind), bias.to_kind(self.kind));
-        Some(FusedConvolution::new(weight, bias, kernel / 2, stride))
+        Some(PreparedConvolution::new(weight, bias, kernel / 2, stride))
     }
 }
 

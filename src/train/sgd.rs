@@ -91,7 +91,7 @@ impl Sgd {
             let momenta: Vec<_> = members.iter().filter_map(|m| m.momentum.as_ref()).collect();
             let gradients: Vec<_> = gradients.by_ref().take(members.len()).collect();
             let update = SgdUpdate {
-                rate: &self.rate,
+                lr: &self.rate,
                 momentum: self.options.momentum,
                 weight_decay: group.weight_decay,
                 nesterov: self.options.nesterov,

@@ -13,7 +13,7 @@ mod memory;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use resnet::kernels::{FusedConvolution, convolution};
+use resnet::kernels::{PreparedConvolution, convolution};
 use resnet::precision::multiplied_in;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
@@ -108,8 +108,9 @@ impl Case {
         }
         if self.channels_last {
             let _no_grad = tch::no_grad_guard();
-            let fused = FusedConvolution::new(weight.detach(), bias.detach(), padding, stride);
-            if let Some(ys) = fused.forward(&xs.detach(), None, false) {
+            let prepared =
+                PreparedConvolution::new(weight.detach(), bias.detach(), padding, stride);
+            if let Ok(ys) = prepared.forward(&xs.detach(), None, false) {
                 self.compare("what comes out in inference", &ys, &ys64);
             }
         }
