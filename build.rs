@@ -57,7 +57,8 @@ const KERNELS: [&str; 3] = [
     "src/kernels/matrix/kernels.cpp",
     "src/kernels/winograd/kernels.cpp",
 ];
-/// The instruction sets of x86-64 that have kernels (`src/kernels/instruction_sets.h`), and the compiler's flags.
+/// The instruction sets of x86-64 that have kernels (`src/kernels/instruction_sets.h`), with the compiler's
+/// flags.
 const INSTRUCTION_SETS: [(&str, [&str; 2]); 2] =
     [("avx2", ["-mavx2", "-mfma"]), ("avx512", ["-mavx512f", "-mfma"])];
 

@@ -1,4 +1,4 @@
-//! Convolutions by Winograd's minimal filtering against libtorch's own in 64 bits.
+//! Convolutions by Winograd's minimal filtering, compared with libtorch's own in 64 bits.
 
 use resnet::kernels::{PreparedConvolution, convolution};
 use tch::{Device, Kind, Tensor};
@@ -10,7 +10,7 @@ fn error(found: &Tensor, expected: &Tensor) -> f64 {
     (difference / expected.abs().max()).double_value(&[])
 }
 
-/// Whether this machine has a way of this program's own.
+/// Whether this program has kernels for this machine.
 fn has_kernels() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -27,7 +27,7 @@ fn random(dims: &[i64]) -> Tensor {
     }
 }
 
-/// What comes out of a convolution with a bias, and the gradients of input, weight and bias.
+/// The output of a convolution with a bias, and the gradients of input, weight and bias.
 fn results(tensors: &[&Tensor; 3], gradient: &Tensor, kind: Kind, direct: bool) -> [Tensor; 4] {
     let [xs, weight, bias] = tensors.map(|tensor| tensor.to_kind(kind).set_requires_grad(true));
     let ys = if direct {
@@ -43,8 +43,9 @@ fn results(tensors: &[&Tensor; 3], gradient: &Tensor, kind: Kind, direct: bool) 
     [ys.detach(), of_xs, of_weight, of_bias]
 }
 
-/// [N, I, H, W] and O: each kind of tile, images that it does not divide, channels that fill no panel,
-/// weights that fit the cache and weights that don't, more tiles than are worked on at a time.
+/// [N, I, H, W] and O. There are both sizes of tiles, images that are no multiple of a tile, channels that do
+/// not fill a panel, weights that fit the cache and weights that do not, and more tiles than are computed at a
+/// time.
 const SHAPES: [([i64; 4], i64); 9] = [
     ([8, 16, 8, 8], 16),
     ([3, 64, 24, 24], 64),
@@ -81,7 +82,7 @@ fn convolutions_and_their_gradients_are_libtorchs_in_the_same_bits_on_any_number
         for threads in [1, 2] {
             tch::set_num_threads(threads);
             let again = results(&tensors, &gradient, Kind::Float, false);
-            // libtorch sums the gradient of the bias.
+            // libtorch sums the gradient of the bias, in another order for each number of threads.
             for (name, (again, found)) in names.iter().zip(again.iter().zip(&found)).take(3) {
                 assert_eq!(again, found, "{name} of {input:?} to {outputs}, {threads} threads");
             }
