@@ -1,5 +1,5 @@
-//! Compiles the C++ below `src` and sets the run path to libtorch, so that the program runs from any
-//! folder with nothing set in the environment.
+//! Compiles the C++ below `src` and sets the run path to libtorch, so that the program runs from any folder
+//! without environment variables.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
@@ -14,9 +14,9 @@ fn main() {
     println!("cargo::rustc-env=RESNET_TCH_VERSION={}", locked_version("tch"));
 }
 
-/// The folder of libtorch, or the end of the build. torch-sys looks for it too, but says only which
-/// header is missing. This package depends on it through tch alone, so that this script waits for
-/// nothing: on a machine with cores to spare, a fresh clone stops here within seconds.
+/// The folder of libtorch; ends the build if there is none. torch-sys looks for it too, but its message only
+/// names a missing header. This package depends on torch-sys through tch alone, so this script does not wait
+/// for it: on a machine with several cores, the build of a fresh clone stops here within seconds.
 fn libtorch() -> PathBuf {
     let Some(libtorch) = env::var_os("LIBTORCH").map(PathBuf::from) else {
         fail(
@@ -27,8 +27,8 @@ fn libtorch() -> PathBuf {
     if !header.exists() {
         fail(&format!("no libtorch in {} (LIBTORCH); run scripts/setup first", libtorch.display()));
     }
-    // A later libtorch in the same place has other headers. Its version lies in the one file in
-    // the official packages, in the other in Python's.
+    // Another version of libtorch in the same place has other headers. The official packages have the first
+    // of these files, Python's wheels have the second.
     for version in ["build-version", "version.py"].map(|name| libtorch.join(name)) {
         if version.exists() {
             println!("cargo::rerun-if-changed={}", version.display());
@@ -37,64 +37,80 @@ fn libtorch() -> PathBuf {
     libtorch
 }
 
-/// The calls of libtorch that tch does not bind.
-const NATIVE: [&str; 5] = [
-    "src/libtorch/libtorch.cpp",
-    "src/libtorch/allocator.cpp",
-    "src/cuda/graph.cpp",
+/// C++ that is compiled once, against the headers of libtorch.
+const SOURCES: [&str; 11] = [
+    "src/libtorch/memory.cpp",
+    "src/libtorch/meta.cpp",
     "src/libtorch/optimizer.cpp",
-    "src/kernels/strided.cpp",
-];
-/// What computes on tensors by kernels of this program.
-const TENSORS: [&str; 3] = [
+    "src/libtorch/settings.cpp",
+    "src/cuda/graph.cpp",
     "src/kernels/batch_norm/batch_norm.cpp",
+    "src/kernels/convolution/convolution.cpp",
+    "src/kernels/convolution/im2col.cpp",
+    "src/kernels/convolution/one_dnn.cpp",
+    "src/kernels/convolution/strided.cpp",
     "src/kernels/winograd/convolution.cpp",
-    "src/kernels/winograd/im2col.cpp",
 ];
-/// The kernels, on plain memory, which are compiled for each instruction set.
-const KERNELS: [&str; 2] =
-    ["src/kernels/batch_norm/kernels.cpp", "src/kernels/winograd/kernels.cpp"];
+/// Kernels on plain memory, which are compiled once for each instruction set.
+const KERNELS: [&str; 3] = [
+    "src/kernels/batch_norm/kernels.cpp",
+    "src/kernels/matrix/kernels.cpp",
+    "src/kernels/winograd/kernels.cpp",
+];
+/// The instruction sets of x86-64 that have kernels (`src/kernels/instruction_sets.h`), with the compiler's
+/// flags.
+const INSTRUCTION_SETS: [(&str, [&str; 2]); 2] =
+    [("avx2", ["-mavx2", "-mfma"]), ("avx512", ["-mavx512f", "-mfma"])];
 
 fn compile_cpp(libtorch: &Path) {
     for folder in ["src/libtorch", "src/cuda", "src/kernels"] {
-        println!("cargo::rerun-if-changed={folder}");
+        watch(Path::new(folder));
     }
+    println!("cargo::rustc-check-cfg=cfg(kernels)");
     let abi = env::var("LIBTORCH_CXX11_ABI").unwrap_or_else(|_| "1".to_owned());
-    let mut native = cpp();
-    native
+    let has_kernels = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|target| target == "x86_64");
+    cpp()
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
-        // As system headers, libtorch's own warnings stay quiet and ours are seen.
+        .define("RESNET_HAS_KERNELS", if has_kernels { "1" } else { "0" })
+        // As system headers, libtorch's headers give no warnings, and ours are seen.
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag(format!("-isystem{}", libtorch.join("include/torch/csrc/api/include").display()))
-        .files(NATIVE);
-    println!("cargo::rustc-check-cfg=cfg(kernels)");
-    let has_kernels = env::var("CARGO_CFG_TARGET_ARCH").is_ok_and(|target| target == "x86_64");
+        .files(SOURCES)
+        .compile("resnet_cpp");
+    // A linker takes from a library only the symbols that earlier ones lack, so the kernels come last.
     if has_kernels {
         println!("cargo::rustc-cfg=kernels");
-        native.files(TENSORS);
-    }
-    native.compile("resnet_cpp");
-    // A linker takes from a library only what those before it lack, so that the kernels come last.
-    if has_kernels {
-        compile_kernels("avx2", "8", &["-mavx2", "-mfma"]);
-        compile_kernels("avx512", "16", &["-mavx512f", "-mfma"]);
+        for (name, flags) in INSTRUCTION_SETS {
+            compile_kernels(name, flags);
+        }
     }
 }
 
-/// The kernels for one instruction set, which the program uses where the processor has it.
-fn compile_kernels(name: &str, lanes: &str, flags: &[&str]) {
+/// Compiles the C++ again if a C++ file in this folder changes, and not if a Rust file does.
+fn watch(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            watch(&path);
+        } else if path.extension().is_some_and(|extension| extension != "rs") {
+            println!("cargo::rerun-if-changed={}", path.display());
+        }
+    }
+}
+
+/// The kernels for one instruction set. The program uses them if the processor has it.
+fn compile_kernels(instruction_set: &str, flags: [&str; 2]) {
     let mut kernels = cpp();
     for flag in flags {
         kernels.flag(flag);
     }
     kernels
-        .define("RESNET_KERNELS", name)
-        .define("RESNET_LANES", lanes)
-        // Products and sums in one instruction, whatever standard the compiler is held to.
+        .define("RESNET_INSTRUCTION_SET", instruction_set)
+        // Allows fused multiply-add also in the standard's strict mode (-std=c++17).
         .flag("-ffp-contract=fast")
         .opt_level(3)
         .files(KERNELS)
-        .compile(&format!("resnet_{name}"));
+        .compile(&format!("resnet_{instruction_set}"));
 }
 
 fn cpp() -> cc::Build {
@@ -103,7 +119,7 @@ fn cpp() -> cc::Build {
     build
 }
 
-/// The version of a package in Cargo.lock: a crate can't ask for that of another.
+/// The version of a package, from Cargo.lock. Cargo has no other way to ask for it.
 fn locked_version(package: &str) -> String {
     let lock = fs::read_to_string("Cargo.lock").unwrap_or_default();
     let name = format!("name = \"{package}\"");

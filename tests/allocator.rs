@@ -1,5 +1,5 @@
-//! The allocator of tensors, in a process of its own and on its first thread, as in the program: it must be
-//! set before anything else runs.
+//! The allocator of tensors. The test is a process of its own and calls it on the first thread, as the program
+//! does, because the allocator must be set before anything else runs.
 
 #![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
 
@@ -20,7 +20,7 @@ fn tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorc
         assert_eq!(tensor.data_ptr() as usize % 64, 0, "{size} bytes");
         assert_eq!(tensor.sum(Kind::Int64).int64_value(&[]), size as i64);
     }
-    // What is there stays when more memory is taken.
+    // The values stay when the tensor grows.
     let mut grown = Tensor::ones([10], options);
     let _ = grown.resize_([1 << 20]);
     assert_eq!(grown.narrow(0, 0, 10).sum(Kind::Int64).int64_value(&[]), 10);
@@ -30,11 +30,11 @@ fn tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorc
     }
 }
 
-/// What others ask the system for: whether it gives so many bytes.
+/// Whether the system still gives `bytes` bytes to others.
 fn is_left(bytes: usize) -> bool {
     let (protection, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    // SAFETY: the system chooses where, and what it gives is given back unused.
+    // SAFETY: the system chooses the address, and the memory is returned unused.
     unsafe {
         let memory = libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0);
         memory != libc::MAP_FAILED && libc::munmap(memory, bytes) == 0

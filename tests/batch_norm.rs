@@ -1,4 +1,4 @@
-//! Batch norm with its sum and ReLU against libtorch's own operations in 64 bits.
+//! Batch norm with its sum and ReLU, compared with libtorch's own operations in 64 bits.
 
 use resnet::kernels::{Normalization, batch_norm};
 use tch::{Device, Kind, Tensor};
@@ -53,8 +53,8 @@ fn results(case: &Case, kind: Kind) -> Vec<(&'static str, Tensor)> {
     all
 }
 
-/// In 64 bits libtorch's own operations answer, so that this compares the two; and the same bits come out
-/// whatever the number of threads.
+/// In 64 bits libtorch's own operations compute the result, so this compares the two. The bits are the same on
+/// any number of threads.
 #[test]
 fn batch_norm_is_libtorchs_in_the_same_bits_on_any_number_of_threads() {
     tch::manual_seed(1);
@@ -63,8 +63,8 @@ fn batch_norm_is_libtorchs_in_the_same_bits_on_any_number_of_threads() {
         for (has_other, relu) in [(false, false), (false, true), (true, false), (true, true)] {
             let [_, channels, _, _] = dims;
             let case = Case {
-                // Far from zero, where a careless variance is all rounding; but not with ReLU, which opens
-                // or not by the last bit of a number next to zero.
+                // Far from zero, where a bad formula for the variance gives nothing but rounding errors. Not
+                // so with ReLU, because the last bit of a number near zero decides whether ReLU passes it.
                 xs: random(&dims, 2.0, if relu { 0.5 } else { 30.0 }),
                 other: has_other.then(|| random(&dims, 1.0, 0.0)),
                 weight: random(&[channels], 1.0, 0.0),

@@ -1,6 +1,6 @@
-//! Convolutions by Winograd's minimal filtering against libtorch's own in 64 bits.
+//! Convolutions by Winograd's minimal filtering, compared with libtorch's own in 64 bits.
 
-use resnet::kernels::{FusedConvolution, convolution};
+use resnet::kernels::{PreparedConvolution, convolution};
 use tch::{Device, Kind, Tensor};
 
 /// The largest difference, as a part of the largest value.
@@ -10,7 +10,7 @@ fn error(found: &Tensor, expected: &Tensor) -> f64 {
     (difference / expected.abs().max()).double_value(&[])
 }
 
-/// Whether this machine has a way of this program's own.
+/// Whether this program has kernels for this machine.
 fn has_kernels() -> bool {
     #[cfg(target_arch = "x86_64")]
     return is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -27,7 +27,7 @@ fn random(dims: &[i64]) -> Tensor {
     }
 }
 
-/// What comes out of a convolution with a bias, and the gradients of input, weight and bias.
+/// The output of a convolution with a bias, and the gradients of input, weight and bias.
 fn results(tensors: &[&Tensor; 3], gradient: &Tensor, kind: Kind, direct: bool) -> [Tensor; 4] {
     let [xs, weight, bias] = tensors.map(|tensor| tensor.to_kind(kind).set_requires_grad(true));
     let ys = if direct {
@@ -43,8 +43,9 @@ fn results(tensors: &[&Tensor; 3], gradient: &Tensor, kind: Kind, direct: bool) 
     [ys.detach(), of_xs, of_weight, of_bias]
 }
 
-/// [N, I, H, W] and O: each kind of tile, images that it does not divide, channels that fill no panel,
-/// weights that fit the cache and weights that don't, more tiles than are worked on at a time.
+/// [N, I, H, W] and O. There are both sizes of tiles, images that are no multiple of a tile, channels that do
+/// not fill a panel, weights that fit the cache and weights that do not, and more tiles than are computed at a
+/// time.
 const SHAPES: [([i64; 4], i64); 9] = [
     ([8, 16, 8, 8], 16),
     ([3, 64, 24, 24], 64),
@@ -81,7 +82,7 @@ fn convolutions_and_their_gradients_are_libtorchs_in_the_same_bits_on_any_number
         for threads in [1, 2] {
             tch::set_num_threads(threads);
             let again = results(&tensors, &gradient, Kind::Float, false);
-            // libtorch sums the gradient of the bias.
+            // libtorch sums the gradient of the bias, in another order for each number of threads.
             for (name, (again, found)) in names.iter().zip(again.iter().zip(&found)).take(3) {
                 assert_eq!(again, found, "{name} of {input:?} to {outputs}, {threads} threads");
             }
@@ -97,7 +98,7 @@ fn fused_convolutions_add_the_bias_and_the_sum_and_apply_relu() {
         let [count, inputs, height, width] = input;
         let (weight, bias) = (random(&[outputs, inputs, 3, 3]), random(&[outputs]));
         let (xs, other) = (random(&input), random(&[count, outputs, height, width]));
-        let fused = FusedConvolution::new(weight.shallow_clone(), bias.shallow_clone(), 1, 1);
+        let prepared = PreparedConvolution::new(weight.shallow_clone(), bias.shallow_clone(), 1, 1);
         let [xs64, weight64, bias64, other64] =
             [&xs, &weight, &bias, &other].map(|tensor| tensor.to_kind(Kind::Double));
         let plain = xs64.conv2d(&weight64, Some(&bias64), [1, 1], [1, 1], [1, 1], 1);
@@ -108,7 +109,7 @@ fn fused_convolutions_add_the_bias_and_the_sum_and_apply_relu() {
             (Some(&other), false, sum.shallow_clone()),
             (Some(&other), true, sum.relu()),
         ] {
-            let error = error(&fused.forward(&xs, other, relu).unwrap(), &expected);
+            let error = error(&prepared.forward(&xs, other, relu).unwrap(), &expected);
             assert!(error < 1e-5, "{input:?} to {outputs}, relu {relu}: {error}");
         }
     }
@@ -138,8 +139,8 @@ fn a_number_that_is_none_stays_visible() {
     let xs = random(&[4, 16, 8, 8]);
     let _ = xs.get(0).fill_(f64::NAN);
     let bias = Tensor::zeros([16], (Kind::Float, Device::Cpu));
-    let fused = FusedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
-    let ys = fused.forward(&xs, None, true).unwrap();
+    let prepared = PreparedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
+    let ys = prepared.forward(&xs, None, true).unwrap();
     if has_kernels() {
         assert!(ys.get(0).isnan().all().int64_value(&[]) == 1);
     }
@@ -150,9 +151,9 @@ fn a_number_that_is_none_stays_visible() {
 fn tensors_that_do_not_fit_each_other_are_refused() {
     let _no_grad = tch::no_grad_guard();
     let bias = Tensor::zeros([16], (Kind::Float, Device::Cpu));
-    let fused = FusedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
+    let prepared = PreparedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
     let xs = random(&[4, 16, 8, 8]);
-    assert!(fused.forward(&xs, None, false).is_some());
-    assert!(fused.forward(&random(&[4, 32, 8, 8]), None, false).is_none());
-    assert!(fused.forward(&xs, Some(&random(&[4, 16, 4, 4])), false).is_none());
+    assert!(prepared.forward(&xs, None, false).is_ok());
+    assert!(prepared.forward(&random(&[4, 32, 8, 8]), None, false).is_err());
+    assert!(prepared.forward(&xs, Some(&random(&[4, 16, 4, 4])), false).is_err());
 }

@@ -1,11 +1,11 @@
-//! What NVIDIA's driver says of itself and its devices. It is asked directly, since libtorch says
-//! only how many devices it can use, not why there are none.
+//! Queries of NVIDIA's driver about itself and its devices. libtorch gives only the number of devices that it
+//! can use, and no reason if there are none, so the driver is asked directly.
 
 use libloading::Library;
 use std::error::Error;
 use std::ffi::{CStr, c_char, c_int, c_uint};
 
-/// The driver's answers are all `CUresult`s: 0 is success.
+/// All functions of the driver return a `CUresult`; 0 is success.
 const SUCCESS: c_int = 0;
 
 // `CUdevice_attribute` in cuda.h.
@@ -32,7 +32,7 @@ pub struct Gpu {
     pub compute_capability: String,
 }
 
-/// Asks the driver. `Err` says why it can't be opened; most often it is not installed.
+/// Asks the driver. `Err` says why it cannot be opened; most often it is not installed.
 pub fn query() -> Result<Driver, String> {
     // SAFETY: loading NVIDIA's driver library runs its initialisers, which any CUDA program runs.
     let library = unsafe { Library::new("libcuda.so.1") }.map_err(|e| reason(&e))?;
@@ -44,12 +44,12 @@ pub fn query() -> Result<Driver, String> {
     Ok(driver)
 }
 
-/// What the loader says; the error itself says only which call failed.
+/// The loader's message. The error itself says only which call failed.
 pub fn reason(error: &libloading::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
-/// The driver's functions that are used here, with their types in cuda.h.
+/// The driver's functions that this module uses, with their types from cuda.h.
 struct Api {
     init: unsafe extern "C" fn(c_uint) -> c_int,
     driver_version: unsafe extern "C" fn(*mut c_int) -> c_int,
@@ -99,8 +99,8 @@ impl Api {
     fn device(&self, index: c_int) -> Result<Gpu, String> {
         let (mut device, mut memory, mut major, mut minor) = (0, 0, 0, 0);
         let mut name = [0; 256];
-        // SAFETY: every pointer is to a live value of the right type, and the name's length is that
-        // of its buffer, which the driver ends with a zero.
+        // SAFETY: every pointer is to a live value of the right type, and the name's length is that of its
+        // buffer. The driver writes a zero at the end of the name.
         unsafe {
             self.check((self.device_get)(&mut device, index))?;
             self.check((self.device_name)(name.as_mut_ptr(), name.len() as c_int, device))?;
@@ -108,7 +108,7 @@ impl Api {
             self.check((self.device_attribute)(&mut major, COMPUTE_CAPABILITY_MAJOR, device))?;
             self.check((self.device_attribute)(&mut minor, COMPUTE_CAPABILITY_MINOR, device))?;
         }
-        // SAFETY: the driver ended the name with a zero.
+        // SAFETY: the driver wrote a zero at the end of the name.
         let name = unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned();
         let compute_capability = format!("{major}.{minor}");
         Ok(Gpu { name, memory_bytes: memory as u64, compute_capability })

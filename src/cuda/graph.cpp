@@ -1,10 +1,10 @@
-// CUDA graphs: a step's kernels, recorded once and then started in one call. No exception crosses into
-// Rust: a function answers with what went wrong, which lasts until the thread's next call, or null.
+// CUDA graphs: the kernels of a step, recorded once and then started by one call.
 //
-// libtorch_cuda is opened by name (docs/decisions/0002), and the header of its at::cuda::CUDAGraph wants
-// CUDA's own, which no libtorch comes with. So that class is declared here as far as it is used, and its
-// functions are looked up by the names that the compiler gave them (docs/decisions/0017). All else about
-// streams and memory libtorch offers for any device.
+// libtorch_cuda is opened by name (docs/decisions/0002), and the header of its at::cuda::CUDAGraph includes
+// CUDA's headers, which do not come with libtorch. So this file looks up the functions of that class by their
+// mangled names (docs/decisions/0017). For streams and memory it uses libtorch's interface for any device.
+
+#include "../libtorch/ffi.h"
 
 #include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/StreamGuard.h>
@@ -17,24 +17,22 @@
 #include <cstdint>
 #include <exception>
 #include <optional>
-#include <string>
 
 namespace {
 
-// Of CUDA's cudaStreamCaptureMode: no thread may do what a recording does not allow.
+// cudaStreamCaptureModeGlobal of CUDA: no thread may call what is forbidden during a recording.
 constexpr int CAPTURE_MODE_GLOBAL = 0;
 
 #define CLASS "_ZN2at4cuda9CUDAGraph"
 
-// at::cuda::CUDAGraph's functions, with the object that they are called on as the first argument, which is
-// how C++ passes it on Linux.
+// The member functions of at::cuda::CUDAGraph. The object is the first argument, as in the C++ ABI of Linux.
 struct Functions {
   void (*construct)(void*, bool keep_graph);
   void (*destroy)(void*);
   void (*capture_begin)(void*, c10::MempoolId_t, int mode);
   void (*capture_end)(void*);
   void (*replay)(void*);
-  // CUDA's own, of a cudaStream_t.
+  // cudaStreamBeginCapture of CUDA; `stream` is a cudaStream_t.
   int (*begin_capture)(void* stream, int mode);
 
   Functions() {
@@ -61,7 +59,7 @@ const Functions& functions() {
   return functions;
 }
 
-// An at::cuda::CUDAGraph, which is smaller by far than the room for it here.
+// An at::cuda::CUDAGraph. It takes 104 bytes in libtorch 2.11, far less than the array here.
 class CudaGraph {
  public:
   CudaGraph() {
@@ -91,12 +89,12 @@ class CudaGraph {
   alignas(std::max_align_t) std::byte object_[1024];
 };
 
-// A graph, and as long as it is recorded the stream of its own on which that happens.
+// A graph, and during its recording the stream on which it is recorded.
 class Recording {
  public:
   explicit Recording(c10::DeviceIndex index) {
     const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
-    // What earlier steps left in the cache is of no use to a recording, whose memory is a pool of its own.
+    // A recording has its own pool of memory and cannot use what earlier steps left in the cache.
     cuda.synchronizeDevice(index);
     c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
     stream_.emplace(cuda.getStreamFromGlobalPool({c10::DeviceType::CUDA, index}));
@@ -111,7 +109,7 @@ class Recording {
       try {
         end();
       } catch (const std::exception&) {
-        // It was broken off because it had failed.
+        // The recording was ended early because of an error, which is already known.
       }
     }
   }
@@ -132,8 +130,8 @@ class Recording {
   }
 
  private:
-  // Where CUDA has broken a recording off, libtorch 2.11 stops at its error, and would neither give the pool
-  // back nor end the state of recording. It does after a recording of nothing.
+  // If CUDA has ended a recording early, libtorch 2.11 returns at CUDA's error: it neither frees the pool nor
+  // leaves the recording state. It does both after an empty recording.
   void give_back() {
     try {
       const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
@@ -141,7 +139,7 @@ class Recording {
       TORCH_CHECK(functions().begin_capture(stream, CAPTURE_MODE_GLOBAL) == 0);
       graph_.capture_end();
     } catch (const std::exception&) {
-      // The error that came first is the one to tell.
+      // The first error is the one to report.
     }
   }
 
@@ -149,45 +147,31 @@ class Recording {
   std::optional<c10::StreamGuard> stream_;
 };
 
-template <typename Work>
-const char* problem_of(Work work) noexcept {
-  thread_local std::string problem;
-  try {
-    work();
-    return nullptr;
-  } catch (const c10::Error& error) {
-    problem = error.what_without_backtrace();
-  } catch (const std::exception& error) {
-    problem = error.what();
-  }
-  return problem.c_str();
-}
-
 }  // namespace
 
 extern "C" {
 
-// Whether this libtorch can record graphs.
+// Succeeds if this libtorch can record graphs.
 const char* resnet_graph_support() noexcept {
-  return problem_of([] { functions(); });
+  return resnet::guard([] { functions(); });
 }
 
-// Begins to record what this thread has the device `index` do, which then does not do it; the caller owns
-// the recording.
+// Begins to record the work that this thread gives the device `index`. The device does not do that work
+// yet. The caller owns the recording.
 const char* resnet_graph_begin(int8_t index, void** recording) noexcept {
-  return problem_of([&] { *recording = new Recording(index); });
+  return resnet::guard([&] { *recording = new Recording(index); });
 }
 
 const char* resnet_graph_end(void* recording) noexcept {
-  return problem_of([&] { static_cast<Recording*>(recording)->end(); });
+  return resnet::guard([&] { static_cast<Recording*>(recording)->end(); });
 }
 
-// Has the device do what was recorded, after all that it was told before.
+// Starts the recorded work, after all work that was given to the device before.
 const char* resnet_graph_replay(void* recording) noexcept {
-  return problem_of([&] { static_cast<Recording*>(recording)->replay(); });
+  return resnet::guard([&] { static_cast<Recording*>(recording)->replay(); });
 }
 
-// Ends it if it is under way.
+// Frees a recording, and ends it first if it is still going on.
 void resnet_graph_free(void* recording) noexcept {
   delete static_cast<Recording*>(recording);
 }

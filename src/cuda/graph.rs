@@ -1,7 +1,7 @@
-//! CUDA graphs: what a step has the device do, recorded once and then started in one call, where each of
-//! its kernels took a call before (docs/decisions/0017).
+//! CUDA graphs: the kernels of a step, recorded once and then started by one call, in place of one call for
+//! each kernel (docs/decisions/0017).
 
-use crate::libtorch::copied;
+use crate::libtorch::check;
 use anyhow::{Result, anyhow};
 use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
@@ -14,67 +14,60 @@ unsafe extern "C" {
     fn resnet_graph_free(recording: *mut c_void);
 }
 
-/// Work that a CUDA device was told once and can do again.
+/// Recorded work of a CUDA device, which can be repeated.
 #[derive(Debug)]
 pub struct CudaGraph {
     recording: NonNull<c_void>,
 }
 
 impl CudaGraph {
-    /// Why this libtorch can't record graphs, if it can't. Call it after [`open_cuda`](super::open_cuda).
+    /// Why this libtorch can't record graphs; `None` if it can. Call it after
+    /// [`open_cuda`](super::open_cuda).
     pub fn problem() -> Option<String> {
-        // SAFETY: it takes nothing, and its answer is copied before the next call.
-        unsafe { problem(resnet_graph_support()) }
+        // SAFETY: the function takes nothing.
+        unsafe { check(resnet_graph_support()) }.err().map(|error| error.to_string())
     }
 
-    /// Records what `work` has the CUDA device of that index do. The device does nothing of it yet: the
-    /// tensors that `work` returns hold their numbers after a [`replay`](Self::replay), as those that it
-    /// writes to. `work` must not wait for the device, nor copy from memory of the host, and must have been
-    /// done at least once with tensors of the same shapes.
+    /// Records the work that the closure gives the CUDA device of that index. The device does not do it yet:
+    /// the tensors that `work` returns or writes to hold their values after a [`replay`](Self::replay).
+    /// `work` must neither wait for the device nor copy from memory of the host, and must have been done at
+    /// least once before with tensors of the same shapes.
     ///
     /// # Errors
-    /// Those of `work`, and where libtorch can't record it.
+    /// Those of `work`, and if libtorch can't record it.
     pub fn record<T>(index: usize, work: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
         let mut recording = ptr::null_mut();
         // SAFETY: the pointer is to a live pointer.
-        check(unsafe { resnet_graph_begin(i8::try_from(index)?, &mut recording) })?;
+        named(unsafe { check(resnet_graph_begin(i8::try_from(index)?, &mut recording)) })?;
         let recording = NonNull::new(recording).ok_or_else(|| anyhow!("no recording came back"))?;
-        // From here on dropping it ends the recording, be it for an error or for a panic of `work`.
+        // From here on, dropping it ends the recording, also after an error or a panic of `work`.
         let graph = Self { recording };
         let result = work()?;
         // SAFETY: the recording is alive.
-        check(unsafe { resnet_graph_end(graph.recording.as_ptr()) })?;
+        named(unsafe { check(resnet_graph_end(graph.recording.as_ptr())) })?;
         Ok((graph, result))
     }
 
-    /// Has the device do what was recorded, with the numbers that the tensors in it hold by then.
+    /// Starts the recorded work, with the values that its tensors hold now.
     ///
     /// # Errors
-    /// What libtorch could not do.
+    /// If the operation of libtorch fails.
     pub fn replay(&self) -> Result<()> {
         // SAFETY: the recording is alive.
-        check(unsafe { resnet_graph_replay(self.recording.as_ptr()) })
+        named(unsafe { check(resnet_graph_replay(self.recording.as_ptr())) })
     }
 }
 
 impl Drop for CudaGraph {
     fn drop(&mut self) {
-        // SAFETY: the recording is this one's own, and is not used again.
+        // SAFETY: this object owns the recording, and nothing uses it afterwards.
         unsafe { resnet_graph_free(self.recording.as_ptr()) }
     }
 }
 
-fn check(answer: *const c_char) -> Result<()> {
-    // SAFETY: graph.cpp's answer, which no later call has overwritten.
-    unsafe { problem(answer) }.map_or(Ok(()), |problem| Err(anyhow!("CUDA graph: {problem}")))
-}
-
-/// # Safety
-///
-/// `answer` is null or points to a C string.
-unsafe fn problem(answer: *const c_char) -> Option<String> {
-    // SAFETY: the caller's promise.
-    unsafe { copied(answer) }.map(|problem| problem.to_string_lossy().into_owned())
+/// The same result, whose error says that it is about CUDA graphs.
+fn named(result: Result<()>) -> Result<()> {
+    result.map_err(|error| anyhow!("CUDA graph: {error:#}"))
 }
 
 #[cfg(test)]
@@ -82,7 +75,7 @@ mod tests {
     use super::*;
     use crate::cuda::open_cuda;
 
-    /// Where libtorch has CUDA, this asks for every function of it by name.
+    /// If libtorch has CUDA, this looks up each function by its name.
     #[test]
     fn graphs_can_be_recorded_exactly_where_libtorch_has_cuda() {
         let library = open_cuda().library();

@@ -1,9 +1,9 @@
 //! Opening libtorch's CUDA part.
 //!
-//! A linker keeps only those libraries whose symbols a program names, and this one names none of
-//! `libtorch_cuda`: it would be dropped and CUDA would just not be there, with no word why. So it
-//! is opened by name, from the folder that the rest of libtorch came from, and one program serves
-//! both kinds of libtorch.
+//! A linker keeps only the libraries of which a program uses a symbol. This program uses none of
+//! `libtorch_cuda`, so the linker would drop it, and CUDA would be missing without a message. So it is opened
+//! by name, from the folder that the rest of libtorch came from. One program works with both kinds of
+//! libtorch, with and without CUDA (docs/decisions/0002).
 
 mod driver;
 mod graph;
@@ -20,38 +20,38 @@ use std::sync::OnceLock;
 
 const LIBRARY: &str = "libtorch_cuda.so";
 
-/// What became of opening CUDA. Its text says it in a line, with the remedy.
+/// The result of opening CUDA. Its text is one line that says what to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Cuda {
     /// This libtorch has no CUDA part.
     CpuBuild {
-        /// Where it was looked for; `None` where the loader doesn't tell libtorch's folder.
+        /// The folder that has no CUDA part; `None` if the loader does not know libtorch's folder.
         looked_in: Option<PathBuf>,
-        /// CUDA devices of this machine, which then lie idle.
+        /// The CUDA devices of this machine, which this libtorch cannot use.
         idle: Vec<Gpu>,
     },
-    /// The CUDA part is there, but the loader refuses it.
+    /// The CUDA part exists, but the loader cannot load it.
     Unloadable {
         /// The library.
         library: PathBuf,
-        /// What the loader says.
+        /// The loader's message.
         reason: String,
     },
-    /// The CUDA part is there, but NVIDIA's driver can't be opened.
+    /// The CUDA part exists, but NVIDIA's driver cannot be opened.
     NoDriver {
         /// The library.
         library: PathBuf,
-        /// What the loader says.
+        /// The loader's message.
         reason: String,
     },
-    /// Library and driver are there, but no device that this libtorch can use.
+    /// Library and driver exist, but there is no device that this libtorch can use.
     NoDevice {
         /// The library.
         library: PathBuf,
-        /// What the driver says.
+        /// The driver's message, or what is known instead.
         reason: String,
     },
-    /// Ready.
+    /// There is at least one device to use.
     Usable {
         /// The library.
         library: PathBuf,
@@ -63,12 +63,12 @@ pub enum Cuda {
 }
 
 impl Cuda {
-    /// Whether there is a CUDA device to work on.
+    /// Whether there is a CUDA device to use.
     pub fn is_usable(&self) -> bool {
         matches!(self, Self::Usable { .. })
     }
 
-    /// The devices to work on; none unless [`is_usable`](Self::is_usable).
+    /// The devices to use; empty unless [`is_usable`](Self::is_usable).
     pub fn devices(&self) -> &[Gpu] {
         match self {
             Self::Usable { devices, .. } => devices,
@@ -76,7 +76,7 @@ impl Cuda {
         }
     }
 
-    /// libtorch's CUDA part, where there is one.
+    /// The file of libtorch's CUDA part, if there is one.
     pub fn library(&self) -> Option<&Path> {
         match self {
             Self::CpuBuild { .. } => None,
@@ -118,10 +118,10 @@ impl fmt::Display for Cuda {
     }
 }
 
-/// Opens libtorch's CUDA part, once for the process; later calls return what the first found.
+/// Opens libtorch's CUDA part, once for the process. Later calls return the result of the first one.
 ///
-/// Call it before anything asks libtorch for a device or seeds its generators: libtorch decides
-/// then, for good, whether it has CUDA.
+/// Call it before anything asks libtorch for a device or seeds its generators: at that moment libtorch decides
+/// for the whole process whether it has CUDA.
 pub fn open_cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
     CUDA.get_or_init(|| open(libtorch::libtorch_folder()))
@@ -136,15 +136,15 @@ fn open(folder: Option<PathBuf>) -> Cuda {
     };
     // SAFETY: loading it registers libtorch's CUDA kernels, as in any program linked to it.
     match unsafe { Library::new(&library) } {
-        // What it registered must stay for as long as the process lives.
+        // The registered kernels must stay loaded until the process ends.
         Ok(loaded) => std::mem::forget(loaded),
         Err(error) => return Cuda::Unloadable { library, reason: driver::reason(&error) },
     }
-    // Only what libtorch itself can use counts.
+    // Only devices that libtorch can use count.
     judge(library, driver, tch::Cuda::device_count())
 }
 
-/// What follows from the driver's answer and the number of devices that libtorch can use.
+/// The result, from the driver's answer and the number of devices that libtorch can use.
 fn judge(library: PathBuf, driver: Result<Driver, String>, libtorch_devices: i64) -> Cuda {
     let driver = match driver {
         Ok(driver) => driver,

@@ -1,29 +1,47 @@
-//! Batch normalisation with the sum and the ReLU behind it; in training in the same passes over memory
+//! Batch normalisation with the sum and the ReLU after it; in training all in the same passes over memory
 //! (docs/decisions/0016).
 
+use crate::libtorch::{address, or_panic, tensor};
+use anyhow::Result;
+use std::ffi::{c_char, c_void};
 use tch::Tensor;
 
-/// What batch norm is told beside the batch, each tensor `[C]`.
+unsafe extern "C" {
+    fn resnet_batch_norm(
+        input: *const c_void,
+        weight: *const c_void,
+        bias: *const c_void,
+        other: *const c_void,
+        running_mean: *const c_void,
+        running_variance: *const c_void,
+        relu: bool,
+        momentum: f64,
+        epsilon: f64,
+        output: *mut *mut c_void,
+    ) -> *const c_char;
+}
+
+/// The parameters and the running statistics of batch norm, each tensor `[C]`.
 #[derive(Debug)]
 pub struct Normalization<'a> {
-    /// The scale, learned.
+    /// The learned scale.
     pub weight: &'a Tensor,
-    /// The shift, learned.
+    /// The learned shift.
     pub bias: &'a Tensor,
-    /// The running mean and the running, unbiased, variance; none if training is to leave them.
+    /// The running mean and the running unbiased variance. With `None`, training updates neither.
     pub running: Option<(&'a Tensor, &'a Tensor)>,
-    /// How much of the batch's statistics goes into the running ones.
+    /// The weight of the batch's statistics in the update of the running ones.
     pub momentum: f64,
     /// Added to the variance.
     pub epsilon: f64,
 }
 
-/// Normalises `xs` `[N, C, H, W]`, with `train` by its own statistics and else by the running ones, adds
-/// `other` of the same shape if given, and applies ReLU if asked for. Gradients flow through it.
+/// Normalises `xs` `[N, C, H, W]`, in training by the statistics of the batch and else by the running ones,
+/// adds `other` of the same shape if given, and applies ReLU if `relu`. Gradients flow through it.
 ///
 /// # Panics
 ///
-/// Like tch's own operations, where libtorch cannot.
+/// Like tch's own operations, if libtorch fails, such as when memory runs out.
 pub fn batch_norm(
     xs: &Tensor,
     normalization: &Normalization,
@@ -31,8 +49,8 @@ pub fn batch_norm(
     relu: bool,
     train: bool,
 ) -> Tensor {
-    let fused = train.then(|| fused(xs, normalization, other, relu)).flatten();
-    fused.unwrap_or_else(|| {
+    let own = if train { or_panic(fused(xs, normalization, other, relu)) } else { None };
+    own.unwrap_or_else(|| {
         let Normalization { weight, bias, running, momentum, epsilon } = *normalization;
         let (mean, variance) = running.unzip();
         let mut ys =
@@ -44,50 +62,30 @@ pub fn batch_norm(
     })
 }
 
-/// The same in training, in as few passes; none where that cannot be.
-#[cfg(kernels)]
+/// The same in training by this program's kernels; none if they do not apply.
 fn fused(
     xs: &Tensor,
     normalization: &Normalization,
     other: Option<&Tensor>,
     relu: bool,
-) -> Option<Tensor> {
-    use crate::libtorch::{address, owned};
-    use std::ffi::c_void;
-
-    unsafe extern "C" {
-        fn resnet_batch_norm(
-            input: *const c_void,
-            weight: *const c_void,
-            bias: *const c_void,
-            other: *const c_void,
-            running_mean: *const c_void,
-            running_variance: *const c_void,
-            relu: bool,
-            momentum: f64,
-            epsilon: f64,
-        ) -> *mut c_void;
-    }
-
+) -> Result<Option<Tensor>> {
     let Normalization { weight, bias, running, momentum, epsilon } = *normalization;
     let (mean, variance) = running.unzip();
-    // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s.
-    owned(unsafe {
-        resnet_batch_norm(
-            address(Some(xs)),
-            address(Some(weight)),
-            address(Some(bias)),
-            address(other),
-            address(mean),
-            address(variance),
-            relu,
-            momentum,
-            epsilon,
-        )
-    })
-}
-
-#[cfg(not(kernels))]
-fn fused(_: &Tensor, _: &Normalization, _: Option<&Tensor>, _: bool) -> Option<Tensor> {
-    None
+    // SAFETY: the tensors are alive, and tch's pointers point to `at::Tensor`s.
+    unsafe {
+        tensor(|output| {
+            resnet_batch_norm(
+                address(Some(xs)),
+                address(Some(weight)),
+                address(Some(bias)),
+                address(other),
+                address(mean),
+                address(variance),
+                relu,
+                momentum,
+                epsilon,
+                output,
+            )
+        })
+    }
 }

@@ -1,89 +1,51 @@
-//! Convolutions: with gradients for training, and with bias, sum and ReLU in one pass for inference. Each is
-//! computed by Winograd's minimal filtering (`src/kernels/winograd`, docs/decisions/0015) where that takes
-//! less than the direct way, in inference on few pixels by a matrix product of this program's own, and by
-//! libtorch or its oneDNN elsewhere. A 1×1 convolution that skips pixels is a plain one of the others: oneDNN's
-//! own way writes beyond its memory (docs/decisions/0005).
+//! Convolutions: with gradients for training, and with bias, sum and ReLU in one pass for inference.
+//!
+//! `convolution/convolution.cpp` chooses the fastest way for each: Winograd's minimal filtering
+//! (docs/decisions/0015), a matrix product of this program for few pixels, or oneDNN. A 1×1 convolution that
+//! skips pixels is computed as one of stride 1 on the remaining pixels, because oneDNN's own way writes beyond
+//! its memory (docs/decisions/0005).
 
-use crate::libtorch::{address, owned};
+use crate::libtorch::{address, check, or_panic, tensor};
+use anyhow::{Context, Result};
 use std::cell::OnceCell;
-use std::ffi::c_void;
-#[cfg(kernels)]
-use tch::Kind;
-use tch::{Device, TchError, Tensor};
+use std::ffi::{c_char, c_void};
+use std::ptr::{self, NonNull};
+use tch::Tensor;
 
 unsafe extern "C" {
-    fn resnet_pack_weight(
+    fn resnet_convolution(
+        input: *const c_void,
         weight: *const c_void,
+        bias: *const c_void,
+        stride: i64,
+        padding: i64,
+        output: *mut *mut c_void,
+    ) -> *const c_char;
+    fn resnet_prepare_convolution(
+        weight: *const c_void,
+        bias: *const c_void,
         stride: i64,
         padding: i64,
         input_size: *const i64,
         dimensions: usize,
-    ) -> *mut c_void;
-    fn resnet_fused_convolution(
+        plan: *mut *mut c_void,
+    ) -> *const c_char;
+    fn resnet_run_convolution(
+        plan: *const c_void,
         input: *const c_void,
-        weight: *const c_void,
-        bias: *const c_void,
-        other: *const c_void,
-        stride: i64,
-        padding: i64,
-        relu: bool,
-    ) -> *mut c_void;
-    fn resnet_strided_convolution(
-        input: *const c_void,
-        weight: *const c_void,
-        bias: *const c_void,
-        stride: i64,
-    ) -> *mut c_void;
-}
-
-#[cfg(kernels)]
-unsafe extern "C" {
-    fn resnet_winograd_convolution(
-        input: *const c_void,
-        weight: *const c_void,
-        bias: *const c_void,
-        stride: i64,
-        padding: i64,
-    ) -> *mut c_void;
-    fn resnet_winograd_pack(
-        weight: *const c_void,
-        stride: i64,
-        padding: i64,
-        input_size: *const i64,
-        dimensions: usize,
-    ) -> *mut c_void;
-    fn resnet_patches_pack(
-        weight: *const c_void,
-        stride: i64,
-        padding: i64,
-        input_size: *const i64,
-        dimensions: usize,
-    ) -> *mut c_void;
-    fn resnet_patches_inference(
-        input: *const c_void,
-        weights: *const c_void,
-        bias: *const c_void,
-        other: *const c_void,
-        kernel: i64,
-        stride: i64,
-        padding: i64,
-        relu: bool,
-    ) -> *mut c_void;
-    fn resnet_winograd_inference(
-        input: *const c_void,
-        weights: *const c_void,
-        bias: *const c_void,
         other: *const c_void,
         relu: bool,
-    ) -> *mut c_void;
+        output: *mut *mut c_void,
+    ) -> *const c_char;
+    fn resnet_free_convolution(plan: *mut c_void);
 }
 
 /// The convolution of `input` `[N, I, H, W]` with `weight` `[O, I, k, k]` and, if given, `bias` `[O]`, all of
-/// one kind, → `[N, O, H', W']`. Gradients flow through it.
+/// one dtype, → `[N, O, H', W']`. Gradients flow through it.
 ///
 /// # Panics
 ///
-/// Like tch's own, where libtorch cannot.
+/// Like tch's own operations, if libtorch fails, such as when memory runs out.
 pub fn convolution(
     input: &Tensor,
     weight: &Tensor,
@@ -91,146 +53,84 @@ pub fn convolution(
     stride: i64,
     padding: i64,
 ) -> Tensor {
-    if skips_pixels(weight, stride, padding) && input.device() == Device::Cpu {
-        return strided(input, weight, bias, stride);
-    }
-    let fast = winograd(input, weight, bias, stride, padding);
-    fast.unwrap_or_else(|| input.conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], 1))
-}
-
-/// Whether a convolution sees but the first pixel of each `stride` in both directions.
-fn skips_pixels(weight: &Tensor, stride: i64, padding: i64) -> bool {
-    stride > 1 && padding == 0 && weight.size().ends_with(&[1, 1])
-}
-
-/// Such a convolution.
-fn strided(input: &Tensor, weight: &Tensor, bias: Option<&Tensor>, stride: i64) -> Tensor {
     let (xs, w, b) = (address(Some(input)), address(Some(weight)), address(bias));
-    // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s.
-    let result = owned(unsafe { resnet_strided_convolution(xs, w, b, stride) });
-    result.unwrap_or_else(|| {
-        let (input, weight) = (input.size(), weight.size());
-        let why = format!("cannot convolve {input:?} with {weight:?}, such as for want of memory");
-        panic!("{:?}", TchError::Torch(why))
-    })
-}
-
-/// The same by Winograd's minimal filtering; none where that does not pay.
-#[cfg(kernels)]
-fn winograd(
-    input: &Tensor,
-    weight: &Tensor,
-    bias: Option<&Tensor>,
-    stride: i64,
-    padding: i64,
-) -> Option<Tensor> {
-    let (input, weight, bias) = (address(Some(input)), address(Some(weight)), address(bias));
-    // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s.
-    owned(unsafe { resnet_winograd_convolution(input, weight, bias, stride, padding) })
-}
-
-#[cfg(not(kernels))]
-fn winograd(_: &Tensor, _: &Tensor, _: Option<&Tensor>, _: i64, _: i64) -> Option<Tensor> {
-    None
-}
-
-/// The first pixel of each `stride` in both directions of `input` `[N, C, H, W]`, in channels-last order.
-fn every(input: &Tensor, stride: i64) -> Tensor {
-    let pixels = input.slice(2, None, None, stride).slice(3, None, None, stride);
-    pixels.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+    // SAFETY: the tensors are alive, and tch's pointers point to `at::Tensor`s.
+    let own = unsafe { tensor(|output| resnet_convolution(xs, w, b, stride, padding, output)) };
+    or_panic(own)
+        .unwrap_or_else(|| input.conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], 1))
 }
 
 /// A convolution for inference on a CPU.
 #[derive(Debug)]
-pub struct FusedConvolution {
+pub struct PreparedConvolution {
     weight: Tensor,
-    /// Made for inputs of the first one's size; none where this libtorch has no oneDNN.
-    packed: OnceCell<Option<Packed>>,
     bias: Tensor,
     padding: i64,
     stride: i64,
-    /// Of each so many pixels in both directions only the first is taken, before all else.
-    every: i64,
+    /// Made for the size of the first input.
+    plan: OnceCell<Plan>,
 }
 
-/// The weight in the order in which it is used.
-#[derive(Debug)]
-enum Packed {
-    #[cfg(kernels)]
-    Winograd(Tensor),
-    #[cfg(kernels)]
-    Patches(Tensor),
-    OneDnn(Tensor),
-}
-
-/// From a weight, its stride and padding, and the size of inputs, of so many dimensions.
-type Pack = unsafe extern "C" fn(*const c_void, i64, i64, *const i64, usize) -> *mut c_void;
-
-impl FusedConvolution {
+impl PreparedConvolution {
     /// With a weight `[O, I, k, k]` and a bias `[O]`, neither of which requires a gradient.
     pub fn new(weight: Tensor, bias: Tensor, padding: i64, stride: i64) -> Self {
-        let (stride, every) =
-            if skips_pixels(&weight, stride, padding) { (1, stride) } else { (stride, 1) };
-        Self { weight, packed: OnceCell::new(), bias, padding, stride, every }
+        Self { weight, bias, padding, stride, plan: OnceCell::new() }
     }
 
-    fn pack(&self, input: &Tensor) -> Option<Packed> {
-        let (weight, size) = (address(Some(&self.weight)), input.size());
-        let pack = |pack: Pack| {
-            // SAFETY: the tensor and the sizes are alive, and tch's pointers are those of `at::Tensor`s.
-            owned(unsafe { pack(weight, self.stride, self.padding, size.as_ptr(), size.len()) })
-        };
-        #[cfg(kernels)]
-        if input.kind() == Kind::Float {
-            let own = pack(resnet_winograd_pack).map(Packed::Winograd);
-            if let Some(own) = own.or_else(|| pack(resnet_patches_pack).map(Packed::Patches)) {
-                return Some(own);
+    /// The convolution of `input` `[N, I, H, W]`, plus `other` `[N, O, H', W']` if given, then ReLU if `relu`.
+    ///
+    /// # Errors
+    ///
+    /// If the tensors do not fit, this libtorch has no oneDNN where it is needed, or memory runs out.
+    pub fn forward(&self, input: &Tensor, other: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+        let plan = match self.plan.get() {
+            Some(plan) => plan,
+            None => {
+                let plan = self.prepare(&input.size())?;
+                self.plan.get_or_init(|| plan)
             }
-        }
-        pack(resnet_pack_weight).map(Packed::OneDnn)
+        };
+        plan.run(input, other, relu)
     }
 
-    /// The convolution of `input` `[N, I, H, W]`, plus `other` `[N, O, H', W']` if given, then ReLU if
-    /// asked for; none where that cannot be computed, such as for want of memory.
-    pub fn forward(&self, input: &Tensor, other: Option<&Tensor>, relu: bool) -> Option<Tensor> {
-        let pixels;
-        let input = if self.every == 1 {
-            input
-        } else {
-            pixels = every(input, self.every);
-            &pixels
-        };
-        let packed = self.packed.get_or_init(|| self.pack(input)).as_ref()?;
-        let (xs, bias, other) = (address(Some(input)), address(Some(&self.bias)), address(other));
-        let (padding, stride) = (self.padding, self.stride);
-        // SAFETY: the tensors are alive, and tch's pointers are those of `at::Tensor`s; `other` may be null.
-        owned(unsafe {
-            match packed {
-                #[cfg(kernels)]
-                Packed::Winograd(weight) => {
-                    resnet_winograd_inference(xs, address(Some(weight)), bias, other, relu)
-                }
-                #[cfg(kernels)]
-                Packed::Patches(weight) => resnet_patches_inference(
-                    xs,
-                    address(Some(weight)),
-                    bias,
-                    other,
-                    self.weight.size().last().copied().unwrap_or_default(),
-                    stride,
-                    padding,
-                    relu,
-                ),
-                Packed::OneDnn(weight) => resnet_fused_convolution(
-                    xs,
-                    address(Some(weight)),
-                    bias,
-                    other,
-                    stride,
-                    padding,
-                    relu,
-                ),
-            }
-        })
+    fn prepare(&self, input_size: &[i64]) -> Result<Plan> {
+        let mut plan = ptr::null_mut();
+        // SAFETY: the tensors and the sizes are alive, and tch's pointers point to `at::Tensor`s.
+        unsafe {
+            check(resnet_prepare_convolution(
+                address(Some(&self.weight)),
+                address(Some(&self.bias)),
+                self.stride,
+                self.padding,
+                input_size.as_ptr(),
+                input_size.len(),
+                &mut plan,
+            ))
+        }?;
+        Ok(Plan(NonNull::new(plan).context("no plan of the convolution came back")?))
+    }
+}
+
+/// A prepared convolution of C++ (`convolution/ways.h`), which this owns.
+#[derive(Debug)]
+struct Plan(NonNull<c_void>);
+
+// SAFETY: a plan holds tensors and numbers, and tch's tensors may be sent to another thread too.
+unsafe impl Send for Plan {}
+
+impl Plan {
+    fn run(&self, input: &Tensor, other: Option<&Tensor>, relu: bool) -> Result<Tensor> {
+        let (plan, xs, other) = (self.0.as_ptr(), address(Some(input)), address(other));
+        // SAFETY: the plan and the tensors are alive, and tch's pointers point to `at::Tensor`s.
+        let output =
+            unsafe { tensor(|output| resnet_run_convolution(plan, xs, other, relu, output)) };
+        output?.context("the convolution has no output")
+    }
+}
+
+impl Drop for Plan {
+    fn drop(&mut self) {
+        // SAFETY: this object owns the plan, and nothing uses it afterwards.
+        unsafe { resnet_free_convolution(self.0.as_ptr()) }
     }
 }

@@ -2,15 +2,19 @@
 
 #pragma once
 
+#include "instruction_sets.h"
+
 #include <cstdint>
 
 namespace resnet {
 namespace {
 
-constexpr int64_t lanes = RESNET_LANES;
+constexpr int64_t lanes = lanes_of(InstructionSet::RESNET_INSTRUCTION_SET);
 
+// The kernels compute in 32 bits. For each dtype in memory, `load` and `store` convert from and to it.
 using Vec = float __attribute__((vector_size(lanes * sizeof(float))));
-// One in an array of floats.
+
+// A vector at any address in an array of floats.
 using Floats = float __attribute__((vector_size(lanes * sizeof(float)), aligned(4), may_alias));
 
 inline Vec load(const float* from) {

@@ -1,9 +1,9 @@
 // Sharing work among libtorch's threads.
 //
-// at::parallel_for is a template over OpenMP's directives, so a program that calls it is compiled and
-// linked against a runtime of OpenMP; but libtorch brings one of its own, whose file has another name in
-// each package, and threads of a second one would fight those of the first. So the runtime that is already
-// loaded is asked by name.
+// at::parallel_for is a template that uses OpenMP's directives, so a program that calls it links to a runtime
+// of OpenMP. But libtorch comes with its own runtime, whose file name differs from package to package, and
+// the threads of two runtimes would compete for the processor. So this file looks up the functions of the
+// runtime that is already loaded by name.
 
 #pragma once
 
@@ -17,7 +17,7 @@
 namespace resnet {
 
 struct OpenMp {
-  // As GCC's libgomp has it, and LLVM's and Intel's libraries after it.
+  // The interface of GCC's libgomp, which LLVM's and Intel's libraries have too.
   void (*parallel)(void (*part)(void*), void* data, unsigned threads, unsigned flags);
   int (*thread)();
   int (*threads)();
@@ -35,8 +35,8 @@ struct OpenMp {
     return parallel != nullptr && thread != nullptr && threads != nullptr && is_parallel != nullptr;
   }
 
-  // Whether work can be shared among as many threads as libtorch has; libtorch's own operations are
-  // better where it can't.
+  // Whether work can be shared among as many threads as libtorch uses. If not, libtorch's own operations are
+  // faster.
   static bool serves() {
     return at::get_num_threads() == 1 || loaded().is_there();
   }
@@ -48,8 +48,8 @@ struct OpenMp {
   }
 };
 
-// Calls part(thread, first, last) on ranges that make up [0, count), each on a thread of its own; on this
-// one alone where there are no others. `part` must not throw.
+// Divides [0, count) into ranges and calls part(thread, first, last) for each, on a thread of its own; on this
+// thread alone if there are no others. `part` must not throw.
 template <class Part>
 void in_parallel(int64_t count, const Part& part) {
   const OpenMp& runtime = OpenMp::loaded();

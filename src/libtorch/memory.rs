@@ -1,30 +1,32 @@
-//! The memory of this process: the C library's allocator, which libtorch takes its tensors from, and
-//! how much it took.
+//! The memory of this process: the C library's allocator, from which tensors get their memory, and the peak
+//! of memory.
 
+use super::ffi::check;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 use rustix::process::{Resource, getrlimit};
+use std::ffi::c_char;
 use tch::Device;
 
 unsafe extern "C" {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     fn resnet_align_within_malloc(reserve: usize);
     fn resnet_release_free_memory();
-    fn resnet_peak_cuda_memory(index: i8) -> u64;
+    fn resnet_peak_cuda_memory(index: i8, bytes: *mut u64) -> *const c_char;
 }
 
-/// Bytes that tensors leave to others where the system limits the process's memory. oneDNN maps memory for
-/// the code that it generates, 60 MiB for a ResNet-50; where it gets none, it fails at best, and at worst
-/// calls the code that is not there.
+/// Bytes that tensors leave to others if the system limits the process's memory. oneDNN maps memory for the
+/// code that it generates, 60 MiB for a ResNet-50. If it gets none, it fails at best, and at worst calls code
+/// that is not there.
 pub const MEMORY_RESERVE: usize = 128 << 20;
 
-/// Makes the allocator keep what is freed for the next step, rather than give it back to the system and have
-/// it zeroed page by page at each one, and give it to tensors of the same size again (docs/decisions/0012).
-/// All threads share one heap: those of their own take 64 MiB of address space each. Call it once, at the
-/// start.
+/// Makes the allocator keep freed memory for the next step (docs/decisions/0012). Without this, the memory
+/// returns to the system and is zeroed page by page at each step. A freed tensor's memory then fits a new
+/// tensor of the same size. All threads share one heap, because a heap of their own takes 64 MiB of address
+/// space each. Call it once, at the start.
 pub fn set_up_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: three calls set a number in the allocator, the last one in libtorch the allocator of tensors
-    // that are made later; nothing else runs yet.
+    // SAFETY: three calls set a number in the C library's allocator. The last one gives libtorch the allocator
+    // for later tensors. Nothing else runs yet.
     unsafe {
         libc::mallopt(libc::M_MMAP_MAX, 0);
         libc::mallopt(libc::M_TRIM_THRESHOLD, -1);
@@ -39,20 +41,24 @@ fn is_limited() -> bool {
     [Resource::As, Resource::Data].into_iter().any(|kind| getrlimit(kind).current.is_some())
 }
 
-/// Gives back to the system what the allocator keeps: where memory ran out, others find none otherwise.
+/// Returns the free memory that the allocator keeps to the system. Call it after memory ran out, so that
+/// others find some.
 pub fn release_free_memory() {
-    // SAFETY: it calls the allocator alone, which is made for any thread.
+    // SAFETY: it calls the C library's allocator alone, which any thread may call.
     unsafe { resnet_release_free_memory() }
 }
 
-/// The most memory that this process has held at a time so far, in bytes: of the machine's for the CPU, of
-/// its own for a CUDA device. None where nobody tells.
+/// The peak of memory so far in bytes: for the CPU that of this process, for a CUDA device what libtorch has
+/// reserved on it. `None` if it is not known.
 pub fn peak_memory_bytes(device: Device) -> Option<u64> {
     match device {
         Device::Cpu => peak_of_process(),
-        // SAFETY: it takes a number, and lets no exception out.
-        Device::Cuda(index) => Some(unsafe { resnet_peak_cuda_memory(i8::try_from(index).ok()?) })
-            .filter(|bytes| *bytes > 0),
+        Device::Cuda(index) => {
+            let (index, mut bytes) = (i8::try_from(index).ok()?, 0);
+            // SAFETY: the pointer is to a live number.
+            unsafe { check(resnet_peak_cuda_memory(index, &mut bytes)) }.ok()?;
+            Some(bytes).filter(|bytes| *bytes > 0)
+        }
         _ => None,
     }
 }

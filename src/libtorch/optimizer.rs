@@ -1,9 +1,9 @@
-//! The optimizer's operations on all tensors at once: one kernel on a GPU for what would be several for each
-//! parameter.
+//! The optimizer's operations on all tensors at once. On a GPU each is a few kernels for all parameters, in
+//! place of several kernels for each parameter.
 
-use super::address;
-use anyhow::{Result, ensure};
-use std::ffi::c_void;
+use super::ffi::{address, check};
+use anyhow::{Context, Result, ensure};
+use std::ffi::{c_char, c_void};
 use std::ptr;
 use tch::Tensor;
 
@@ -13,18 +13,18 @@ unsafe extern "C" {
         gradients: *const *const c_void,
         momenta: *const *const c_void,
         count: usize,
-        rate: *const c_void,
+        lr: *const c_void,
         momentum: f64,
         weight_decay: f64,
         nesterov: bool,
         found_inf: *const c_void,
-    ) -> bool;
+    ) -> *const c_char;
     fn resnet_unscale(
         gradients: *const *const c_void,
         count: usize,
         found_inf: *mut c_void,
         inverse_scale: *const c_void,
-    ) -> bool;
+    ) -> *const c_char;
     fn resnet_update_scale(
         scale: *mut c_void,
         steps: *mut c_void,
@@ -32,27 +32,27 @@ unsafe extern "C" {
         growth: f64,
         backoff: f64,
         interval: i64,
-    ) -> bool;
+    ) -> *const c_char;
 }
 
-/// What an update of [`sgd`] is told beside the tensors; see `torch.optim.SGD`.
+/// The numbers of an update by [`sgd`]; see `torch.optim.SGD`.
 #[derive(Debug, Clone, Copy)]
 pub struct SgdUpdate<'a> {
-    /// The learning rate, one element on the parameters' device: 64-bit on a CPU, 32-bit elsewhere.
-    pub rate: &'a Tensor,
-    /// How much of the sum of earlier updates stays.
+    /// The learning rate: one element on the parameters' device, 64-bit on a CPU, 32-bit elsewhere.
+    pub lr: &'a Tensor,
+    /// The factor of the momentum before the gradient is added to it.
     pub momentum: f64,
-    /// Times the parameter, added to its gradient.
+    /// This times the parameter is added to the gradient.
     pub weight_decay: f64,
-    /// Nesterov's momentum.
+    /// Whether to use Nesterov's momentum.
     pub nesterov: bool,
 }
 
-/// Updates parameters with their gradients, which may be overwritten, and momenta, of which there are as
-/// many or none; nothing if `found_inf`, of one element, holds 1.
+/// Updates parameters by their gradients, which may be overwritten. `momenta` has one tensor for each
+/// parameter, or is empty. Nothing changes if `found_inf`, a tensor of one element, holds 1.
 ///
 /// # Errors
-/// Where libtorch refuses, as for tensors of several kinds.
+/// If the operation of libtorch fails, such as for tensors of several dtypes.
 pub fn sgd(
     parameters: &[&Tensor],
     gradients: &[&Tensor],
@@ -64,50 +64,49 @@ pub fn sgd(
     ensure!(count == gradients.len(), "{count} parameters, {} gradients", gradients.len());
     ensure!(momenta.is_empty() || count == momenta.len(), "{count} parameters have other momenta");
     let [parameters, gradients, momenta] = [parameters, gradients, momenta].map(addresses);
-    let SgdUpdate { rate, momentum, weight_decay, nesterov } = update;
-    // SAFETY: the tensors are alive, tch's pointers are those of `at::Tensor`s, and each list has `count`.
+    let SgdUpdate { lr, momentum, weight_decay, nesterov } = update;
+    // SAFETY: the tensors are alive, tch's pointers point to `at::Tensor`s, and each list has `count` of them.
     let done = unsafe {
-        resnet_sgd(
+        check(resnet_sgd(
             parameters.as_ptr(),
             gradients.as_ptr(),
             if momenta.is_empty() { ptr::null() } else { momenta.as_ptr() },
             count,
-            address(Some(rate)),
+            address(Some(lr)),
             momentum,
             weight_decay,
             nesterov,
             address(found_inf),
-        )
+        ))
     };
-    ensure!(done, "libtorch refused the update of the parameters");
-    Ok(())
+    done.context("libtorch refused the update of the parameters")
 }
 
-/// Multiplies gradients with `inverse_scale`; sets `found_inf` to 1 if one of them is not finite. Both are
-/// of one element.
+/// Multiplies gradients by `inverse_scale`, and sets `found_inf` to 1 if one of them is not finite. Both are
+/// tensors of one element.
 ///
 /// # Errors
-/// Where libtorch refuses.
+/// If the operation of libtorch fails.
 pub fn unscale(gradients: &[Tensor], found_inf: &mut Tensor, inverse_scale: &Tensor) -> Result<()> {
     let gradients = addresses(&gradients.iter().collect::<Vec<_>>());
-    // SAFETY: as above.
+    // SAFETY: the tensors are alive, and tch's pointers point to `at::Tensor`s.
     let done = unsafe {
-        resnet_unscale(
+        check(resnet_unscale(
             gradients.as_ptr(),
             gradients.len(),
             found_inf.as_mut_ptr().cast(),
             address(Some(inverse_scale)),
-        )
+        ))
     };
-    ensure!(done, "libtorch refused to unscale the gradients");
-    Ok(())
+    done.context("libtorch refused to unscale the gradients")
 }
 
-/// Multiplies `scale` with `backoff` if `found_inf` holds 1, and with `growth` after `interval` calls for
-/// which it does not; `steps` counts them. All are of one element, `steps` a 32-bit integer.
+/// Multiplies `scale` by `backoff` if `found_inf` holds 1, and by `growth` after `interval` calls in a row for
+/// which it holds 0. `steps` counts those calls. Each is a tensor of one element; that of `steps` is a 32-bit
+/// integer.
 ///
 /// # Errors
-/// Where libtorch refuses.
+/// If the operation of libtorch fails.
 pub fn update_scale(
     scale: &mut Tensor,
     steps: &mut Tensor,
@@ -115,19 +114,18 @@ pub fn update_scale(
     (growth, backoff): (f64, f64),
     interval: i64,
 ) -> Result<()> {
-    // SAFETY: as above.
+    // SAFETY: the tensors are alive, and tch's pointers point to `at::Tensor`s.
     let done = unsafe {
-        resnet_update_scale(
+        check(resnet_update_scale(
             scale.as_mut_ptr().cast(),
             steps.as_mut_ptr().cast(),
             address(Some(found_inf)),
             growth,
             backoff,
             interval,
-        )
+        ))
     };
-    ensure!(done, "libtorch refused to update the loss scale");
-    Ok(())
+    done.context("libtorch refused to update the loss scale")
 }
 
 fn addresses(tensors: &[&Tensor]) -> Vec<*const c_void> {

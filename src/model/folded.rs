@@ -6,7 +6,7 @@ use super::module::{Mode, Module};
 use super::network::Network;
 use super::parameters::{Layout, Parameter};
 use super::plan::{self, BlockPlan, Conv, Join, Layer, Norm, Plan, PlannedTensor};
-use crate::kernels::FusedConvolution;
+use crate::kernels::PreparedConvolution;
 use crate::precision::multiplied_in;
 use anyhow::{Result, anyhow, bail};
 use std::collections::HashMap;
@@ -78,7 +78,7 @@ struct Fused {
 struct FusedBlock {
     main: Vec<Step>,
     /// The last convolution of the main path, followed by the sum and, if `relu`, the ReLU.
-    last: FusedConvolution,
+    last: PreparedConvolution,
     relu: bool,
     shortcut: Vec<Step>,
 }
@@ -86,7 +86,7 @@ struct FusedBlock {
 #[derive(Debug)]
 enum Step {
     Convolution {
-        convolution: FusedConvolution,
+        convolution: PreparedConvolution,
         relu: bool,
     },
     /// A layer that is computed as in the network.
@@ -123,7 +123,7 @@ impl FusedBlock {
     fn forward(&self, xs: &Tensor) -> Option<Tensor> {
         let shortcut = run(&self.shortcut, xs)?;
         let ys = run(&self.main, xs)?;
-        self.last.forward(&ys, Some(&shortcut), self.relu)
+        self.last.forward(&ys, Some(&shortcut), self.relu).ok()
     }
 }
 
@@ -131,7 +131,9 @@ fn run(steps: &[Step], xs: &Tensor) -> Option<Tensor> {
     let mut ys = xs.shallow_clone();
     for step in steps {
         ys = match step {
-            Step::Convolution { convolution, relu } => convolution.forward(&ys, None, *relu)?,
+            Step::Convolution { convolution, relu } => {
+                convolution.forward(&ys, None, *relu).ok()?
+            }
             Step::Plain(module) => module.forward(&ys, Mode::Evaluate),
         };
     }
@@ -201,7 +203,7 @@ impl Weights<'_> {
     }
 
     /// A convolution with the batch norm behind it, if there is one.
-    fn convolution(&mut self, conv: &Conv, norm: Option<&Norm>) -> Result<FusedConvolution> {
+    fn convolution(&mut self, conv: &Conv, norm: Option<&Norm>) -> Result<PreparedConvolution> {
         let weight = self.take(&conv.weight())?;
         let bias = match conv.bias() {
             Some(bias) => self.take(&bias)?,
@@ -218,7 +220,7 @@ impl Weights<'_> {
             }
         };
         let (weight, bias) = (weight.to_kind(self.kind), bias.to_kind(self.kind));
-        Ok(FusedConvolution::new(weight, bias, conv.padding as i64, conv.stride as i64))
+        Ok(PreparedConvolution::new(weight, bias, conv.padding as i64, conv.stride as i64))
     }
 
     fn linear(&mut self, linear: &plan::Linear) -> Result<Linear> {

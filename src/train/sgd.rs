@@ -114,7 +114,7 @@ impl Sgd {
             let parameters: Vec<_> = learned.iter().map(|learned| &learned.parameter).collect();
             let momenta: Vec<_> = learned.iter().filter_map(|l| l.momentum.as_ref()).collect();
             let update = SgdUpdate {
-                rate: &group.lr,
+                lr: &group.lr,
                 momentum: self.options.momentum,
                 weight_decay: group.weight_decay,
                 nesterov: self.options.nesterov,

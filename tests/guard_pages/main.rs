@@ -1,7 +1,7 @@
-//! Convolutions neither read nor write beyond their memory, and give the right numbers, for any shape, number
-//! format, number of threads and instruction set.
+//! Convolutions neither read nor write beyond their memory, and give the right numbers, for any shape, dtype,
+//! number of threads and instruction set.
 //!
-//! `GUARD_CASES=2000 cargo test --release --test guard_pages` tries so many for each instruction set, and
+//! `GUARD_CASES=2000 cargo test --release --test guard_pages` tries 2000 convolutions for each instruction set,
 //! each with its gradients and for inference.
 #![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
 #![allow(
@@ -13,19 +13,19 @@ mod memory;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use resnet::kernels::{FusedConvolution, convolution};
+use resnet::kernels::{PreparedConvolution, convolution};
 use resnet::precision::multiplied_in;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
 
-/// Names the instruction set to the process that tries it.
+/// The environment variable that gives the instruction set to the process that tries it.
 const CHILD: &str = "GUARD_INSTRUCTION_SET";
-/// As oneDNN and libtorch name them; this program chooses its own kernels by the latter. The last one is
-/// all that the machine has.
+/// The names of oneDNN and of libtorch. This program chooses its own kernels by libtorch's. The last one is the
+/// widest of the machine.
 const INSTRUCTION_SETS: [(&str, Option<&str>); 4] =
     [("SSE41", Some("default")), ("AVX2", Some("avx2")), ("AVX512_CORE", None), ("DEFAULT", None)];
 
-/// How many convolutions are tried for each.
+/// The environment variable with the number of convolutions for each instruction set.
 const CASES: &str = "GUARD_CASES";
 
 /// A convolution of square images.
@@ -50,7 +50,7 @@ impl Case {
         if one_of(2) == 0 {
             [inputs, outputs] = [inputs, outputs].map(|channels| 8 * ((channels + 7) / 8));
         }
-        // Half of them of the kind that has gone wrong.
+        // Half of them are strided 1×1 convolutions, for which oneDNN's own way fails.
         let (kernel, stride) = match one_of(8) {
             0..4 => (1, 2),
             4 => (1, 1),
@@ -100,7 +100,7 @@ impl Case {
         let ys64 = xs64.conv2d(weight64, Some(bias64), strides, [padding; 2], [1, 1], 1);
         let sum = (&ys64 * towards.to_kind(Kind::Double)).sum(Kind::Double);
         let expected = Tensor::run_backward(&[&sum], &doubles.each_ref(), false, false);
-        self.compare("what comes out", &ys, &ys64);
+        self.compare("the output", &ys, &ys64);
         for (name, (found, expected)) in
             ["input", "weight", "bias"].iter().zip(found.iter().zip(&expected))
         {
@@ -108,9 +108,10 @@ impl Case {
         }
         if self.channels_last {
             let _no_grad = tch::no_grad_guard();
-            let fused = FusedConvolution::new(weight.detach(), bias.detach(), padding, stride);
-            if let Some(ys) = fused.forward(&xs.detach(), None, false) {
-                self.compare("what comes out in inference", &ys, &ys64);
+            let prepared =
+                PreparedConvolution::new(weight.detach(), bias.detach(), padding, stride);
+            if let Ok(ys) = prepared.forward(&xs.detach(), None, false) {
+                self.compare("the output in inference", &ys, &ys64);
             }
         }
     }
@@ -132,7 +133,7 @@ fn try_out(cases: usize) {
     drop(kept);
     for number in 0..cases {
         let case = Case::draw(&mut rng);
-        // The last line tells which one ended the process.
+        // If the process crashes, the last line names the convolution.
         eprintln!("{number} {case:?}");
         case.try_out();
     }

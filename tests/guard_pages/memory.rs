@@ -1,6 +1,7 @@
-//! `posix_memalign` and `free` in place of the C library's, for libtorch and oneDNN too, which take all
-//! memory of numbers with the former: each block ends with its page, and no page is behind that. What is
-//! left of the pages around a block holds a pattern, which is looked at when the block is freed.
+//! `posix_memalign` and `free` in place of the C library's. libtorch and oneDNN use them too: they take the
+//! memory of all tensors and scratch memory by `posix_memalign`. Each block ends at the end of a page, and the
+//! next page is not mapped. The rest of the block's pages holds a pattern, which is checked when the block is
+//! freed.
 
 use std::collections::HashMap;
 use std::ffi::{c_int, c_void};
@@ -10,33 +11,32 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 const PAGE: usize = 4096;
-/// Address space, none of which is memory before it is asked for. No address is used twice, so that a
-/// block that was freed is never another's.
+/// Bytes of address space for all blocks. No address is used twice, so a freed block never belongs to another.
 const REGION: usize = 1 << 42;
 const PATTERN: u8 = 0xA5;
 
 /// Where the region starts, and where its first unused page is; 0 before the first block.
 static START: AtomicUsize = AtomicUsize::new(0);
 static NEXT: Mutex<usize> = Mutex::new(0);
-/// The bytes of each block.
+/// The size of each block in bytes, by its address.
 static BLOCKS: Mutex<Option<HashMap<usize, usize>>> = Mutex::new(None);
 
 unsafe extern "C" {
     fn __libc_free(pointer: *mut c_void);
 }
 
-/// How many blocks there are: none where these functions are not in place.
+/// The number of blocks. It stays 0 if libtorch does not call the functions of this file.
 pub fn count() -> usize {
     let blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
     blocks.as_ref().map_or(0, HashMap::len)
 }
 
-/// So many pages, with one before and one behind them that cannot be touched.
+/// The address of `length` new bytes of whole pages. The pages before and after them cannot be accessed.
 fn pages(length: usize) -> Option<usize> {
     let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
     if *next == 0 {
         let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-        // SAFETY: a new mapping, which nobody can use yet.
+        // SAFETY: a new mapping that nobody uses yet.
         let start = unsafe { libc::mmap(ptr::null_mut(), REGION, libc::PROT_NONE, flags, -1, 0) };
         if start == libc::MAP_FAILED {
             return None;
@@ -49,7 +49,7 @@ fn pages(length: usize) -> Option<usize> {
         return None;
     }
     let access = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: the pages are in the region, and nobody's.
+    // SAFETY: the pages are in the region, and no block has them.
     let done = unsafe { libc::mprotect(first as *mut c_void, length, access) };
     *next = first + length;
     (done == 0).then_some(first)
@@ -61,7 +61,7 @@ extern "C" fn posix_memalign(to: *mut *mut c_void, alignment: usize, bytes: usiz
     let Some(first) = pages(length) else { return libc::ENOMEM };
     assert!(alignment <= PAGE, "an alignment of {alignment} bytes");
     let block = (first + length - bytes) & !(alignment - 1);
-    // SAFETY: the pages are this block's.
+    // SAFETY: the pages belong to this block.
     unsafe {
         ptr::write_bytes(first as *mut u8, PATTERN, length);
         *to = block as *mut c_void;
@@ -84,7 +84,7 @@ extern "C" fn free(pointer: *mut c_void) {
     let bytes = bytes.unwrap_or_else(|| panic!("memory is freed that was not given"));
     let end = (block + bytes.max(1)).div_ceil(PAGE) * PAGE;
     let first = block / PAGE * PAGE;
-    // SAFETY: the pages were this block's, and are nobody's from here on.
+    // SAFETY: the pages belonged to this block, and nothing uses them any more.
     unsafe {
         let around = |from: usize, to: usize| slice::from_raw_parts(from as *const u8, to - from);
         for rest in [around(first, block), around(block + bytes, end)] {

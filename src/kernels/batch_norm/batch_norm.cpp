@@ -1,9 +1,11 @@
-// Batch normalisation of a batch in training, with the sum and the ReLU behind it in the same passes over
-// memory, and its gradients. What C exports answers an exception with a null pointer, as libtorch.cpp does.
+// Batch normalisation in training and its gradients, with the sum and the ReLU after it in the same passes
+// over memory (docs/decisions/0016).
 
-#include "kernels.h"
+#include "table.h"
 
+#include "../../libtorch/ffi.h"
 #include "../../libtorch/tensors.h"
+#include "../dispatch.h"
 #include "../threads.h"
 
 #include <ATen/ops/empty.h>
@@ -12,6 +14,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <initializer_list>
 #include <optional>
 #include <vector>
 
@@ -22,16 +25,21 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Rows are divided into parts, each of which is summed by one thread; at most so many, and of at least so
-// many rows.
+// Rows are divided into parts, each of which is summed by one thread. There are at most `most_parts`, and a
+// part has at least `rows_of_a_part` rows.
 constexpr int64_t most_parts = 64;
 constexpr int64_t rows_of_a_part = 256;
 
-const Kernels* kernels(int64_t channels) {
-  return fastest(avx512(), avx2(), {channels});
+// The kernels for this number of channels; null if there are none.
+template <class Number>
+const Kernels<Number>* kernels_for(int64_t channels) {
+  return with_instruction_set({channels}, [](auto set) -> const Kernels<Number>* {
+    return &row<decltype(set)::value, Number>();
+  });
 }
 
-// Rows and channels of an image, [N, C, H, W]. The parts, and with them the sums, depend on nothing else.
+// Rows and channels of images [N, C, H, W]; a row is a pixel. The division into parts depends on the shape
+// alone, and so do the bits of the sums.
 struct Size {
   int64_t rows, channels, parts;
 
@@ -45,8 +53,8 @@ struct Size {
   }
 };
 
-// Calls sum(first row, rows, scratch, sums, other sums) for each part; the two sums go to a part's own
-// place of `channels` numbers each.
+// Calls sum(first row, rows, scratch, sums, other sums) for each part. Each part has its own two arrays of
+// `channels` sums.
 template <class Sum>
 void sum_parts(const Size& size, std::vector<double>& sums, const Sum& sum) {
   sums.resize(2 * size.parts * size.channels);
@@ -65,12 +73,13 @@ struct Moments {
   std::vector<double> mean, variance;
 };
 
-Moments moments(const Kernels& kernels, const Tensor& x) {
+template <class Number>
+Moments moments(const Kernels<Number>& kernels, const Tensor& x) {
   const Size size(x);
-  const float* from = x.const_data_ptr<float>();
+  const Number* from = x.const_data_ptr<Number>();
   std::vector<double> sums;
-  sum_parts(size, sums, [&](int64_t row, int64_t rows, float* scratch, double* mean, double* squares) {
-    kernels.moments(from + row * size.channels, rows, size.channels, scratch, mean, squares);
+  sum_parts(size, sums, [&](int64_t at, int64_t rows, float* scratch, double* mean, double* squares) {
+    kernels.moments(from + at * size.channels, rows, size.channels, scratch, mean, squares);
   });
   Moments all{std::vector<double>(size.channels), std::vector<double>(size.channels)};
   for (int64_t part = 0; part < size.parts; ++part) {
@@ -87,7 +96,7 @@ Moments moments(const Kernels& kernels, const Tensor& x) {
   return all;
 }
 
-// The affine map that batch norm is for these moments.
+// The affine map of batch norm for given moments.
 struct Map {
   std::vector<float> scale, shift;
 
@@ -105,7 +114,7 @@ struct Map {
   }
 };
 
-// A tensor of one number for each channel.
+// A tensor with one float for each channel.
 template <class Value>
 Tensor by_channel(int64_t channels, const Value& value) {
   Tensor tensor = at::empty({channels}, at::kFloat);
@@ -116,8 +125,10 @@ Tensor by_channel(int64_t channels, const Value& value) {
   return tensor;
 }
 
-// Moves running statistics towards those of a batch; the variance is that of a sample.
-void update(const Moments& moments, int64_t rows, double momentum, const Tensor& mean, const Tensor& variance) {
+// Moves running statistics towards those of a batch. The running variance is the unbiased one.
+void update(
+    const Moments& moments, int64_t rows, double momentum, const Tensor& mean,
+    const Tensor& variance) {
   float* means = mean.mutable_data_ptr<float>();
   float* variances = variance.mutable_data_ptr<float>();
   const double unbiased = double(rows) / double(rows - 1);
@@ -127,7 +138,8 @@ void update(const Moments& moments, int64_t rows, double momentum, const Tensor&
   }
 }
 
-class BatchNorm : public torch::autograd::Function<BatchNorm> {
+template <class Number>
+class BatchNorm : public torch::autograd::Function<BatchNorm<Number>> {
  public:
   static Tensor forward(
       AutogradContext* context, const Tensor& input, const Tensor& weight, const Tensor& bias,
@@ -135,7 +147,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
       const std::optional<Tensor>& running_variance, bool relu, double momentum, double epsilon) {
     const Tensor x = channels_last(input);
     const Size size(x);
-    const Kernels& kernels = *batch_norm::kernels(size.channels);
+    const Kernels<Number>& kernels = *kernels_for<Number>(size.channels);
     const Moments now = moments(kernels, x);
     const Tensor mean = by_channel(size.channels, [&](int64_t c) { return now.mean[c]; });
     const Tensor deviation = by_channel(
@@ -144,26 +156,26 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
         weight.const_data_ptr<float>(), bias.const_data_ptr<float>(),
         mean.const_data_ptr<float>(), deviation.const_data_ptr<float>(), size.channels);
     Tensor y = at::empty_like(x);
-    const float* from = x.const_data_ptr<float>();
-    float* to = y.mutable_data_ptr<float>();
+    const Number* from = x.const_data_ptr<Number>();
+    Number* to = y.mutable_data_ptr<Number>();
     std::optional<Tensor> sum;
     if (other.has_value()) {
       sum = channels_last(*other);
     }
-    const float* added = data(sum);
+    const Number* added = data<Number>(sum);
     in_parallel(size.rows, [&](int64_t, int64_t first, int64_t last) {
       const int64_t at = first * size.channels;
       kernels.apply(
           from + at, map.affine(), added == nullptr ? nullptr : added + at, relu, last - first,
           size.channels, to + at);
     });
-    // Without a sum, where ReLU was open follows from x.
+    // Without a sum, x alone decides where the gradient passes ReLU.
     const bool by_output = relu && other.has_value();
     context->save_for_backward(
         {x, weight, bias, mean, deviation, by_output ? y : Tensor()});
     context->saved_data["relu"] = relu;
     context->saved_data["other"] = other.has_value();
-    // After all that can fail: what libtorch's own batch norm does then is not done twice.
+    // After all that can fail, so that a batch that is tried again is not counted twice.
     if (running_mean.has_value()) {
       update(now, size.rows, momentum, *running_mean, *running_variance);
     }
@@ -180,25 +192,25 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
     const Tensor gradient = channels_last(gradients[0]);
     const Size size(x);
     const int64_t channels = size.channels;
-    const Kernels& kernels = *batch_norm::kernels(channels);
+    const Kernels<Number>& kernels = *kernels_for<Number>(channels);
     const Map map(
         weight.const_data_ptr<float>(), bias.const_data_ptr<float>(), mean, deviation, channels);
-    const float* from = x.const_data_ptr<float>();
-    const float* g = gradient.const_data_ptr<float>();
-    const float* output = y.defined() ? y.const_data_ptr<float>() : nullptr;
+    const Number* from = x.const_data_ptr<Number>();
+    const Number* g = gradient.const_data_ptr<Number>();
+    const Number* output = y.defined() ? y.const_data_ptr<Number>() : nullptr;
     const auto mask = [&](int64_t at) {
-      return Mask{relu, output == nullptr ? nullptr : output + at, map.affine()};
+      return Mask<Number>{relu, output == nullptr ? nullptr : output + at, map.affine()};
     };
-    // The gradient of the sum's other part is the masked one, which the second pass then starts from.
+    // The gradient of `other` is the masked one; the second pass then reads it.
     Tensor masked;
     if (has_other) {
       masked = relu ? at::empty_like(x) : gradient;
     }
-    float* to_other = has_other && relu ? masked.mutable_data_ptr<float>() : nullptr;
+    Number* to_other = has_other && relu ? masked.mutable_data_ptr<Number>() : nullptr;
 
     std::vector<double> sums;
-    sum_parts(size, sums, [&](int64_t row, int64_t rows, float* scratch, double* to, double* more) {
-      const int64_t at = row * channels;
+    sum_parts(size, sums, [&](int64_t start, int64_t rows, float* scratch, double* to, double* more) {
+      const int64_t at = start * channels;
       kernels.gradient_sums(
           g + at, from + at, mean, mask(at), rows, channels, scratch,
           to_other == nullptr ? nullptr : to_other + at, to, more);
@@ -220,12 +232,13 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
       shift.push_back(float(-double(map.scale[c]) * sum[c] / rows - slope * mean[c]));
     }
 
-    const float* start = to_other == nullptr ? g : to_other;
+    const Number* start = to_other == nullptr ? g : to_other;
     Tensor of_input = at::empty_like(x);
-    float* result = of_input.mutable_data_ptr<float>();
+    Number* result = of_input.mutable_data_ptr<Number>();
     in_parallel(size.rows, [&](int64_t, int64_t first, int64_t last) {
       const int64_t at = first * channels;
-      const Mask rest = to_other == nullptr ? mask(at) : Mask{false, nullptr, {}};
+      const Mask<Number> rest =
+          to_other == nullptr ? mask(at) : Mask<Number>{false, nullptr, {}};
       kernels.input_gradient(
           start + at, from + at, rest, map.scale.data(), {scale.data(), shift.data()},
           last - first, channels, result + at);
@@ -238,42 +251,53 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
   }
 };
 
+// Whether these tensors fit together. Rows of a single number have no unbiased variance.
+bool fit(
+    const Tensor& input, std::initializer_list<const Tensor*> by_channel, const Tensor* other) {
+  if (!input.device().is_cpu() || input.dim() != 4 || input.numel() == 0 ||
+      !input.is_contiguous(at::MemoryFormat::ChannelsLast) || Size(input).rows < 2) {
+    return false;
+  }
+  for (const Tensor* tensor : by_channel) {
+    if (!is_by_channel(tensor, input.size(1))) {
+      return false;
+    }
+  }
+  return other == nullptr ||
+      (other->device().is_cpu() && other->scalar_type() == input.scalar_type() &&
+       other->sizes() == input.sizes());
+}
+
 }  // namespace
 }  // namespace resnet::batch_norm
 
 extern "C" {
 
-// Batch norm of a batch by its own statistics, the sum with `other` unless that is null, then ReLU if asked
-// for; gradients flow through it, and running statistics are updated unless they are null. The caller
-// owns the result. Null where libtorch's own is the only way, and where memory ran out.
-void* resnet_batch_norm(
+// Batch norm of a batch by its own statistics, plus `other` unless that is null, then ReLU if `relu`. Gradients
+// flow through it. Running statistics are updated unless they are null. `output` stays null if libtorch's own
+// batch norm is the only way.
+const char* resnet_batch_norm(
     const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias,
     const at::Tensor* other, const at::Tensor* running_mean, const at::Tensor* running_variance,
-    bool relu, double momentum, double epsilon) noexcept {
+    bool relu, double momentum, double epsilon, at::Tensor** output) noexcept {
   using namespace resnet::batch_norm;
   using resnet::optional;
-  try {
-    if (!resnet::is_float_on_cpu(*input) || input->dim() != 4 || input->numel() == 0 ||
-        !input->is_contiguous(at::MemoryFormat::ChannelsLast) ||
-        kernels(input->size(1)) == nullptr || Size(*input).rows < 2 ||
-        !resnet::OpenMp::serves()) {
-      return nullptr;
+  return resnet::guard([&] {
+    if (!resnet::OpenMp::serves() ||
+        !fit(*input, {weight, bias, running_mean, running_variance}, other)) {
+      return;
     }
-    for (const at::Tensor* tensor : {weight, bias, running_mean, running_variance}) {
-      if (!resnet::is_by_channel(tensor, input->size(1))) {
-        return nullptr;
+    const Tensor result = resnet::with_dtype(input->scalar_type(), [&](auto number) -> Tensor {
+      using Number = decltype(number);
+      if (kernels_for<Number>(input->size(1)) == nullptr) {
+        return {};
       }
-    }
-    if (other != nullptr &&
-        (!resnet::is_float_on_cpu(*other) || other->sizes() != input->sizes())) {
-      return nullptr;
-    }
-    return new at::Tensor(BatchNorm::apply(
-        *input, *weight, *bias, optional(other), optional(running_mean),
-        optional(running_variance), relu, momentum, epsilon));
-  } catch (...) {
-    return nullptr;
-  }
+      return BatchNorm<Number>::apply(
+          *input, *weight, *bias, optional(other), optional(running_mean),
+          optional(running_variance), relu, momentum, epsilon);
+    });
+    resnet::give(result, output);
+  });
 }
 
 }  // extern "C"

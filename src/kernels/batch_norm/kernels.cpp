@@ -1,6 +1,6 @@
 // Compiled once for each instruction set (build.rs).
 
-#include "kernels.h"
+#include "table.h"
 
 #include "../simd.h"
 
@@ -9,23 +9,23 @@
 namespace resnet::batch_norm {
 namespace {
 
-// Numbers that are summed in 32 bits before they go into the sums in 64, and that stay in the first cache
-// meanwhile.
+// Numbers that are summed in 32 bits before they are added to the sums in 64 bits. They fit the first cache.
 constexpr int64_t numbers_at_a_time = 4096;
 
 int64_t rows_at_a_time(int64_t channels) {
   return std::max<int64_t>(numbers_at_a_time / channels, 8);
 }
 
+template <class Number>
 void moments(
-    const float* x, int64_t rows, int64_t channels, float* scratch, double* mean,
+    const Number* x, int64_t rows, int64_t channels, float* scratch, double* mean,
     double* squares) {
   float *sums = scratch, *deviations = scratch + channels;
   std::fill_n(mean, channels, 0.0);
   std::fill_n(squares, channels, 0.0);
   for (int64_t row = 0; row < rows;) {
     const int64_t some = std::min(rows_at_a_time(channels), rows - row);
-    const float* from = x + row * channels;
+    const Number* from = x + row * channels;
     std::fill_n(scratch, 2 * channels, 0.f);
     for (int64_t i = 0; i < some; ++i) {
       for (int64_t c = 0; c < channels; c += lanes) {
@@ -49,10 +49,10 @@ void moments(
   }
 }
 
-template <bool has_other, bool has_relu>
+template <bool has_other, bool has_relu, class Number>
 void apply_to(
-    const float* x, const Affine& affine, const float* other, int64_t rows, int64_t channels,
-    float* y) {
+    const Number* x, const Affine& affine, const Number* other, int64_t rows, int64_t channels,
+    Number* y) {
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t c = 0; c < channels; c += lanes) {
       const int64_t at = row * channels + c;
@@ -65,24 +65,27 @@ void apply_to(
   }
 }
 
+template <class Number>
 void apply(
-    const float* x, const Affine& affine, const float* other, bool relu, int64_t rows,
-    int64_t channels, float* y) {
+    const Number* x, const Affine& affine, const Number* other, bool relu, int64_t rows,
+    int64_t channels, Number* y) {
   const auto with = other == nullptr
-      ? (relu ? apply_to<false, true> : apply_to<false, false>)
-      : (relu ? apply_to<true, true> : apply_to<true, false>);
+      ? (relu ? apply_to<false, true, Number> : apply_to<false, false, Number>)
+      : (relu ? apply_to<true, true, Number> : apply_to<true, false, Number>);
   with(x, affine, other, rows, channels, y);
 }
 
-// What decides where a gradient passes.
+// What decides where a gradient passes; see Mask.
 enum class By { nothing, output, input };
 
-By kind(const Mask& mask) {
+template <class Number>
+By kind(const Mask<Number>& mask) {
   return !mask.relu ? By::nothing : mask.output != nullptr ? By::output : By::input;
 }
 
-template <By by>
-inline Vec masked_at(const float* gradient, Vec x, const Mask& mask, int64_t at, int64_t c) {
+template <By by, class Number>
+inline Vec masked_at(
+    const Number* gradient, Vec x, const Mask<Number>& mask, int64_t at, int64_t c) {
   const Vec g = load(gradient + at);
   if (by == By::nothing) {
     return g;
@@ -93,10 +96,11 @@ inline Vec masked_at(const float* gradient, Vec x, const Mask& mask, int64_t at,
   return decides <= 0.f ? Vec{} : g;
 }
 
-template <By by>
+template <By by, class Number>
 void gradient_sums_by(
-    const float* gradient, const float* x, const float* mean, const Mask& mask, int64_t rows,
-    int64_t channels, float* scratch, float* masked, double* sums, double* products) {
+    const Number* gradient, const Number* x, const float* mean, const Mask<Number>& mask,
+    int64_t rows, int64_t channels, float* scratch, Number* masked, double* sums,
+    double* products) {
   float *some_sums = scratch, *some_products = scratch + channels;
   std::fill_n(sums, channels, 0.0);
   std::fill_n(products, channels, 0.0);
@@ -122,20 +126,22 @@ void gradient_sums_by(
   }
 }
 
+template <class Number>
 void gradient_sums(
-    const float* gradient, const float* x, const float* mean, const Mask& mask, int64_t rows,
-    int64_t channels, float* scratch, float* masked, double* sums, double* products) {
+    const Number* gradient, const Number* x, const float* mean, const Mask<Number>& mask,
+    int64_t rows, int64_t channels, float* scratch, Number* masked, double* sums,
+    double* products) {
   const By by = kind(mask);
-  const auto with = by == By::nothing ? gradient_sums_by<By::nothing>
-      : by == By::output              ? gradient_sums_by<By::output>
-                                      : gradient_sums_by<By::input>;
+  const auto with = by == By::nothing ? gradient_sums_by<By::nothing, Number>
+      : by == By::output              ? gradient_sums_by<By::output, Number>
+                                      : gradient_sums_by<By::input, Number>;
   with(gradient, x, mean, mask, rows, channels, scratch, masked, sums, products);
 }
 
-template <By by>
+template <By by, class Number>
 void input_gradient_by(
-    const float* gradient, const float* x, const Mask& mask, const float* factor,
-    const Affine& affine, int64_t rows, int64_t channels, float* result) {
+    const Number* gradient, const Number* x, const Mask<Number>& mask, const float* factor,
+    const Affine& affine, int64_t rows, int64_t channels, Number* result) {
   for (int64_t row = 0; row < rows; ++row) {
     for (int64_t c = 0; c < channels; c += lanes) {
       const int64_t at = row * channels + c;
@@ -148,22 +154,26 @@ void input_gradient_by(
   }
 }
 
+template <class Number>
 void input_gradient(
-    const float* gradient, const float* x, const Mask& mask, const float* factor,
-    const Affine& affine, int64_t rows, int64_t channels, float* result) {
+    const Number* gradient, const Number* x, const Mask<Number>& mask, const float* factor,
+    const Affine& affine, int64_t rows, int64_t channels, Number* result) {
   const By by = kind(mask);
-  const auto with = by == By::nothing ? input_gradient_by<By::nothing>
-      : by == By::output              ? input_gradient_by<By::output>
-                                      : input_gradient_by<By::input>;
+  const auto with = by == By::nothing ? input_gradient_by<By::nothing, Number>
+      : by == By::output              ? input_gradient_by<By::output, Number>
+                                      : input_gradient_by<By::input, Number>;
   with(gradient, x, mask, factor, affine, rows, channels, result);
 }
 
-constexpr Kernels table = {lanes, moments, apply, gradient_sums, input_gradient};
+template <class Number>
+constexpr Kernels<Number> table = {
+    moments<Number>, apply<Number>, gradient_sums<Number>, input_gradient<Number>};
 
 }  // namespace
 
-const Kernels& RESNET_KERNELS() {
-  return table;
+template <>
+const Kernels<float>& row<InstructionSet::RESNET_INSTRUCTION_SET, float>() {
+  return table<float>;
 }
 
 }  // namespace resnet::batch_norm

@@ -1,23 +1,18 @@
 // Compiled once for each instruction set (build.rs).
 
-#include "kernels.h"
+#include "table.h"
 #include "transforms.h"
 
-#include "../simd.h"
+#include "../matrix/panel.h"
 
 #include <algorithm>
 
 namespace resnet::winograd {
 namespace {
 
-constexpr int64_t panel = 2 * lanes;
-// Two vectors of sums for each row, one vector of products each, and what is left of the 16 or 32
-// registers for the vectors that all rows share.
-constexpr int rows_at_a_time = lanes == 16 ? 12 : 6;
-// Channels that are summed in one go: a panel of so many stays in the first cache.
-constexpr int64_t depth_at_a_time = 256;
-// Channels ahead of the sums for which weights are fetched.
-constexpr int64_t depth_ahead = 48;
+using matrix::ceil_div;
+using matrix::padded_stride;
+using matrix::panel;
 
 // Where a tile lies in its image, in outputs.
 struct Place {
@@ -33,11 +28,11 @@ Place place(const Images& size, int64_t tile) {
       tile % columns * F::outputs};
 }
 
-// Where the `side`² pixels from a place on lie; outside of the image they are zeros.
-template <int64_t side>
+// The addresses of the `side` × `side` pixels that begin at a place. Pixels outside of the image are zeros.
+template <int64_t side, class Number>
 void pixels(
-    const float* images, const Images& size, const Place& place, const float* zeros,
-    const float** at) {
+    const Number* images, const Images& size, const Place& place, const Number* zeros,
+    const Number** at) {
   for (int64_t i = 0; i < side; ++i) {
     for (int64_t j = 0; j < side; ++j) {
       const int64_t h = place.top + i, w = place.left + j;
@@ -48,12 +43,12 @@ void pixels(
   }
 }
 
-template <class F>
+template <class F, class Number>
 void weights(
-    const float* weight, int64_t inputs, int64_t outputs, bool transposed, int64_t first,
-    int64_t last, float* transformed) {
+    const Number* weight, int64_t inputs, int64_t outputs, bool transposed, int64_t first,
+    int64_t last, Number* transformed) {
   constexpr int64_t side = F::inputs;
-  const int64_t position = apart(ceil_div(outputs, panel) * inputs * panel);
+  const int64_t position = padded_stride(ceil_div(outputs, panel) * inputs * panel);
   for (int64_t p = first; p < last; ++p) {
     const int64_t some = std::min(panel, outputs - p * panel);
     for (int64_t input = 0; input < inputs; ++input) {
@@ -61,8 +56,9 @@ void weights(
       for (int64_t tap = 0; tap < 9; ++tap) {
         for (int64_t k = 0; k < some; ++k) {
           const int64_t output = p * panel + k;
-          taps[tap][k] = transposed ? weight[(input * 9 + 8 - tap) * outputs + output]
-                                    : weight[(output * 9 + tap) * inputs + input];
+          taps[tap][k] = float(
+              transposed ? weight[(input * 9 + 8 - tap) * outputs + output]
+                         : weight[(output * 9 + tap) * inputs + input]);
         }
       }
       for (int64_t k = 0; k < panel; k += lanes) {
@@ -74,7 +70,7 @@ void weights(
         for (int64_t i = 0; i < side; ++i) {
           F::weight(columns + i * 3, result + i * side, 1);
         }
-        float* to = transformed + (p * inputs + input) * panel + k;
+        Number* to = transformed + (p * inputs + input) * panel + k;
         for (int64_t q = 0; q < side * side; ++q) {
           store(to + q * position, result[q]);
         }
@@ -83,17 +79,20 @@ void weights(
   }
 }
 
-// The part of `inputs` and `gradients` that they share: `side`² pixels of each tile from `before` pixels
-// before its first output on, and a transform from `side` to F::inputs numbers.
-template <class F, int64_t side, int64_t before, void (*transform)(const Vec*, Vec*, int64_t)>
+// The common part of `inputs` and `gradients`: it transforms the `side` × `side` pixels of each tile, the
+// first of which lies `before` pixels before the tile's first output. `transform` makes F::inputs numbers of
+// `side`.
+template <
+    class F, class Number, int64_t side, int64_t before,
+    void (*transform)(const Vec*, Vec*, int64_t)>
 void tiles(
-    const float* images, const Images& size, int64_t first, int64_t last, const float* zeros,
-    const Order& order, float* transformed) {
+    const Number* images, const Images& size, int64_t first, int64_t last, const Number* zeros,
+    const Strides& strides, Number* transformed) {
   for (int64_t tile = first; tile < last; ++tile) {
     Place corner = place<F>(size, tile);
     corner.top -= before;
     corner.left -= before;
-    const float* at[side * side];
+    const Number* at[side * side];
     pixels<side>(images, size, corner, zeros, at);
     for (int64_t c = 0; c < size.channels; c += lanes) {
       Vec columns[F::inputs * side], result[F::inputs * F::inputs];
@@ -107,106 +106,32 @@ void tiles(
       for (int64_t i = 0; i < F::inputs; ++i) {
         transform(columns + i * side, result + i * F::inputs, 1);
       }
-      float* to = transformed + c / panel * order.panel + (tile - first) * order.row + c % panel;
+      Number* to =
+          transformed + c / panel * strides.panel + (tile - first) * strides.row + c % panel;
       for (int64_t q = 0; q < F::inputs * F::inputs; ++q) {
-        store(to + q * order.position, result[q]);
+        store(to + q * strides.position, result[q]);
       }
     }
   }
 }
 
-// c[row][lane] = Σ over depth of a[row][depth] · b[depth][lane], added to what is there if `add`. From one
-// row to the next, and from one depth to the next, a has these many numbers.
-template <int rows>
-inline void block(
-    int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b, float* c,
-    int64_t c_row, bool add) {
-  Vec sums[rows][2];
-  for (int row = 0; row < rows; ++row) {
-    for (int half = 0; half < 2; ++half) {
-      sums[row][half] = add ? load(c + row * c_row + half * lanes) : Vec{};
-    }
-  }
-  for (int64_t d = 0; d < depth; ++d) {
-    // With few rows the product is bound by how fast weights come from memory.
-    __builtin_prefetch(b + (d + depth_ahead) * panel);
-    const Vec left = load(b + d * panel), right = load(b + d * panel + lanes);
-#pragma GCC unroll 16
-    for (int row = 0; row < rows; ++row) {
-      const float value = a[row * a_row + d * a_depth];
-      sums[row][0] += value * left;
-      sums[row][1] += value * right;
-    }
-  }
-  for (int row = 0; row < rows; ++row) {
-    for (int half = 0; half < 2; ++half) {
-      store(c + row * c_row + half * lanes, sums[row][half]);
-    }
-  }
-}
-
-// A block of as many rows, at most `most`.
-template <int most>
-void block_of(
-    int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
-    float* c, int64_t c_row, bool add) {
-  if (rows == most) {
-    block<most>(depth, a, a_row, a_depth, b, c, c_row, add);
-  } else if constexpr (most > 1) {
-    block_of<most - 1>(rows, depth, a, a_row, a_depth, b, c, c_row, add);
-  }
-}
-
-// The same for any number of rows, in blocks as equal as can be: one of few rows would leave the
-// processor waiting for its own sums.
-void multiply(
-    int64_t rows, int64_t depth, const float* a, int64_t a_row, int64_t a_depth, const float* b,
-    float* c, int64_t c_row, bool add) {
-  const int64_t blocks = ceil_div(rows, rows_at_a_time);
-  for (int64_t i = 0, row = 0; i < blocks; ++i) {
-    const int64_t some = (rows - row) / (blocks - i);
-    block_of<rows_at_a_time>(
-        some, depth, a + row * a_row, a_row, a_depth, b, c + row * c_row, c_row, add);
-    row += some;
-  }
-}
-
-void products(
-    const float* tiles, const float* weights, int64_t rows, int64_t inputs, int64_t outputs,
-    const Order& from, const Order& to, int64_t first, int64_t last, float* products) {
-  const int64_t panels = ceil_div(outputs, panel), position = apart(panels * inputs * panel);
-  // All panels of a position meet the same channels before the next ones are fetched.
-  for (int64_t pair = first; pair < last;) {
-    const int64_t q = pair / panels, end = std::min(last, (q + 1) * panels);
-    for (int64_t d = 0; d < inputs; d += depth_at_a_time) {
-      const int64_t depth = std::min(depth_at_a_time, inputs - d);
-      for (int64_t p = pair % panels; p < pair % panels + end - pair; ++p) {
-        multiply(
-            rows, depth, tiles + q * from.position + d, from.row, 1,
-            weights + q * position + (p * inputs + d) * panel,
-            products + q * to.position + p * to.panel, to.row, d > 0);
-      }
-    }
-    pair = end;
-  }
-}
-
-template <class F>
+template <class F, class Number>
 void outputs(
-    const float* products, const Order& order, const Images& size, const Epilogue& after,
-    int64_t first, int64_t last, float* images) {
+    const float* products, const Strides& strides, const Images& size,
+    const Epilogue<Number>& after, int64_t first, int64_t last, Number* images) {
   constexpr int64_t side = F::inputs, count = F::outputs;
   for (int64_t tile = first; tile < last; ++tile) {
     const Place corner = place<F>(size, tile);
     const int64_t high = std::min(count, size.height - corner.top);
     const int64_t wide = std::min(count, size.width - corner.left);
     for (int64_t k = 0; k < size.channels; k += lanes) {
-      const float* from = products + k / panel * order.panel + (tile - first) * order.row + k % panel;
+      const float* from =
+          products + k / panel * strides.panel + (tile - first) * strides.row + k % panel;
       Vec columns[count * side];
       for (int64_t j = 0; j < side; ++j) {
         Vec column[side];
         for (int64_t i = 0; i < side; ++i) {
-          column[i] = load(from + (i * side + j) * order.position);
+          column[i] = load(from + (i * side + j) * strides.position);
         }
         F::output(column, columns + j, side);
       }
@@ -234,31 +159,12 @@ void outputs(
   }
 }
 
-void weight_products(
-    const float* gradients, const Order& gradient_order, const float* inputs,
-    const Order& input_order, int64_t rows, int64_t input_count, int64_t output_count, bool add,
-    int64_t first, int64_t last, float* products) {
-  const int64_t input_panels = ceil_div(input_count, panel);
-  const int64_t output_panels = ceil_div(output_count, panel);
-  const int64_t row = input_panels * panel, position = apart(output_count * row);
-  for (int64_t pair = first; pair < last; ++pair) {
-    const int64_t q = pair / output_panels, k = pair % output_panels;
-    for (int64_t c = 0; c < input_panels; ++c) {
-      multiply(
-          std::min(panel, output_count - k * panel), rows,
-          gradients + q * gradient_order.position + k * gradient_order.panel, 1,
-          gradient_order.row, inputs + q * input_order.position + c * input_order.panel,
-          products + q * position + k * panel * row + c * panel, row, add);
-    }
-  }
-}
-
-template <class F>
+template <class F, class Number>
 void weight_gradients(
     const float* products, int64_t inputs, int64_t outputs, int64_t first, int64_t last,
-    float* gradient) {
+    Number* gradient) {
   constexpr int64_t side = F::inputs;
-  const int64_t row = ceil_div(inputs, panel) * panel, position = apart(outputs * row);
+  const int64_t row = ceil_div(inputs, panel) * panel, position = padded_stride(outputs * row);
   for (int64_t k = first; k < last; ++k) {
     for (int64_t c = 0; c < inputs; c += lanes) {
       Vec columns[3 * side], taps[9];
@@ -279,26 +185,22 @@ void weight_gradients(
   }
 }
 
-template <class F>
-constexpr Kernels table = {
+template <class F, class Number>
+constexpr Transforms<Number> table = {
     F::outputs,
     F::inputs * F::inputs,
-    panel,
-    rows_at_a_time,
-    lanes,
-    weights<F>,
-    tiles<F, F::inputs, 1, F::input>,
-    tiles<F, F::outputs, 0, F::gradient>,
-    products,
-    outputs<F>,
-    weight_products,
-    weight_gradients<F>,
+    weights<F, Number>,
+    tiles<F, Number, F::inputs, 1, F::input>,
+    tiles<F, Number, F::outputs, 0, F::gradient>,
+    outputs<F, Number>,
+    weight_gradients<F, Number>,
 };
 
 }  // namespace
 
-const Kernels& RESNET_KERNELS(int64_t tile) {
-  return tile == 4 ? table<F4<Vec>> : table<F3<Vec>>;
+template <>
+const Transforms<float>& row<InstructionSet::RESNET_INSTRUCTION_SET, float>(int64_t tile) {
+  return tile == 4 ? table<F4<Vec>, float> : table<F3<Vec>, float>;
 }
 
 }  // namespace resnet::winograd

@@ -1,7 +1,10 @@
-// The allocator of tensors on the CPU.
+// The allocator of tensors on the CPU, and the peak of memory on a CUDA device.
+
+#include "ffi.h"
 
 #include <c10/core/Allocator.h>
 #include <c10/core/CPUAllocator.h>
+#include <c10/core/CachingDeviceAllocator.h>
 #include <c10/core/alignment.h>
 #include <c10/util/Exception.h>
 
@@ -21,18 +24,18 @@ namespace {
 
 constexpr size_t ALIGNMENT = c10::gAlignment;
 
-// What tensors leave to others where memory has a limit; else 0.
+// Bytes that tensors leave to others if memory has a limit, else 0.
 size_t reserve_bytes = 0;
 
-// The end of malloc's memory when tensors last took some.
+// The end of malloc's memory when a tensor was last allocated.
 std::atomic<uintptr_t> heap_end{0};
 
 uintptr_t current_heap_end() {
   return reinterpret_cast<uintptr_t>(sbrk(0));
 }
 
-// Whether others still find memory. What they took of the reserve is no reason to refuse a tensor that fits
-// where another one was, so that the system is asked only when malloc's memory has grown.
+// Whether the reserve is still free. Others may have used a part of it already; a tensor that fits into
+// memory that malloc has is allowed all the same. So this asks the system only if malloc's memory has grown.
 bool leaves_reserve() {
   if (reserve_bytes == 0) {
     return true;
@@ -41,7 +44,7 @@ bool leaves_reserve() {
   if (end <= heap_end.exchange(end, std::memory_order_relaxed)) {
     return true;
   }
-  // Untouched, it costs no memory.
+  // A mapping that nobody writes to takes no memory.
   void* const reserve =
       mmap(nullptr, reserve_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (reserve == MAP_FAILED) {
@@ -51,7 +54,7 @@ bool leaves_reserve() {
   return true;
 }
 
-// Memory of malloc; null where there is too little.
+// Memory from malloc; null if there is too little.
 void* allocate_or_null(size_t bytes) {
   void* const memory = malloc(bytes);
   if (memory != nullptr && !leaves_reserve()) {
@@ -61,16 +64,16 @@ void* allocate_or_null(size_t bytes) {
   return memory;
 }
 
-// What malloc gave lies in the word before a tensor's memory.
+// The word before a tensor's memory holds the pointer that malloc returned.
 void free_aligned(void* data) {
   if (data != nullptr) {
     free(static_cast<void**>(data)[-1]);
   }
 }
 
-// Memory of malloc, of which a tensor takes what is behind the first aligned byte. libtorch's own allocator
-// asks for aligned memory instead, and for that glibc wants a hole larger than the one that a tensor of the
-// same size has left.
+// Takes more memory from malloc than the tensor needs and aligns within it. libtorch's own allocator asks
+// malloc for aligned memory instead; glibc then needs a larger free block than the one that a freed tensor
+// of the same size has left (docs/decisions/0012).
 class Aligning final : public c10::Allocator {
  public:
   c10::DataPtr allocate(size_t bytes) override {
@@ -80,7 +83,7 @@ class Aligning final : public c10::Allocator {
           bytes <= SIZE_MAX - ALIGNMENT ? allocate_or_null(bytes + ALIGNMENT) : nullptr;
       TORCH_CHECK(
           memory != nullptr, "can't allocate memory: you tried to allocate ", bytes, " bytes");
-      // What malloc gives is aligned to two words, so that there is one before the next aligned byte.
+      // malloc aligns to two words, so there is always a word before the next aligned byte.
       const auto address = reinterpret_cast<uintptr_t>(memory);
       data = reinterpret_cast<void*>((address / ALIGNMENT + 1) * ALIGNMENT);
       static_cast<void**>(data)[-1] = memory;
@@ -101,19 +104,28 @@ class Aligning final : public c10::Allocator {
 
 extern "C" {
 
-// For the tensors from here on, which leave `reserve` bytes to others.
+// Installs the allocator for all tensors that are made later. They leave `reserve` bytes to others.
 void resnet_align_within_malloc(size_t reserve) noexcept {
   reserve_bytes = reserve;
   static Aligning allocator;
   c10::SetCPUAllocator(&allocator, 1);
 }
 
-// Gives the system back what is free at the end of malloc's memory.
+// Returns the free memory at the end of malloc's memory to the system.
 void resnet_release_free_memory() noexcept {
 #ifdef __GLIBC__
   malloc_trim(0);
   heap_end = current_heap_end();
 #endif
+}
+
+// The most bytes that libtorch has reserved on a CUDA device so far.
+const char* resnet_peak_cuda_memory(int8_t index, uint64_t* bytes) noexcept {
+  return resnet::guard([&] {
+    const auto stats = c10::getDeviceAllocator(c10::DeviceType::CUDA)->getDeviceStats(index);
+    const auto all = static_cast<size_t>(c10::CachingAllocator::StatType::AGGREGATE);
+    *bytes = stats.reserved_bytes[all].peak;
+  });
 }
 
 }  // extern "C"

@@ -1,0 +1,96 @@
+// The choice of the way in which a convolution is computed, and what Rust calls.
+
+#include "ways.h"
+
+#include "../../libtorch/ffi.h"
+#include "../../libtorch/tensors.h"
+
+#include <cstddef>
+#include <utility>
+
+namespace resnet {
+namespace {
+
+// oneDNN's own way writes beyond its memory for strided 1×1 convolutions (docs/decisions/0005), so they
+// never reach it on a CPU.
+at::Tensor convolve(const at::Tensor& input, const Parameters& parameters) {
+  if (input.device().is_cpu() && strided::is(parameters)) {
+    return strided::convolve(input, parameters);
+  }
+  return winograd::convolve(input, parameters);
+}
+
+// A plan for the remaining pixels of a strided 1×1 convolution.
+class StridedPlan final : public Plan {
+ public:
+  StridedPlan(std::unique_ptr<Plan> plan, int64_t stride) : plan_(std::move(plan)), stride_(stride) {}
+
+  at::Tensor run(
+      const at::Tensor& input, const std::optional<at::Tensor>& other, bool relu) const override {
+    return plan_->run(strided::remaining(input, stride_), other, relu);
+  }
+
+ private:
+  std::unique_ptr<Plan> plan_;
+  int64_t stride_;
+};
+
+std::unique_ptr<Plan> prepare(const Parameters& parameters, at::IntArrayRef size) {
+  TORCH_CHECK(
+      size.size() == 4 && parameters.weight.dim() == 4, "input and weight need four dimensions");
+  if (strided::is(parameters)) {
+    const int64_t stride = parameters.stride;
+    const auto remaining = [&](int64_t side) { return (side + stride - 1) / stride; };
+    const int64_t some[] = {size[0], size[1], remaining(size[2]), remaining(size[3])};
+    auto plan = prepare({parameters.weight, parameters.bias, 1, 0}, some);
+    return std::make_unique<StridedPlan>(std::move(plan), stride);
+  }
+  if (auto plan = winograd::prepare(parameters, size)) {
+    return plan;
+  }
+  if (auto plan = im2col::prepare(parameters, size)) {
+    return plan;
+  }
+  return one_dnn::prepare(parameters, size);
+}
+
+}  // namespace
+}  // namespace resnet
+
+extern "C" {
+
+using resnet::Plan;
+
+// A convolution that gradients flow through, with a bias unless that is null. `output` stays null if libtorch's
+// own convolution is as fast or the only way.
+const char* resnet_convolution(
+    const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias, int64_t stride,
+    int64_t padding, at::Tensor** output) noexcept {
+  return resnet::guard([&] {
+    resnet::give(
+        resnet::convolve(*input, {*weight, resnet::optional(bias), stride, padding}), output);
+  });
+}
+
+// Prepares a convolution with a bias for inference on inputs of a size; the caller owns the plan.
+const char* resnet_prepare_convolution(
+    const at::Tensor* weight, const at::Tensor* bias, int64_t stride, int64_t padding,
+    const int64_t* input_size, size_t dimensions, Plan** plan) noexcept {
+  return resnet::guard([&] {
+    *plan = resnet::prepare({*weight, *bias, stride, padding}, {input_size, dimensions}).release();
+  });
+}
+
+// Runs a plan; see Plan::run. `other` may be null.
+const char* resnet_run_convolution(
+    const Plan* plan, const at::Tensor* input, const at::Tensor* other, bool relu,
+    at::Tensor** output) noexcept {
+  return resnet::guard(
+      [&] { resnet::give(plan->run(*input, resnet::optional(other), relu), output); });
+}
+
+void resnet_free_convolution(Plan* plan) noexcept {
+  delete plan;
+}
+
+}  // extern "C"

@@ -1,0 +1,79 @@
+// The ways to compute a convolution on a CPU; convolution.cpp chooses among them. None of them is for
+// transposed, dilated or grouped convolutions.
+
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+
+namespace resnet {
+
+// The parameters of a convolution: a weight [O, I, k, k], a bias [O] or none, and stride and padding, which
+// are the same in both directions.
+struct Parameters {
+  at::Tensor weight;
+  std::optional<at::Tensor> bias;
+  int64_t stride, padding;
+};
+
+// A convolution that is prepared for inference: it holds the weight in the order in which its way needs it.
+class Plan {
+ public:
+  Plan() = default;
+  Plan(const Plan&) = delete;
+  Plan& operator=(const Plan&) = delete;
+  virtual ~Plan() = default;
+
+  // The convolution of `input` [N, I, H, W], plus `other` [N, O, H', W'] if given, then ReLU if `relu`.
+  // Throws if the tensors do not fit, and if memory runs out.
+  virtual at::Tensor run(
+      const at::Tensor& input, const std::optional<at::Tensor>& other, bool relu) const = 0;
+};
+
+// Where a function below has no way, or not a faster one, for these shapes and dtypes, it returns an
+// undefined tensor or null. The plans have a bias, and are made for inputs of `size` [N, I, H, W]. They
+// accept other N, H and W, but may be slower then.
+
+// Winograd's minimal filtering (docs/decisions/0015).
+namespace winograd {
+
+// Gradients flow through it.
+at::Tensor convolve(const at::Tensor& input, const Parameters& parameters);
+std::unique_ptr<Plan> prepare(const Parameters& parameters, at::IntArrayRef size);
+
+}  // namespace winograd
+
+// A product of the pixels under the kernel with the weights, for few pixels.
+namespace im2col {
+
+std::unique_ptr<Plan> prepare(const Parameters& parameters, at::IntArrayRef size);
+
+}  // namespace im2col
+
+// oneDNN, of which libtorch has a copy.
+namespace one_dnn {
+
+// Never null; throws if this libtorch has no oneDNN.
+std::unique_ptr<Plan> prepare(const Parameters& parameters, at::IntArrayRef size);
+
+}  // namespace one_dnn
+
+// A 1×1 convolution without padding whose stride skips pixels, as one of stride 1 on the remaining pixels
+// (docs/decisions/0005).
+namespace strided {
+
+// Whether a convolution is of this kind.
+bool is(const Parameters& parameters);
+
+// Gradients flow through it. Never undefined.
+at::Tensor convolve(const at::Tensor& input, const Parameters& parameters);
+
+// The first pixel of each `stride` in both directions of `input`, in channels-last order.
+at::Tensor remaining(const at::Tensor& input, int64_t stride);
+
+}  // namespace strided
+
+}  // namespace resnet
