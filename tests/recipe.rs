@@ -52,17 +52,18 @@ fn preprocess(kind: Kind) -> Preprocess {
     Preprocess::new(&[0.5], &[0.5], 8, (kind, Device::Cpu))
 }
 
-/// Plain gradient descent at a constant rate, with nothing random but the order of images.
+/// Plain gradient descent at a constant learning rate. Only the order of the images is random.
 fn plain() -> Recipe {
     tch::set_num_threads(1);
-    let mut recipe = Recipe::default();
-    recipe.batch_size = 6;
-    recipe.lr = 0.1;
-    recipe.schedule_kind = ScheduleKind::Constant;
-    recipe.warmup_epochs = 0.0;
-    recipe.augment = Augment::None;
-    recipe.sgd = SgdOptions { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay_all: false };
-    recipe
+    Recipe {
+        batch_size: 6,
+        lr: 0.1,
+        schedule_kind: ScheduleKind::Constant,
+        warmup_epochs: 0.0,
+        augment: Augment::None,
+        sgd: SgdOptions { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay_all: false },
+        ..Recipe::default()
+    }
 }
 
 fn tensors(network: &Network) -> Vec<Tensor> {

@@ -16,6 +16,7 @@ pub mod run;
 pub mod schedule;
 pub mod sgd;
 pub mod state;
+mod statistics;
 pub mod trainer;
 
 pub use event::{Event, Sink};

@@ -11,12 +11,12 @@ use super::replay::{Recorded, Replay};
 use super::schedule::Schedule;
 use super::sgd::Sgd;
 use super::state::NamedTensors;
+use super::statistics::Statistics;
 use crate::data::batch::Batch;
 use crate::data::dataset::Dataset;
 use crate::data::order::batch_ranges;
 use crate::data::preprocess::Preprocess;
 use crate::model::Network;
-use crate::model::parameters::Role;
 use anyhow::Result;
 use std::ops::Range;
 use tch::{Kind, Reduction, Tensor};
@@ -263,13 +263,13 @@ impl<'a> Trainer<'a> {
         phase_ends: &mut dyn FnMut(Phase),
         notices: &mut Vec<Notice>,
     ) -> Result<StepOutcome> {
-        let statistics = self.statistics();
+        let statistics = Statistics::of(self.network);
         let accumulate = self.accumulate;
         let pass = loop {
             match attempt(|| self.pass(batch, phase_ends))? {
                 Attempt::Done(pass) => break pass,
                 Attempt::OutOfMemory(error) => {
-                    self.set_statistics(&statistics);
+                    statistics.restore(self.network);
                     // A recorded step keeps its memory.
                     if self.replays() {
                         self.replay = Replay::Off;
@@ -334,24 +334,6 @@ impl<'a> Trainer<'a> {
         }
         self.sgd.step(&gradients, found_inf.as_ref())?;
         Ok(outcome)
-    }
-
-    /// The running statistics of batch norm, all in one flat tensor.
-    fn statistics(&self) -> Tensor {
-        let flat: Vec<Tensor> = self.buffers().map(|buffer| buffer.view([-1])).collect();
-        Tensor::cat(&flat, 0)
-    }
-
-    fn set_statistics(&self, flat: &Tensor) {
-        let sizes: Vec<i64> = self.buffers().map(|buffer| buffer.numel() as i64).collect();
-        for (buffer, values) in self.buffers().zip(flat.split_with_sizes(sizes, 0)) {
-            buffer.shallow_clone().copy_(&values.view_as(buffer));
-        }
-    }
-
-    fn buffers(&self) -> impl Iterator<Item = &Tensor> {
-        let parameters = self.network.parameters().iter();
-        parameters.filter(|p| p.role == Role::Buffer).map(|parameter| &parameter.tensor)
     }
 
     /// Halves the micro-batches, if they can be smaller.
