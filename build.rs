@@ -1,5 +1,5 @@
-//! Compiles the C++ below `src` and sets the run path to libtorch, so that the program runs from any folder
-//! without environment variables.
+//! Compiles the C++ files in `src`. Sets the run path to libtorch, so that the program runs from any folder without
+//! environment variables.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs, process};
@@ -14,9 +14,9 @@ fn main() {
     println!("cargo::rustc-env=RESNET_TCH_VERSION={}", locked_version("tch"));
 }
 
-/// The folder of libtorch; ends the build if there is none. torch-sys looks for it too, but its message only
-/// names a missing header. This package depends on torch-sys through tch alone, so this script does not wait
-/// for it: on a machine with several cores, the build of a fresh clone stops here within seconds.
+/// The folder of libtorch. Ends the build if there is none. torch-sys looks for the folder too, but its message only
+/// names a missing header. This package depends on torch-sys only through tch, so this script does not wait for it. On
+/// a machine with several cores, the build of a fresh clone stops here within seconds.
 fn libtorch() -> PathBuf {
     let Some(libtorch) = env::var_os("LIBTORCH").map(PathBuf::from) else {
         fail(
@@ -27,8 +27,8 @@ fn libtorch() -> PathBuf {
     if !header.exists() {
         fail(&format!("no libtorch in {} (LIBTORCH); run scripts/setup first", libtorch.display()));
     }
-    // Another version of libtorch in the same place has other headers. The official packages have the first
-    // of these files, Python's wheels have the second.
+    // If libtorch in this folder is replaced by another version, its headers change. The official packages have the
+    // first of these files, and Python's wheels have the second.
     for version in ["build-version", "version.py"].map(|name| libtorch.join(name)) {
         if version.exists() {
             println!("cargo::rerun-if-changed={}", version.display());
@@ -37,7 +37,7 @@ fn libtorch() -> PathBuf {
     libtorch
 }
 
-/// C++ that is compiled once, against the headers of libtorch.
+/// C++ files that are compiled once, with the headers of libtorch.
 const SOURCES: [&str; 11] = [
     "src/libtorch/memory.cpp",
     "src/libtorch/meta.cpp",
@@ -51,7 +51,7 @@ const SOURCES: [&str; 11] = [
     "src/kernels/convolution/strided.cpp",
     "src/kernels/winograd/convolution.cpp",
 ];
-/// Kernels on plain memory, which are compiled once for each instruction set.
+/// Kernels on plain memory. They are compiled once for each instruction set.
 const KERNELS: [&str; 3] = [
     "src/kernels/batch_norm/kernels.cpp",
     "src/kernels/matrix/kernels.cpp",
@@ -72,12 +72,12 @@ fn compile_cpp(libtorch: &Path) {
     cpp()
         .define("_GLIBCXX_USE_CXX11_ABI", abi.as_str())
         .define("RESNET_HAS_KERNELS", if has_kernels { "1" } else { "0" })
-        // As system headers, libtorch's headers give no warnings, and ours are seen.
+        // libtorch's headers are system headers here, so they give no warnings that would hide ours.
         .flag(format!("-isystem{}", libtorch.join("include").display()))
         .flag(format!("-isystem{}", libtorch.join("include/torch/csrc/api/include").display()))
         .files(SOURCES)
         .compile("resnet_cpp");
-    // A linker takes from a library only the symbols that earlier ones lack, so the kernels come last.
+    // From each library, a linker takes only the symbols that earlier libraries need, so the kernels come last.
     if has_kernels {
         println!("cargo::rustc-cfg=kernels");
         for (name, flags) in INSTRUCTION_SETS {
@@ -86,7 +86,7 @@ fn compile_cpp(libtorch: &Path) {
     }
 }
 
-/// Compiles the C++ again if a C++ file in this folder changes, and not if a Rust file does.
+/// Tells Cargo to compile the C++ again if a C++ file in this folder changes, but not if a Rust file changes.
 fn watch(folder: &Path) {
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
         let path = entry.path();
@@ -98,7 +98,7 @@ fn watch(folder: &Path) {
     }
 }
 
-/// The kernels for one instruction set. The program uses them if the processor has it.
+/// Compiles the kernels for one instruction set. The program uses them if the processor has this set.
 fn compile_kernels(instruction_set: &str, flags: [&str; 2]) {
     let mut kernels = cpp();
     for flag in flags {
@@ -106,7 +106,7 @@ fn compile_kernels(instruction_set: &str, flags: [&str; 2]) {
     }
     kernels
         .define("RESNET_INSTRUCTION_SET", instruction_set)
-        // Allows fused multiply-add also in the standard's strict mode (-std=c++17).
+        // Allows fused multiply-add, which the standard's strict mode (-std=c++17) forbids by default.
         .flag("-ffp-contract=fast")
         .opt_level(3)
         .files(KERNELS)

@@ -3,7 +3,7 @@
     python3 scripts/golden.py                 # the small files in tests/golden/
     python3 scripts/golden.py --full DIR      # the five networks at full width, 1.4 GB, into DIR
 
-and then `cargo test --release --test golden`, or for the full check
+Then run `cargo test --release --test golden`, or for the full check
 `RESNET_GOLDEN=DIR cargo test --release --test golden -- --nocapture`.
 
 Needs torch 2.11, torchvision 0.26, numpy and safetensors.
@@ -48,7 +48,7 @@ STEADY = 5e-5
 
 @dataclass(frozen=True)
 class Draw:
-    """Numbers as a pure function of (seed, name, index), the same in every language."""
+    """Numbers that are a pure function of (seed, name, index), the same in Python and Rust."""
 
     seed: int
 
@@ -66,7 +66,7 @@ class Draw:
             return (z ^ (z >> np.uint64(31))) >> np.uint64(40)
 
     def uniform(self, name: str, shape: list[int], low: float, high: float) -> Tensor:
-        """Float32 values, computed in float64 so that both languages round them equally."""
+        """Float32 values. They are computed in float64, so that both languages round them equally."""
         unit = self.bits(name, int(np.prod(shape))).astype(np.float64) / 2**24
         return torch.from_numpy((low + unit * (high - low)).astype(np.float32)).reshape(shape)
 
@@ -79,8 +79,9 @@ class Draw:
             tensor.data.copy_(self.tensor(name, list(tensor.shape), name.endswith(last)))
 
     def tensor(self, name: str, shape: list[int], scales_block: bool) -> Tensor:
-        """A tensor of a network. `scales_block`: it is the scale that ends a block; a small one,
-        so that each block adds little and rounding stays small through the deepest network."""
+        """A tensor of a network. `scales_block`: it is the scale of the last batch norm of a block. This
+        scale is small, so that each block adds little and rounding errors stay small, even in the
+        deepest network."""
         if len(shape) > 1:
             bound = float(np.sqrt(6 / np.prod(shape[1:])))
             return self.uniform(name, shape, -bound, bound)
@@ -96,7 +97,7 @@ class Draw:
 
 
 def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The state_dict in its order, without batch norm's step counters: `resnet` has none."""
+    """The state_dict in its order, without batch norm's step counters, which `resnet` does not have."""
     for name, tensor in network.state_dict(keep_vars=True).items():
         if not name.endswith("num_batches_tracked"):
             yield name, tensor
@@ -106,7 +107,7 @@ def named_tensors(network: nn.Module) -> Iterator[tuple[str, Tensor]]:
 
 
 class Narrow(ResNet):
-    """torchvision's own network with `width` channels in the first stage instead of 64."""
+    """torchvision's network with `width` channels in the first stage instead of 64."""
 
     def __init__(self, block, layers: list[int], width: int, channels: int, classes: int):
         self.width = width
@@ -122,10 +123,11 @@ class Narrow(ResNet):
 
 
 class Plain(nn.Module):
-    """The networks that torchvision does not have, from PyTorch's layers with torchvision's names:
-    `plain-conv`, the network of the ResNet chapter of Dive into Deep Learning, with biases in all
-    convolutions and a bare 1×1 convolution as the shortcut; and those of He et al. 2016, section
-    4.2, for CIFAR, with shortcuts of option B (`projection`) and option A (`zero-pad`)."""
+    """The networks that torchvision does not have, from PyTorch's layers with torchvision's names.
+    The shortcut `plain-conv` gives the network of the ResNet chapter of Dive into Deep Learning: all
+    its convolutions have biases, and the shortcut is a 1×1 convolution without batch norm. The others
+    are the networks for CIFAR of He et al. 2016, section 4.2, with shortcuts of option B
+    (`projection`) and option A (`zero-pad`)."""
 
     def __init__(self, spec: dict):
         super().__init__()
@@ -194,7 +196,7 @@ class ZeroPad(nn.Module):
 
 @dataclass
 class Sgd:
-    """The options of `torch.optim.SGD`; without `decay_all`, biases and batch norm do not decay."""
+    """The options of `torch.optim.SGD`. Without `decay_all`, biases and batch norm have no weight decay."""
 
     momentum: float = 0.9
     nesterov: bool = False
@@ -246,7 +248,7 @@ class Case:
         )
 
     def results(self, seed: int, dtype: torch.dtype, noise: float = 0.0) -> dict[str, Tensor]:
-        """The results that the test compares, by name; a network's tensors are concatenated."""
+        """The results that the test compares, by name. The tensors of a network are concatenated."""
         draw = Draw(seed)
         network = self.build()
         draw.fill(network, self.spec)
@@ -351,7 +353,7 @@ def small_cases() -> dict[str, Case]:
         Sgd(nesterov=True, decay_all=False),
         label_smoothing=0.1,
     )
-    # A large weight decay, so that the test fails if the wrong tensors are left out.
+    # A large weight decay, so that the test fails if the weight decay skips the wrong tensors.
     cases["cifar20-zero-pad"] = Case(
         partial(Plain, zero_pad), zero_pad, Sgd(weight_decay=0.1, decay_all=False)
     )
@@ -412,9 +414,9 @@ MEAN, STD = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 
 
 def preprocess(pixels: Tensor, size: int) -> Tensor:
-    """Bytes to normalised floats [N, C, size, size] as in torchvision's transforms: scale to
-    [0, 1], resize bilinearly with antialiasing, which changes nothing where the image grows, and
-    normalise."""
+    """Bytes to normalised floats [N, C, size, size], as in torchvision's transforms: scale to
+    [0, 1], resize bilinearly with antialiasing, and normalise. Antialiasing changes nothing if the
+    image becomes larger."""
     mean, std = (torch.tensor(v, dtype=torch.float64).reshape(1, -1, 1, 1) for v in (MEAN, STD))
     resized = F.interpolate(
         pixels.double() / 255, (size, size), mode="bilinear", align_corners=False, antialias=True
@@ -434,8 +436,9 @@ def write_preprocess(path: Path) -> None:
 
 
 def write_training(path: Path) -> None:
-    """Five steps of the training loop: bytes resized and normalised, gradients of two micro-batches
-    summed and clipped together, smoothed labels, Nesterov momentum, decay of weights only."""
+    """Five steps of the training loop. Bytes are resized and normalised. The gradients of two
+    micro-batches are summed, and the sum is clipped. Labels are smoothed. SGD has Nesterov momentum,
+    and weight decay only for weights."""
     seed, rate, max_norm, smoothing = 0, 0.05, 0.5, 0.1
     network_spec = spec(BasicBlock, [1, 1, 1], width=4, stem="cifar", size=16)
     sgd = Sgd(nesterov=True, weight_decay=0.01, decay_all=False)
@@ -460,7 +463,7 @@ def write_training(path: Path) -> None:
             loss_sum += float(loss.detach())
         norms.append(float(nn.utils.clip_grad_norm_(network.parameters(), max_norm)))
         optimizer.step()
-    assert min(norms) > max_norm, f"the clipping does nothing: norms {norms}"
+    assert min(norms) > max_norm, f"the gradients are not clipped: norms {norms}"
     metadata = {
         "seed": seed,
         "spec": network_spec,
@@ -480,7 +483,9 @@ def write_training(path: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--full", type=Path, metavar="DIR", help="full width, into this folder")
+    parser.add_argument(
+        "--full", type=Path, metavar="DIR", help="write the networks at full width into this folder"
+    )
     folder = parser.parse_args().full
     if folder is not None:
         for name, case in full_cases().items():

@@ -1,4 +1,4 @@
-//! What the user typed. Nothing here reads a file or compares one value with another.
+//! The command line that the user typed. Nothing here reads a file or compares one value with another.
 
 mod commands;
 mod options;
@@ -38,7 +38,7 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Evaluate a checkpoint: loss, accuracy, precision and recall of each class, confusion matrix
     Eval(EvalArgs),
-    /// List a run's checkpoints, and whether each is intact
+    /// List a run's checkpoints and show whether each is intact
     Checkpoints(CheckpointsArgs),
     /// Print the output shape, parameters and multiply-adds of every layer
     Shapes(ShapesArgs),
@@ -51,7 +51,7 @@ pub enum Command {
     Doctor,
     /// Print a completion script for a shell
     Completions {
-        /// Shell to complete for
+        /// Shell that the script is for
         shell: clap_complete::Shell,
     },
 }

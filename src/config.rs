@@ -1,8 +1,9 @@
-//! The file, the flags and the defaults become one validated [`Config`]; nothing after it checks a value again.
+//! Combines the config file, the flags and the defaults into one validated [`Config`]. No later code checks a value
+//! again.
 //!
 //! To add a setting of training: add its flag in [`cli::TrainOptions`](crate::cli::TrainOptions), and its field
 //! of the same name, its default and its check in [`Recipe`]. The file's key and the default in the help text
-//! follow from these. Only a default that depends on other settings needs a rule too, in `config/derived.rs`.
+//! follow from these. Only a default that depends on other settings also needs a rule in `config/derived.rs`.
 
 mod defaults;
 mod derived;
@@ -46,7 +47,7 @@ pub struct Config {
     pub validation: usize,
     /// How the network is trained.
     pub recipe: Recipe,
-    /// The floating-point format of training; `auto` until [`Config::settle_precision`].
+    /// The floating-point format of training; `auto` until [`Config::settle_precision`] is called.
     pub precision: PrecisionChoice,
     /// `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
     pub device: String,
@@ -66,7 +67,7 @@ pub struct Config {
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// Settings that a resumed run may change: they decide where, how long and how fast it continues, not the
-/// result of the steps that are done.
+/// result of the steps that are already done.
 const CHANGEABLE: [&str; 10] = [
     "train.epochs",
     "train.lr",
@@ -97,7 +98,7 @@ impl Config {
         Self::parse(&text, path, flags)
     }
 
-    /// The same with the text of the file; `path` is its name in messages.
+    /// Like [`Config::load`], with the text of the file. `path` names the file in messages.
     ///
     /// # Errors
     /// As for [`Config::load`].
@@ -123,9 +124,9 @@ impl Config {
         Ok(config)
     }
 
-    /// The configuration of a resumed run: the settings that it saved, with the names of the derived ones, and
-    /// flags, of which only some may change a setting. A derived setting that follows from a changed one is
-    /// derived again. Also returns the settings that change: `section.key` → [the run's value, the new one].
+    /// The configuration of a resumed run, from the settings that it saved, the names of the derived settings, and
+    /// the flags. Flags can change only some settings. If a setting changes, the settings that follow from it are
+    /// derived again. Also returns the changed settings: `section.key` → [the run's value, the new value].
     ///
     /// # Errors
     /// A usage error that names the flag with the run's value and the new one.
@@ -133,11 +134,11 @@ impl Config {
         let flags = to_table(flags)?;
         let mut changes = changes(saved, &flags)?;
         let mut merged = overlay(saved.clone(), flags);
-        // Runs from before there was a choice.
+        // A run that was saved before the setting existed used fp32.
         if let Some(Value::Table(train)) = merged.get_mut("train") {
             train.entry("precision").or_insert_with(|| "fp32".into());
         }
-        // Refuses what is no setting.
+        // Refuses keys that are not settings.
         let merged: Options = merged.try_into().map_err(invalid)?;
         let config = Self::resolve(derived::separate(to_table(&merged)?, derived, &changes))?;
         for name in derived {
@@ -152,7 +153,7 @@ impl Config {
 
     /// Fills in the defaults, derives the settings that follow from others, and checks all values.
     fn resolve(mut settings: Settings) -> Result<Self> {
-        // Nobody chose a precision: the device decides.
+        // `auto` is not a choice of the user: the device decides.
         let auto: Value = value_name(PrecisionChoice::Auto).into();
         if value(&settings.chosen, "train.precision") == Some(&auto) {
             remove(&mut settings.chosen, "train.precision");
@@ -206,7 +207,7 @@ impl Config {
     /// Decides the precision, now that the device is known. A resumed run keeps it on another device.
     ///
     /// # Errors
-    /// A usage error for a precision that the device does not have.
+    /// A usage error for a precision that the device does not support.
     pub fn settle_precision(&mut self, device: Device) -> Result<Precision> {
         let precision = self.precision.resolve(device, self.spec.favours_fp32())?;
         self.precision = precision.into();
@@ -239,7 +240,7 @@ impl Config {
     /// The settings as a config file, in which the derived ones are comments.
     ///
     /// # Errors
-    /// None that the settings of a run can cause.
+    /// The settings of a run never cause an error.
     pub fn to_file(&self) -> Result<String> {
         derived::to_file(&self.settings)
     }
@@ -259,7 +260,7 @@ fn check_validation(validation: usize, dataset: &DatasetInfo) -> Result<()> {
     let DatasetInfo { name, train_images, .. } = dataset;
     if validation + 2 > *train_images {
         return Err(usage(format!(
-            "--validation {validation}: expected a number from 0 to {}, which leaves something to train on of {name}'s {train_images} training images",
+            "--validation {validation}: expected a number from 0 to {}, because at least 2 of {name}'s {train_images} training images must be left to train on",
             train_images - 2
         )));
     }
@@ -269,21 +270,21 @@ fn check_validation(validation: usize, dataset: &DatasetInfo) -> Result<()> {
 fn check_micro_batch(recipe: &Recipe, spec: &Spec) -> Result<()> {
     if recipe.micro_batch_size() < spec.smallest_batch() {
         return Err(usage(format!(
-            "--batch-size {}: batch norm needs more than one value of a channel, and a micro-batch of one image has one in the last stage, which is 1×1 at --size {}; expected micro-batches of at least 2 images, or a larger --size",
+            "--batch-size {}: batch norm needs more than one value per channel, but at --size {} the last stage is 1×1, so a micro-batch of one image has only one; expected micro-batches of at least 2 images, or a larger --size",
             recipe.batch_size, spec.size
         )));
     }
     Ok(())
 }
 
-/// Refuses flags of the step schedule for another schedule. A file may have them: a flag may choose the step
-/// schedule later.
+/// Refuses flags of the step schedule if the schedule is another one. A config file may have these keys, because a
+/// flag may choose the step schedule later.
 fn check_step_flags(flags: &TrainOptions, schedule: ScheduleKind) -> Result<()> {
     for (flag, value) in [("--step-every", flags.step_every), ("--step-factor", flags.step_factor)]
     {
         if let Some(value) = value.filter(|_| schedule != ScheduleKind::Step) {
             return Err(usage(format!(
-                "{flag} {value}: means nothing to --schedule {}; expected --schedule step with it",
+                "{flag} {value}: has no effect with --schedule {}; use it only with --schedule step",
                 value_name(schedule)
             )));
         }
@@ -291,7 +292,7 @@ fn check_step_flags(flags: &TrainOptions, schedule: ScheduleKind) -> Result<()> 
     Ok(())
 }
 
-/// The settings of a run that its flags change: `section.key` → [the run's value, the new one].
+/// The settings of a run that the flags change: `section.key` → [the run's value, the new value].
 fn changes(saved: &Table, flags: &Table) -> Result<Table> {
     let mut changes = Table::new();
     for (name, new) in each(flags) {
@@ -303,7 +304,7 @@ fn changes(saved: &Table, flags: &Table) -> Result<Table> {
             let key = name.split_once('.').map_or(name.as_str(), |(_, key)| key);
             let found = old.map_or_else(|| "none".to_owned(), Value::to_string);
             return Err(usage(format!(
-                "--{key} {new}: the run to resume has {found}, and a change would make it another run; drop the flag, or start a new run"
+                "--{key} {new}: the run to resume has {found}, and this setting cannot change; remove the flag, or start a new run"
             )));
         }
         let old = old.cloned().unwrap_or_else(|| "unset".into());
@@ -331,7 +332,7 @@ fn name_file(error: anyhow::Error, file: &Path, in_file: &Table, flags: &Table) 
 
 fn invalid(error: toml::de::Error) -> anyhow::Error {
     let text = in_plain_words(&error.to_string());
-    usage(format!("the configuration does not fit together: {}", text.trim_end()))
+    usage(format!("the configuration is not valid: {}", text.trim_end()))
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use anyhow::{Result, anyhow};
 use tch::Device;
 
 /// The largest number of CPU threads per processor. oneDNN's threads wait for each other without yielding the
-/// processor: with 32 threads per processor a step of the defaults had not finished after ten minutes, with 8
-/// it took no longer than with 1.
+/// processor. With 32 threads per processor, a step with the default settings had not finished after ten minutes.
+/// With 8 it took no longer than with 1.
 const MAX_THREADS_A_PROCESSOR: usize = 4;
 
 /// A device as the user names it.
@@ -70,7 +70,7 @@ fn choose_cuda(name: &str, index: usize) -> Result<Device> {
             count - 1
         ))
     } else {
-        Err(anyhow!("--device {name}: {cuda}; --device auto takes what is usable"))
+        Err(anyhow!("--device {name}: {cuda}; --device auto chooses a usable device"))
     }
 }
 
@@ -86,7 +86,7 @@ pub fn check_threads(chosen: Option<usize>) -> Result<()> {
         return Ok(());
     }
     Err(usage(format!(
-        "--threads {threads}: expected a number from 1 to {most} here, {MAX_THREADS_A_PROCESSOR} for each of the {processors} processors that this process may use; more than {processors} gain nothing"
+        "--threads {threads}: expected a number from 1 to {most} here, {MAX_THREADS_A_PROCESSOR} for each of the {processors} processors that this process may use; more than {processors} threads are not faster"
     )))
 }
 
@@ -100,7 +100,7 @@ pub fn describe(device: Device) -> String {
     }
 }
 
-/// Environment variables that make OpenMP bind threads to processors. The first thread of the process is bound
+/// Environment variables that make OpenMP bind threads to processors. The first thread of the process is then bound
 /// from its start.
 const BINDING: [&str; 3] = ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"];
 
@@ -109,7 +109,7 @@ const BINDING: [&str; 3] = ["OMP_PROC_BIND", "OMP_PLACES", "GOMP_CPU_AFFINITY"];
 /// multipliers.
 pub fn set_threads(chosen: Option<usize>) {
     let openmp = usize::try_from(tch::get_num_threads()).unwrap_or(1);
-    // This count respects the limit of a control group. OpenMP counts the processors of the first thread.
+    // This count respects the limit of a control group. OpenMP instead counts the processors of the first thread.
     let system = limits::processors();
     let binds = |name: &&str| {
         std::env::var(name).is_ok_and(|value| !value.trim().eq_ignore_ascii_case("false"))

@@ -20,8 +20,8 @@ impl Display for Usage {
 
 impl std::error::Error for Usage {}
 
-/// A usage error: the command or the configuration is wrong. The message names the flag or key, the value found, what is
-/// expected and what to do.
+/// A usage error: the command or the configuration is wrong. The message names the flag or key, the value found, what
+/// is expected and what to do.
 pub fn usage(message: impl Into<String>) -> anyhow::Error {
     Usage(message.into()).into()
 }
@@ -91,7 +91,7 @@ pub fn one_line(error: &anyhow::Error) -> String {
     causes.join(": ")
 }
 
-/// The message of serde about a value of the wrong type, without Rust's names for types.
+/// serde's message about a value of the wrong type, without Rust's names for types.
 pub fn in_plain_words(message: &str) -> String {
     let Some((before, kind)) = message.rsplit_once("expected ") else {
         return message.to_owned();

@@ -1,4 +1,5 @@
-//! Reading files that can be anything, writing files so that a kill leaves a whole file or none, and checksums.
+//! Reading paths that may not be regular files, writing files, and checksums. A file is written so that its path never
+//! holds a partial file, even if the process is killed.
 
 use anyhow::{Context, Result};
 use indicatif::HumanBytes;
@@ -8,18 +9,19 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
-/// The start of the name of a file that is being written. After a kill, the owner of the folder may remove such files.
+/// The start of the name of a file that is being written. If the process was killed, such a file is left; the code that
+/// owns the folder may remove it.
 pub const TEMPORARY: &str = ".writing-";
 
-/// Writes a file beside `path` and renames it to `path`, so that `path` is always whole. A link in either place is
-/// replaced, not followed.
+/// Writes a temporary file in the same folder and renames it to `path`, so that the file at `path` is always complete.
+/// A symbolic link at either path is replaced, not followed.
 ///
 /// # Errors
 /// The folder is read-only, gone or full.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!("{TEMPORARY}{name}"));
-    // An earlier write that was killed may have left it.
+    // A process that was killed may have left this file.
     let _ = fs::remove_file(&temporary);
     write_synced(&temporary, bytes)
         .and_then(|()| Ok(fs::rename(&temporary, path)?))
@@ -30,7 +32,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// Opens a file to read, and returns its length in bytes too. It does not wait for a FIFO, and does not read a device.
+/// Opens a regular file for reading, and also returns its length in bytes. A FIFO or a device is refused at once.
 ///
 /// # Errors
 /// The file cannot be opened, or is not a regular file.
@@ -43,14 +45,13 @@ pub fn open(path: &Path) -> io::Result<(File, u64)> {
     }
 }
 
-/// For files that are opened before their type is known.
+/// Flags to open a path whose type is not known yet.
 const WITHOUT_WAITING: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
 
-/// For files of the program itself that are opened to write. The file in that place can be anything, and links are not
-/// followed.
+/// Flags to open the program's own files for writing. Anything can be at their path; symbolic links are not followed.
 pub const OWN_FILE: i32 = WITHOUT_WAITING | libc::O_NOFOLLOW;
 
-/// What it is, if it is not a regular file.
+/// The type of a file in words; `None` for a regular file.
 fn kind(found: fs::FileType) -> Option<&'static str> {
     match found {
         _ if found.is_file() => None,
@@ -81,7 +82,7 @@ pub fn read(path: &Path, most: u64) -> io::Result<Vec<u8>> {
 /// As for [`read`], or it is not UTF-8.
 pub fn read_text(path: &Path, most: u64) -> io::Result<String> {
     String::from_utf8(read(path, most)?)
-        .map_err(|_| io::Error::new(ErrorKind::InvalidData, "is no text"))
+        .map_err(|_| io::Error::new(ErrorKind::InvalidData, "is not UTF-8 text"))
 }
 
 /// Whether there is something at `path`, even a link to nothing.
@@ -93,7 +94,7 @@ fn folder_of(path: &Path) -> &Path {
     path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// `name`, then `name-2`, `name-3` and so on, for when the first names are taken.
+/// `name`, then `name-2`, `name-3` and so on: the later names are for use if the earlier ones are taken.
 pub fn numbered(name: &str) -> impl Iterator<Item = String> {
     std::iter::once(name.to_owned()).chain((2..).map(move |number| format!("{name}-{number}")))
 }
@@ -113,7 +114,7 @@ pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Waits until changes in a folder (files made, renamed or removed) are on disk.
+/// Waits until changes in a folder (files created, renamed or removed) are on disk.
 ///
 /// # Errors
 /// The folder cannot be opened; some systems do not allow that.

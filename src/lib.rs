@@ -10,14 +10,14 @@
 //!
 //! Four types carry everything:
 //!
-//! - A [`model::Spec`] is what the user chose of a network; [`model::plan`] turns it into a plan, plain data that names
+//! - A [`model::Spec`] is the user's choice of a network. [`model::plan`] turns it into a plan: plain data that names
 //!   every layer and tensor. The network, folded inference, shapes, costs and names of weights are made from the plan.
 //! - A [`data::dataset::Dataset`] gives a [`data::batch::Batch`] of pixels and targets.
-//! - A [`train::Run`] is an iterator of [`train::Event`]s. The code that holds it decides between two events whether to save
-//!   or to stop. Each [`train::Sink`] takes events and is one file.
+//! - A [`train::Run`] is an iterator of [`train::Event`]s. The code that holds it decides between two events whether to
+//!   save or to stop. Each [`train::Sink`] takes the events, and has a file of its own.
 //! - [`train::state::NamedTensors`] and [`checkpoint::State`] are everything that exact resume needs.
 //!
-//! Modules are listed here from the ground floor up. A module imports only from those above it in this list
+//! Modules are listed here in the order of their dependencies: a module imports only from modules above it in this list
 //! (`tests/structure.rs`). [`commands`] has one file for each subcommand and puts the parts together.
 
 pub mod error;

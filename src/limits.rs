@@ -1,4 +1,4 @@
-//! The limits of the system for this process: memory, open files, processors.
+//! The system's limits for this process: memory, open files, processors.
 
 use crate::libtorch;
 use anyhow::{Result, ensure};
@@ -8,14 +8,14 @@ use std::fmt;
 use std::fs;
 use sysinfo::System;
 
-/// The number of files that must be allowed open at a time: those of the data, the run, its checkpoint and the system's
-/// libraries.
+/// The least number of files that the process must be able to have open at the same time: the files of the data set,
+/// the run, its checkpoint and the system's libraries.
 const MIN_FILES: u64 = 16;
-/// The memory that a command needs at its start besides libtorch, in bytes.
+/// The memory in bytes that a command needs at its start, in addition to libtorch.
 const MIN_MEMORY: u64 = 32 << 20;
 
-/// Prepares the process for the limits of the system, and refuses limits with which nothing works. From here on, a file
-/// that grows beyond a limit is an error of the write; by default it ends the process.
+/// Prepares the process for the system's limits, and refuses limits that are too low for any command. Afterwards, a
+/// write that makes a file larger than the limit is an error; by default it would end the process.
 ///
 /// # Errors
 /// The limits allow too few files or too little memory for any command.
@@ -25,12 +25,12 @@ pub fn prepare() -> Result<()> {
     let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
     ensure!(
         files >= MIN_FILES,
-        "only {files} files may be open at a time, and at least {MIN_FILES} must; `ulimit -n` shows the limit"
+        "only {files} files may be open at the same time, but at least {MIN_FILES} are needed; `ulimit -n` shows the limit"
     );
     for Left { bytes, command, .. } in limits_of_memory() {
         ensure!(
             bytes >= MIN_MEMORY,
-            "the limit that `{command}` shows leaves {} MiB of memory besides libtorch; any command needs {} MiB, and training some hundreds",
+            "the limit that `{command}` shows leaves {} MiB of memory besides libtorch; every command needs at least {} MiB, and training needs several hundred MiB",
             bytes >> 20,
             MIN_MEMORY >> 20
         );
@@ -38,12 +38,12 @@ pub fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// The memory that this process can use in all, with the memory that it uses already.
+/// The total memory that this process can use, including the memory that it uses already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FreeMemory {
     /// In bytes.
     pub bytes: u64,
-    /// The command that shows the limit, if a limit of the process decides.
+    /// The command that shows the limit, if it is a limit of the process and not of the machine.
     limit: Option<&'static str>,
 }
 
@@ -67,8 +67,8 @@ pub fn gib(bytes: u64) -> f64 {
     bytes as f64 / f64::from(1 << 30)
 }
 
-/// The memory that this process can use, within its own limits and those of its control group. None if the system does not
-/// say.
+/// The memory that this process can use, within its own limits and those of its control group. None if the system does
+/// not say.
 pub fn free_memory() -> Option<FreeMemory> {
     let mut system = System::new();
     system.refresh_memory();
@@ -76,7 +76,7 @@ pub fn free_memory() -> Option<FreeMemory> {
     // Cached files count against a control group, but the system frees them when memory is needed.
     let group = system.cgroup_limits().map(|limits| limits.total_memory.saturating_sub(limits.rss));
     let machine = available.into_iter().chain(group).map(FreeMemory::of_machine);
-    // Tensors leave a reserve for everything else.
+    // Memory that must stay free for everything other than tensors.
     let others = stacks().saturating_add(libtorch::MEMORY_RESERVE as u64);
     let limits = limits_of_memory().into_iter().map(|left| FreeMemory {
         bytes: left.bytes.saturating_sub(others) + left.resident,
@@ -93,7 +93,7 @@ struct Left {
     command: &'static str,
 }
 
-/// What the limits of the address space and of the data leave free. Empty if there are no limits.
+/// The memory that the limits on the address space and on the data segment leave free. Empty if there are no limits.
 fn limits_of_memory() -> Vec<Left> {
     let Some([size, resident, data]) = mapped() else { return Vec::new() };
     let limits = [(Resource::As, size, "ulimit -v"), (Resource::Data, data, "ulimit -d")];
@@ -112,7 +112,7 @@ fn stacks() -> u64 {
     threads.saturating_mul(getrlimit(Resource::Stack).current.unwrap_or(UNLIMITED))
 }
 
-/// Bytes of this process's address space, those in memory, and those of its data.
+/// The sizes in bytes of this process's address space, of the part in physical memory, and of its data segment.
 fn mapped() -> Option<[u64; 3]> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let page = page_size() as u64;

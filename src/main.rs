@@ -8,7 +8,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     libtorch::set_up_allocator();
     let cli = help::parse().unwrap_or_else(|error| ui::refuse(&error));
-    // tch panics if an operation of libtorch fails, such as for want of memory.
+    // tch panics if an operation of libtorch fails, for example because there is too little memory.
     panic::set_hook(Box::new(|info| {
         if let Some(message) = error::store_panic(info) {
             ui::error(&message);

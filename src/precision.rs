@@ -59,11 +59,11 @@ pub enum PrecisionChoice {
 }
 
 impl PrecisionChoice {
-    /// The precision on a device. `favours_fp32` is that of the network:
+    /// The precision on a device. `favours_fp32` is the network's
     /// [`Spec::favours_fp32`](crate::model::Spec::favours_fp32).
     ///
     /// # Errors
-    /// A usage error for a precision that the device does not have.
+    /// A usage error for a precision that the device does not support.
     pub fn resolve(self, device: Device, favours_fp32: bool) -> Result<Precision> {
         // docs/decisions/0020
         let fp32_is_faster = favours_fp32 && device == Device::Cpu && cfg!(kernels) && !has_amx();
@@ -74,7 +74,7 @@ impl PrecisionChoice {
             (Self::Auto | Self::Fp32, _) => Ok(Precision::Fp32),
             (Self::Tf32, Device::Cuda(_)) => Ok(Precision::Tf32),
             (Self::Tf32, _) => Err(usage(
-                "--precision tf32: only CUDA devices have it; expected auto, fp32, bf16 or fp16 here",
+                "--precision tf32: only CUDA devices support it; expected auto, fp32, bf16 or fp16 here",
             )),
             (Self::Bf16, _) => Ok(Precision::Bf16),
             (Self::Fp16, _) => Ok(Precision::Fp16),
@@ -96,8 +96,8 @@ pub fn multiplies_bf16(device: Device) -> bool {
 }
 
 /// The dtype in which a device multiplies numbers of dtype `kind`. A CPU converts half floats to 32 bits,
-/// multiplies, and rounds the result back; it does the same for bfloat16 if it does not multiply it natively. A
-/// CPU that does also sums in 32 bits.
+/// multiplies, and rounds the result back. It does the same for bfloat16 if it cannot multiply bfloat16 natively. If it
+/// can, it adds the products in 32 bits.
 pub fn multiplied_in(kind: Kind, device: Device) -> Kind {
     match kind {
         Kind::Half if device == Device::Cpu => Kind::Float,
@@ -111,13 +111,13 @@ fn cpu_multiplies_bf16() -> bool {
     is_x86_feature_detected!("avx512bf16")
 }
 
-/// Whether the processor has instructions for products of bfloat16 matrices. They are many times as fast as those
-/// for vectors.
+/// Whether the processor has instructions for products of bfloat16 matrices. They are many times as fast as the
+/// instructions for vectors.
 #[cfg(target_arch = "x86_64")]
 fn has_amx() -> bool {
     // AMX-BF16, bit 22 of EDX (Intel's manual, volume 2A, CPUID, leaf 7).
-    // SAFETY: every processor has the CPUID instruction. Those with AVX-512 BF16, the only ones for which the
-    // result is used, have leaf 7.
+    // SAFETY: every processor has the CPUID instruction. The result is used only for processors with
+    // AVX-512 BF16, and these have leaf 7.
     #[allow(unused_unsafe, reason = "not unsafe in later versions of Rust")]
     let features = unsafe { std::arch::x86_64::__cpuid_count(7, 0) };
     features.edx >> 22 & 1 == 1

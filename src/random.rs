@@ -1,10 +1,10 @@
-//! Stateless randomness: every draw is a pure function of (seed, purpose, index). A resumed run draws the same numbers as
-//! an uninterrupted one, and no state of a generator has to be saved.
+//! Stateless randomness: every draw is a pure function of (seed, purpose, index). A resumed run draws the same numbers
+//! as an uninterrupted one, and no state of a generator has to be saved.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::SeedableRng;
 
-/// What a draw is for. The numbers are part of what a seed means: never change or reuse one.
+/// What a draw is for. The draws of a seed depend on these numbers: never change or reuse one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// Initial weights; the index is the hash of the parameter's name.
@@ -19,8 +19,8 @@ pub enum Purpose {
     Synthetic = 5,
 }
 
-/// A generator that depends on its arguments alone. ChaCha8 gives the same numbers on every platform and in every version
-/// of its crate.
+/// A generator that depends only on its arguments. ChaCha8 gives the same numbers on every platform and in every
+/// version of its crate.
 pub fn generator(seed: u64, purpose: Purpose, index: u64) -> ChaCha8Rng {
     let mut key = [0u8; 32];
     key[..8].copy_from_slice(&seed.to_le_bytes());
@@ -60,7 +60,7 @@ mod tests {
         assert_ne!(base, permutation(7, Purpose::Validation, 0, 100));
     }
 
-    // A seed in a published result must mean the same run for ever.
+    // A seed in a published result must always give the same run.
     #[test]
     fn draws_are_pinned() {
         assert_eq!(permutation(0, Purpose::Order, 0, 8), [0, 7, 6, 4, 1, 2, 3, 5]);

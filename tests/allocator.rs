@@ -1,18 +1,18 @@
-//! The allocator of tensors. The test is a process of its own and calls it on the first thread, as the program
-//! does, because the allocator must be set before anything else runs.
+//! The memory allocator for tensors. This test is a separate process and sets the allocator on the main thread, as
+//! the program does, because the allocator must be set before anything else runs.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 use resnet::libtorch;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tch::{Device, Kind, Tensor};
 
 fn main() {
-    tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorchs_words();
-    tensors_leave_memory_to_others_and_give_theirs_back();
+    tensors_of_any_size_are_aligned_and_too_large_ones_give_libtorchs_error();
+    tensors_leave_a_reserve_of_memory_and_freed_memory_is_returned();
 }
 
-fn tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorchs_words() {
+fn tensors_of_any_size_are_aligned_and_too_large_ones_give_libtorchs_error() {
     libtorch::set_up_allocator();
     let options = (Kind::Uint8, Device::Cpu);
     let tensors: Vec<Tensor> = (0..200).map(|size| Tensor::ones([size], options)).collect();
@@ -20,7 +20,7 @@ fn tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorc
         assert_eq!(tensor.data_ptr() as usize % 64, 0, "{size} bytes");
         assert_eq!(tensor.sum(Kind::Int64).int64_value(&[]), size as i64);
     }
-    // The values stay when the tensor grows.
+    // A tensor keeps its values when it grows.
     let mut grown = Tensor::ones([10], options);
     let _ = grown.resize_([1 << 20]);
     assert_eq!(grown.narrow(0, 0, 10).sum(Kind::Int64).int64_value(&[]), 10);
@@ -30,7 +30,7 @@ fn tensors_are_aligned_whatever_their_size_and_too_large_ones_refused_in_libtorc
     }
 }
 
-/// Whether the system still gives `bytes` bytes to others.
+/// Whether the system can still map `bytes` bytes outside this allocator.
 fn is_left(bytes: usize) -> bool {
     let (protection, flags) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
@@ -41,7 +41,7 @@ fn is_left(bytes: usize) -> bool {
     }
 }
 
-fn tensors_leave_memory_to_others_and_give_theirs_back() {
+fn tensors_leave_a_reserve_of_memory_and_freed_memory_is_returned() {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     let mapped = 4096 * statm.split(' ').next().unwrap().parse::<u64>().unwrap();
     let unlimited = getrlimit(Resource::As);

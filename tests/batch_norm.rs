@@ -1,4 +1,4 @@
-//! Batch norm with its sum and ReLU, compared with libtorch's own operations in 64 bits.
+//! Batch norm with the addition of another tensor and ReLU, compared with libtorch's own operations in float64.
 
 use resnet::kernels::{Normalization, batch_norm};
 use tch::{Device, Kind, Tensor};
@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 fn random(dims: &[i64], scale: f64, shift: f64) -> Tensor {
     let values = Tensor::randn(dims, (Kind::Float, Device::Cpu)) * scale + shift;
     match dims {
-        // As Layout::ChannelsLast has it: in the order N, H, W, C.
+        // In the memory order N, H, W, C, as in `Layout::ChannelsLast`.
         [_, _, _, _] => values.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
         _ => values,
     }
@@ -26,7 +26,7 @@ struct Case {
     relu: bool,
 }
 
-/// Output, gradients of input, weight, bias and, if there is one, the other; the running statistics.
+/// The gradients of input, weight, bias and, if there is one, the other tensor; the output; the running statistics.
 fn results(case: &Case, kind: Kind) -> Vec<(&'static str, Tensor)> {
     let leaf = |tensor: &Tensor| tensor.to_kind(kind).copy().set_requires_grad(true);
     let (xs, weight, bias) = (leaf(&case.xs), leaf(&case.weight), leaf(&case.bias));
@@ -53,18 +53,19 @@ fn results(case: &Case, kind: Kind) -> Vec<(&'static str, Tensor)> {
     all
 }
 
-/// In 64 bits libtorch's own operations compute the result, so this compares the two. The bits are the same on
-/// any number of threads.
+/// In float64 `batch_norm` calls libtorch's own operations, so this test compares our float32 kernels with
+/// libtorch. The results are the same bit for bit on any number of threads.
 #[test]
-fn batch_norm_is_libtorchs_in_the_same_bits_on_any_number_of_threads() {
+fn batch_norm_agrees_with_libtorch_and_does_not_depend_on_the_number_of_threads() {
     tch::manual_seed(1);
     for dims in [[64, 64, 12, 12], [8, 8, 5, 7], [3, 24, 9, 9], [2, 2048, 3, 3], [300, 16, 16, 16]]
     {
         for (has_other, relu) in [(false, false), (false, true), (true, false), (true, true)] {
             let [_, channels, _, _] = dims;
             let case = Case {
-                // Far from zero, where a bad formula for the variance gives nothing but rounding errors. Not
-                // so with ReLU, because the last bit of a number near zero decides whether ReLU passes it.
+                // The values are far from zero, because there a bad formula for the variance gives only rounding
+                // errors. With ReLU they are not, because then a rounding error would more often decide whether
+                // ReLU passes a number near zero.
                 xs: random(&dims, 2.0, if relu { 0.5 } else { 30.0 }),
                 other: has_other.then(|| random(&dims, 1.0, 0.0)),
                 weight: random(&[channels], 1.0, 0.0),
@@ -90,7 +91,7 @@ fn batch_norm_is_libtorchs_in_the_same_bits_on_any_number_of_threads() {
 }
 
 #[test]
-fn running_statistics_stay_if_none_are_given() {
+fn batch_norm_works_without_running_statistics() {
     let xs = random(&[4, 16, 6, 6], 1.0, 0.0);
     let one = || Tensor::ones([16], (Kind::Float, Device::Cpu));
     let (weight, bias) = (one(), one());
@@ -102,7 +103,7 @@ fn running_statistics_stay_if_none_are_given() {
 }
 
 #[test]
-fn a_sum_with_another_shape_is_libtorchs() {
+fn a_tensor_of_another_shape_is_added_by_broadcasting() {
     let xs = random(&[4, 16, 6, 6], 1.0, 0.0);
     let (weight, bias) = (random(&[16], 1.0, 0.0), random(&[16], 1.0, 0.0));
     let normalization =

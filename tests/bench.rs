@@ -1,6 +1,6 @@
-//! `resnet bench` through the program. Speed itself is never asserted.
+//! Runs `resnet bench`. The tests do not check how fast it is.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 mod common;
 
@@ -13,7 +13,7 @@ const TINY: &str =
     "bench --device cpu --blocks 1,1,1 --width 8 --size 12 --batch-size 8 --steps 3 --threads 1";
 
 #[test]
-fn the_json_has_the_keys_of_the_contract() {
+fn json_has_the_documented_keys() {
     for (mode, phases) in [
         ("train", vec!["data", "forward", "backward", "optimizer"]),
         ("inference", vec!["data", "forward"]),
@@ -37,7 +37,7 @@ fn the_json_has_the_keys_of_the_contract() {
 }
 
 #[test]
-fn the_convolutions_alone_are_measured_in_training() {
+fn floor_measures_the_convolutions_alone_and_only_in_training() {
     let result = &resnet(&format!("{TINY} --json --floor"), &[]).json_lines()[0];
     for key in ["floor_seconds", "fraction_of_floor"] {
         assert!(result[key].as_f64().is_some_and(|value| value > 0.0), "{key}: {result}");
@@ -47,7 +47,7 @@ fn the_convolutions_alone_are_measured_in_training() {
 }
 
 #[test]
-fn a_person_reads_rate_work_and_parts_and_the_ratio_to_an_earlier_measurement() {
+fn the_text_shows_speed_work_and_phases_and_the_ratio_to_an_earlier_measurement() {
     let folder = tempdir().unwrap();
     let file = folder.path().join("before.json");
     let before = resnet(&format!("{TINY} --json"), &[]).success();

@@ -10,7 +10,7 @@ fn script(shell: &str) -> String {
 }
 
 #[test]
-fn each_script_is_of_the_shell_that_was_named() {
+fn each_shell_gets_its_own_script() {
     for (shell, own) in [
         ("bash", "complete -F _resnet "),
         ("zsh", "#compdef resnet"),
@@ -22,14 +22,14 @@ fn each_script_is_of_the_shell_that_was_named() {
     }
 }
 
-/// Where bash is not installed, the test passes without a check and says so.
+/// If bash is not installed, the test prints this and passes without a check.
 #[test]
 fn bash_completes_the_names_of_data_sets() {
     if Command::new("bash").arg("--version").output().is_err() {
         println!("not checked: no bash");
         return;
     }
-    // The words of the line; the last one is to be completed.
+    // Completes the last word of a command line.
     let complete = |words: &[&str]| {
         let ask = "eval \"$0\"; COMP_WORDS=(\"$@\"); COMP_CWORD=$(($# - 1)); \
                    _resnet resnet \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD-1]}\"; \

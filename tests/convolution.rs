@@ -1,9 +1,9 @@
-//! Convolutions by Winograd's minimal filtering, compared with libtorch's own in 64 bits.
+//! Convolutions by Winograd's minimal filtering, compared with libtorch's own convolutions in float64.
 
 use resnet::kernels::{PreparedConvolution, convolution};
 use tch::{Device, Kind, Tensor};
 
-/// The largest difference, as a part of the largest value.
+/// The largest difference divided by the largest absolute value.
 fn error(found: &Tensor, expected: &Tensor) -> f64 {
     let expected = expected.to_kind(Kind::Double);
     let difference = (found.to_kind(Kind::Double) - &expected).abs().max();
@@ -21,7 +21,7 @@ fn has_kernels() -> bool {
 fn random(dims: &[i64]) -> Tensor {
     let values = Tensor::randn(dims, (Kind::Float, Device::Cpu));
     match dims {
-        // As Layout::ChannelsLast has it: in the order N, H, W, C.
+        // In the memory order N, H, W, C, as in `Layout::ChannelsLast`.
         [_, _, _, _] => values.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]),
         _ => values,
     }
@@ -38,14 +38,14 @@ fn results(tensors: &[&Tensor; 3], gradient: &Tensor, kind: Kind, direct: bool) 
     let loss = (&ys * gradient.to_kind(kind)).sum(kind);
     let gradients = Tensor::run_backward(&[&loss], &[&xs, &weight, &bias], false, false);
     let Ok([of_xs, of_weight, of_bias]) = <[Tensor; 3]>::try_from(gradients) else {
-        panic!("a gradient for each tensor");
+        panic!("expected a gradient for each tensor");
     };
     [ys.detach(), of_xs, of_weight, of_bias]
 }
 
-/// [N, I, H, W] and O. There are both sizes of tiles, images that are no multiple of a tile, channels that do
-/// not fill a panel, weights that fit the cache and weights that do not, and more tiles than are computed at a
-/// time.
+/// The input's size [N, I, H, W] and the number of output channels O. The shapes cover both sizes of tiles, images
+/// whose size is not a multiple of the tile's, channels that do not fill a panel, weights that fit into the cache
+/// and weights that do not, and more tiles than are computed at the same time.
 const SHAPES: [([i64; 4], i64); 9] = [
     ([8, 16, 8, 8], 16),
     ([3, 64, 24, 24], 64),
@@ -59,7 +59,7 @@ const SHAPES: [([i64; 4], i64); 9] = [
 ];
 
 #[test]
-fn convolutions_and_their_gradients_are_libtorchs_in_the_same_bits_on_any_number_of_threads() {
+fn convolutions_and_gradients_agree_with_libtorch_and_do_not_depend_on_the_number_of_threads() {
     tch::manual_seed(1);
     for (input, outputs) in SHAPES {
         let [count, inputs, height, width] = input;
@@ -77,12 +77,15 @@ fn convolutions_and_their_gradients_are_libtorchs_in_the_same_bits_on_any_number
             assert!(error < 1e-5, "{name} of {input:?} to {outputs}: {error}");
         }
         if has_kernels() {
-            assert_ne!(found[0], direct[0], "{input:?} to {outputs}: computed the direct way");
+            assert_ne!(
+                found[0], direct[0],
+                "{input:?} to {outputs}: computed by the direct method"
+            );
         }
         for threads in [1, 2] {
             tch::set_num_threads(threads);
             let again = results(&tensors, &gradient, Kind::Float, false);
-            // libtorch sums the gradient of the bias, in another order for each number of threads.
+            // libtorch computes the gradient of the bias. Its order of summation depends on the number of threads.
             for (name, (again, found)) in names.iter().zip(again.iter().zip(&found)).take(3) {
                 assert_eq!(again, found, "{name} of {input:?} to {outputs}, {threads} threads");
             }
@@ -91,7 +94,7 @@ fn convolutions_and_their_gradients_are_libtorchs_in_the_same_bits_on_any_number
 }
 
 #[test]
-fn fused_convolutions_add_the_bias_and_the_sum_and_apply_relu() {
+fn fused_convolutions_add_the_bias_and_another_tensor_and_apply_relu() {
     tch::manual_seed(2);
     let _no_grad = tch::no_grad_guard();
     for (input, outputs) in SHAPES {
@@ -116,7 +119,7 @@ fn fused_convolutions_add_the_bias_and_the_sum_and_apply_relu() {
 }
 
 #[test]
-fn other_convolutions_are_libtorchs_to_the_last_bit() {
+fn convolutions_that_winograd_does_not_cover_equal_libtorchs_bit_for_bit() {
     tch::manual_seed(3);
     for (input, weight, stride, kind) in [
         ([8, 16, 8, 8], [16, 16, 3, 3], 2, Kind::Float),
@@ -134,7 +137,7 @@ fn other_convolutions_are_libtorchs_to_the_last_bit() {
 }
 
 #[test]
-fn a_number_that_is_none_stays_visible() {
+fn nan_inputs_give_nan_outputs() {
     let _no_grad = tch::no_grad_guard();
     let xs = random(&[4, 16, 8, 8]);
     let _ = xs.get(0).fill_(f64::NAN);
@@ -148,7 +151,7 @@ fn a_number_that_is_none_stays_visible() {
 }
 
 #[test]
-fn tensors_that_do_not_fit_each_other_are_refused() {
+fn tensors_of_mismatched_shapes_are_refused() {
     let _no_grad = tch::no_grad_guard();
     let bias = Tensor::zeros([16], (Kind::Float, Device::Cpu));
     let prepared = PreparedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);

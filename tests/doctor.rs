@@ -1,9 +1,9 @@
-//! `resnet doctor` through the binary.
-#![allow(clippy::unwrap_used, reason = "clippy spares test functions, not what they call")]
+//! Runs `resnet doctor`.
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 use std::process::{Command, Output};
 
-/// Runs it from a folder of its own with no variable set that would lead to libtorch.
+/// Runs `resnet doctor` in an empty folder. No environment variable is set, so none helps to find libtorch.
 fn doctor(args: &[&str]) -> Output {
     doctor_with(args, &[])
 }
@@ -22,12 +22,12 @@ fn doctor_with(args: &[&str], variables: &[(&str, &str)]) -> Output {
 
 fn stdout(output: &Output) -> String {
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "a report is data: stdout alone");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "", "the report must go to stdout alone");
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
 #[test]
-fn the_bare_binary_runs_from_any_folder_and_tells_versions_cpu_and_cuda() {
+fn the_binary_runs_in_any_folder_without_variables_and_shows_versions_cpu_and_cuda() {
     let text = stdout(&doctor(&[]));
     let value = |name: &str| {
         let line = text.lines().find(|line| line.split_whitespace().next() == Some(name));
@@ -57,7 +57,7 @@ fn json_is_one_object_that_says_why_cuda_is_or_is_not_usable() {
 }
 
 #[test]
-fn threads_follow_openmps_variables_and_are_not_lost_where_they_are_bound() {
+fn the_number_of_threads_follows_omp_num_threads_and_omp_proc_bind_does_not_reduce_it() {
     let threads = |variables: &[(&str, &str)]| {
         let text = stdout(&doctor_with(&["--json"], variables));
         let report: serde_json::Value = serde_json::from_str(&text).unwrap();

@@ -1,6 +1,7 @@
-//! Which images a figure is of: those that were held out, and those that `--limit-batches` left.
+//! On which images losses and accuracies are computed: the images of a split, which may be the held-out images, or
+//! fewer images because of `--limit-batches`.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 mod common;
 
@@ -24,7 +25,7 @@ fn eval(split: &str, of: &Path) -> Value {
         .remove(0)
 }
 
-/// The epoch of a run that ended with a step.
+/// The line of the metrics for the epoch that ended at `step`.
 fn epoch_of(step: u64, run: &Path) -> Value {
     let metrics = fs::read_to_string(run.join("metrics.jsonl")).unwrap();
     let mut epochs = metrics.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
@@ -36,10 +37,10 @@ fn best_step(run: &Path) -> u64 {
 }
 
 #[test]
-fn held_out_images_are_none_of_those_trained_on_and_a_split_of_their_own() {
+fn held_out_images_are_a_separate_split_and_are_not_trained_on() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
-    // The limit leaves all of the held-out images, and not all of the test images.
+    // The limit allows all held-out images, but not all test images.
     let lines = train("--epochs 2 --limit-batches 8 --validation 2000 --lr 0.3", &run);
     let validation = eval("validation", &run);
     assert_eq!((&validation["split"], &validation["images"]), (&"validation".into(), &2000.into()));
@@ -48,7 +49,7 @@ fn held_out_images_are_none_of_those_trained_on_and_a_split_of_their_own() {
     let table = resnet("eval --offline --threads 1 --split validation", &[&run]).success();
     assert!(table.contains("Fashion-MNIST's held-out images"), "{table}");
 
-    // The best checkpoint's test accuracy is told, also after the run went on.
+    // The test accuracy of the best checkpoint is printed, also after the run was resumed.
     assert_eq!(lines[2]["best_test_accuracy"], epoch_of(best_step(&run), &run)["test_accuracy"]);
     let more = resnet("train --offline --epochs 3 --lr 1e-9 --resume", &[&run]).success();
     let step = best_step(&run);
@@ -59,7 +60,7 @@ fn held_out_images_are_none_of_those_trained_on_and_a_split_of_their_own() {
 }
 
 #[test]
-fn without_held_out_images_there_is_no_such_split() {
+fn without_held_out_images_the_validation_split_is_an_error() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let lines = train("--epochs 1 --limit-batches 1", &run);
@@ -67,7 +68,7 @@ fn without_held_out_images_there_is_no_such_split() {
     resnet("eval --offline --threads 1 --split validation", &[&run])
         .fails_with(2, &["--split validation", "held out no images", "--validation"]);
 
-    // A checkpoint from before the program said which images these are.
+    // A checkpoint of an earlier version does not say which images were held out.
     let old = folder.path().join("model.safetensors");
     let mut bytes = fs::read(run.join("checkpoints/last/model.safetensors")).unwrap();
     let at = bytes.windows(8).position(|part| part == b"held_out").unwrap();
@@ -81,7 +82,7 @@ fn without_held_out_images_there_is_no_such_split() {
 }
 
 #[test]
-fn figures_of_fewer_images_are_marked() {
+fn figures_that_are_computed_on_fewer_images_are_marked() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let lines = train("--epochs 1 --limit-batches 2 --validation 1000", &run);
@@ -100,13 +101,13 @@ fn figures_of_fewer_images_are_marked() {
     assert!(text.stderr.contains(" (of 512)  lr "), "{}", text.stderr);
     assert!(text.success().ends_with(" (of 512) after 1 epoch\n"));
 
-    // What a limit does not touch is not marked.
+    // Figures that the limit does not change are not marked.
     let all = train("--epochs 1 --limit-batches 40", &folder.path().join("all"));
     assert!(all.iter().all(|line| line.get("test_images").is_none()), "{all:?}");
 }
 
 #[test]
-fn top_5_accuracy_has_its_key_and_lies_beyond_the_accuracy() {
+fn top_5_accuracy_is_reported_and_higher_than_the_accuracy() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     train("--epochs 1 --limit-batches 8 --lr 0.3", &run);

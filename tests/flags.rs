@@ -1,7 +1,7 @@
-//! Odd values for every flag of every subcommand, through the program: each ends soon, with its work done or
-//! with an error, never with a panic.
+//! Runs every subcommand with unusual values for each of its flags. Each run ends soon, with success or with an
+//! error, never with a panic.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says so")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic makes the test fail")]
 
 mod common;
 
@@ -15,18 +15,18 @@ use tempfile::tempdir;
 
 const LARGEST: &str = "9223372036854775807";
 
-/// Numbers and other text.
+/// Unusual numbers and texts.
 const ODD: [&str; 6] = ["", "-1", "0", "nan", LARGEST, "\u{1b}[31m"];
 
 const ODD_WORDS: [&str; 2] = ["", "\u{1b}[31m"];
 
-/// What lies in the folder that the program is started in.
+/// Paths in the folder in which the program is started.
 const ODD_PATHS: [&str; 5] = ["", "missing", "folder", "fifo", "device"];
 
-/// Flags of `bench` for which a huge number is not odd: it is measured for as long as the user wants.
+/// Flags of `bench` that accept a huge number, because the user decides how long `bench` measures.
 const STEPS: [&str; 2] = ["--steps", "--warmup-steps"];
 
-/// Arguments with which a subcommand is soon done. A later flag overrides one of these.
+/// Arguments with which a subcommand ends soon. A flag that is added after them overrides the same flag in them.
 fn arguments(words: &str) -> String {
     match words {
         "train" => {
@@ -43,7 +43,7 @@ fn arguments(words: &str) -> String {
     }
 }
 
-/// A folder with a run in it, and with what is no file.
+/// Puts a run, a folder, a FIFO and a link to a device into `folder`.
 fn prepare(folder: &Path) {
     let run = folder.join("run");
     resnet(&format!("{} --quiet --run-dir", arguments("train")), &[&run]).success();
@@ -69,7 +69,7 @@ fn try_flags(subcommand: &Subcommand, folder: &Path) {
             if words == "bench" && STEPS.contains(&name.as_str()) && *value == LARGEST {
                 continue;
             }
-            // Little memory and time, so that a fault ends the test and not the machine.
+            // The limits on memory and time make a faulty program fail the test without harm to the machine.
             let limits = "ulimit -v 8000000; exec timeout 60";
             let program = program_in_shell(limits, &arguments(words)).within(folder);
             let program = program.env("RESNET_DATA", folder.join("folder"));
@@ -85,12 +85,12 @@ fn try_flags(subcommand: &Subcommand, folder: &Path) {
 }
 
 #[test]
-fn every_flag_takes_odd_values_or_refuses_them() {
+fn every_flag_accepts_or_refuses_unusual_values() {
     let folder = tempdir().unwrap();
     prepare(folder.path());
     let subcommands = subcommands();
     let (train, others): (Vec<_>, Vec<_>) = subcommands.iter().partition(|s| s.words == "train");
-    // `train` has half of the flags.
+    // `train` has half of the flags, so it gets one of the two threads.
     std::thread::scope(|scope| {
         for part in [train, others] {
             scope.spawn(|| {

@@ -1,12 +1,12 @@
-//! Networks, optimizer, preprocessing and training loop against PyTorch and torchvision.
+//! Compares networks, optimizer, preprocessing and training loop with PyTorch and torchvision.
 //!
-//! `scripts/golden.py` writes the files; `RESNET_GOLDEN` names a folder with other networks, such as
-//! those of full width that `scripts/golden.py --full` writes.
+//! `scripts/golden.py` writes the files. `RESNET_GOLDEN` can name a folder with other networks, such as the networks
+//! of full width that `scripts/golden.py --full` writes.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "clippy takes no helper for a part of a test"
+    reason = "clippy allows it in tests, but not in their helpers"
 )]
 
 use resnet::data::Images;
@@ -30,14 +30,14 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Reduction, Tensor};
 
-/// Largest relative error in float32.
+/// Largest allowed relative error in float32.
 const SINGLE: f64 = 1e-4;
-/// Largest relative error in float64; the references are stored in float32.
+/// Largest allowed relative error in float64. The references are stored in float32.
 const DOUBLE: f64 = 1e-6;
 
 // --- What scripts/golden.py writes ----------------------------------------------------------------
 
-/// A golden file: `case` is its metadata, the tensors are flat.
+/// A golden file. `case` is its metadata. The tensors are flattened.
 struct Golden<C> {
     case: C,
     tensors: BTreeMap<String, Tensor>,
@@ -68,13 +68,13 @@ struct NetworkCase {
     label_smoothing: f64,
     batch_size: i64,
     steps: usize,
-    /// About the number of values that the file holds of each tensor after the last step.
+    /// The approximate number of values of each tensor that the file holds after the last step.
     sample: i64,
     /// torchvision's names and shapes, in its order.
     tensors: Vec<(String, Vec<i64>)>,
     /// Whether every ReLU's input is so far from zero that float32 gets the same gradient as float64.
     steady: bool,
-    /// Relative errors of PyTorch's float32 against its float64.
+    /// Relative errors of PyTorch in float32, compared with PyTorch in float64.
     float32_errors: BTreeMap<String, f64>,
 }
 
@@ -153,7 +153,7 @@ impl Draw {
         self.bits(name, count).map(move |bits| bits % below)
     }
 
-    /// Fills a network, in the dtype `kind`.
+    /// Fills a network with these numbers, in the dtype `kind`.
     fn fill(&self, network: &Network, kind: Kind) {
         let last = match network.spec().block {
             Block::Basic => "bn2.weight",
@@ -198,7 +198,7 @@ impl Draw {
     }
 }
 
-// --- The measure ----------------------------------------------------------------------------------
+// --- Comparison -----------------------------------------------------------------------------------
 
 /// Relative errors of the tensors of each kind of result.
 #[derive(Default)]
@@ -222,12 +222,12 @@ impl Errors {
             start += length;
             let difference = tensor.detach().to_kind(Kind::Double).flatten(0, -1) - &expected;
             let scale = largest_magnitude(&expected);
-            // Zero except for rounding errors, such as the gradient of a bias before a batch norm.
+            // The values are zero except for rounding errors, such as the gradient of a bias before batch norm.
             let scale = if scale < 1e-8 * largest { largest } else { scale };
             errors.push((largest_magnitude(&difference) / scale, name.to_owned()));
         }
-        assert_eq!(start as usize, reference.numel(), "{result}: not as many numbers");
-        // In total order a NaN is the last and thus the worst error.
+        assert_eq!(start as usize, reference.numel(), "{result}: the number of values differs");
+        // `total_cmp` puts a NaN last, so that it is the worst error.
         errors.sort_by(|a, b| a.0.total_cmp(&b.0));
         self.0.insert(result, errors);
     }
@@ -289,7 +289,7 @@ fn named<'a>(network: &'a Network, roles: &[Role]) -> Vec<(&'a str, Tensor)> {
 const LEARNED: [Role; 2] = [Role::Weight, Role::BiasOrNorm];
 const ALL: [Role; 3] = [Role::Weight, Role::BiasOrNorm, Role::Buffer];
 
-/// Repeats what golden.py did with a network, in floats of `kind`.
+/// Repeats what golden.py did with a network, in the dtype `kind`. Returns the errors of the results.
 fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
     let Golden { case, tensors } = golden;
     let draw = Draw { seed: case.seed };
@@ -345,7 +345,7 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
 }
 
 #[test]
-fn names_and_shapes_are_torchvisions_in_its_order() {
+fn names_shapes_and_order_of_tensors_are_those_of_torchvision() {
     for file in network_files() {
         let case = Golden::<NetworkCase>::read(&file).case;
         let network = Network::new(&case.spec, Creation::Meta);
@@ -361,8 +361,8 @@ fn names_and_shapes_are_torchvisions_in_its_order() {
     }
 }
 
-/// Logits in both modes, the loss and every gradient, running statistics, and all tensors after five
-/// steps of SGD.
+/// Compares the logits in both modes, the loss and every gradient, the running statistics, and all tensors after
+/// five steps of SGD.
 #[test]
 fn networks_and_sgd_agree_with_pytorch() {
     let mut failures = Vec::new();
@@ -374,7 +374,8 @@ fn networks_and_sgd_agree_with_pytorch() {
             let errors = errors_of_network(&golden, kind);
             println!("{name}: {kind:?}: {}", errors.describe());
             for result in errors.above(tolerance) {
-                // The later steps' losses come after updates with such gradients.
+                // If a ReLU's input is near zero, float32 can get another gradient. The losses of the later steps and
+                // the trained tensors depend on these gradients.
                 let jumps = matches!(result, "gradients" | "losses" | "trained");
                 if kind == Kind::Float && jumps && !golden.case.steady {
                     continue;
@@ -383,7 +384,7 @@ fn networks_and_sgd_agree_with_pytorch() {
             }
         }
     }
-    assert!(failures.is_empty(), "too far off: {failures:#?}");
+    assert!(failures.is_empty(), "errors above the tolerance: {failures:#?}");
 }
 
 // --- Preprocessing and the training loop ----------------------------------------------------------
@@ -401,11 +402,15 @@ fn preprocessing_agrees_with_pytorch() {
         let mut errors = Errors::default();
         errors.compare("pixels", [("pixels", result)], &tensors[&size.to_string()]);
         println!("size {size}: {}", errors.describe());
-        assert!(errors.above(1e-5).is_empty(), "size {size}: too far off: {}", errors.describe());
+        assert!(
+            errors.above(1e-5).is_empty(),
+            "size {size}: errors above the tolerance: {}",
+            errors.describe()
+        );
     }
 }
 
-/// The whole loop: preprocessed images, accumulated and clipped gradients, smoothed labels.
+/// Compares the whole loop: preprocessing, accumulated and clipped gradients, label smoothing.
 #[test]
 fn the_training_loop_agrees_with_pytorch() {
     tch::set_num_threads(1);
@@ -434,8 +439,8 @@ fn the_training_loop_agrees_with_pytorch() {
         limit_batches: None,
         eval_every: 1,
     };
-    // PyTorch took the images in the order of the file. The epoch takes them in its own order, so they are
-    // reordered first.
+    // PyTorch used the images in the order of the file. An epoch uses its own order, so the images are reordered
+    // first.
     let images = Dataset::new(&draw.images(case.shape, case.spec.classes), Device::Cpu);
     let order = epoch_order(recipe.seed, 1, images.len(), Device::Cpu);
     let images = images.select(&order.argsort(0, false));
@@ -452,5 +457,5 @@ fn the_training_loop_agrees_with_pytorch() {
     errors.compare("loss", [("loss", Tensor::from(loss))], &tensors["loss"]);
     errors.compare("trained", named(&network, &ALL), &tensors["trained"]);
     println!("training: {}", errors.describe());
-    assert!(errors.above(SINGLE).is_empty(), "too far off: {}", errors.describe());
+    assert!(errors.above(SINGLE).is_empty(), "errors above the tolerance: {}", errors.describe());
 }

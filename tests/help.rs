@@ -1,12 +1,12 @@
-//! What `--help` and the completions say, of every subcommand.
+//! The help texts and the shell completions of every subcommand.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 use clap::{Command, ValueEnum};
 use clap_complete::{Shell, generate};
 use resnet::config::help;
 
-/// Both helps of a command and of all commands below it.
+/// The short and the long help of a command and of all its subcommands.
 fn helps(command: &mut Command) -> Vec<String> {
     let mut texts = vec![command.render_help().to_string(), command.render_long_help().to_string()];
     texts.extend(command.get_subcommands_mut().flat_map(helps));
@@ -19,7 +19,7 @@ fn completions(shell: Shell) -> String {
     String::from_utf8(script).unwrap()
 }
 
-/// A link of the documentation, or a path of Rust.
+/// Whether a line contains a link of rustdoc or a path of Rust.
 fn leaks(line: &str) -> bool {
     let in_a_word = |at: usize| {
         let around = [line[..at].chars().next_back(), line[at + 2..].chars().next()];
@@ -29,7 +29,7 @@ fn leaks(line: &str) -> bool {
 }
 
 #[test]
-fn no_link_of_the_documentation_leaks_into_help_or_completions() {
+fn help_and_completions_contain_no_rustdoc_links_or_rust_paths() {
     let mut texts = helps(&mut help::command());
     assert!(texts.len() >= 26, "{}", texts.len());
     texts.extend(Shell::value_variants().iter().map(|&shell| completions(shell)));
@@ -39,7 +39,8 @@ fn no_link_of_the_documentation_leaks_into_help_or_completions() {
     assert!(leaks("See [`Precision::Fp32`]") && leaks("a std::io error") && !leaks("'::shell'"));
 }
 
-/// The defaults are those of the resolved configuration; of a setting that follows from others, the words.
+/// Each default is the value in the resolved configuration. If a default depends on other settings, the help
+/// describes it in words.
 #[test]
 fn the_help_of_each_setting_states_its_default() {
     let mut command = help::command();
@@ -51,7 +52,7 @@ fn the_help_of_each_setting_states_its_default() {
                 "[default: 64; 16 for three stages]",
                 "[default: projection]",
                 "[default: fashion-mnist]",
-                "[default: flip,crop; none for mnist and kmnist]",
+                "[default: flip,crop; none for mnist, kmnist and synthetic]",
                 "[default: 10]",
                 "[default: 0.05]",
                 "[default: 256]",

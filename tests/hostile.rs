@@ -1,8 +1,8 @@
-//! Files and command lines, changed at random. Every reader gives a value or an error. None panics, and none
-//! allocates the memory that a header claims before it has checked the header. `PROPTEST_CASES` sets the
-//! number of inputs for each reader (CONTRIBUTING).
+//! Randomly changed files and command lines. Every reader returns a value or an error. No reader panics, and no
+//! reader allocates the memory that a header claims before it has checked the header. `PROPTEST_CASES` sets the
+//! number of inputs for each reader (see CONTRIBUTING).
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says so")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic makes the test fail")]
 
 mod common;
 
@@ -77,7 +77,7 @@ impl Change {
     }
 }
 
-/// Pieces that are worth trying in a text.
+/// Pieces of text that are likely to find faults.
 const TOKENS: [&str; 24] = [
     "-1",
     "0",
@@ -115,7 +115,7 @@ fn piece() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
-/// Some bytes after a few changes, or, now and then, bytes at random.
+/// The original bytes after a few changes or, one time in ten, random bytes.
 fn changed(original: Vec<u8>) -> impl Strategy<Value = Vec<u8>> {
     let change = prop_oneof![
         (any::<Index>(), any::<u8>()).prop_map(|(at, bit)| Change::Flip(at, bit)),
@@ -234,7 +234,7 @@ fn compressed_files() {
     };
     check(changed(gzip(&[9; 40])), |bytes| read(&gz, &bytes));
     check(changed(gzip(&archive)), |bytes| read(&tar_gz, &bytes));
-    // Changed before it is compressed: otherwise the checksum of gzip would catch the change before tar reads it.
+    // The archive is changed before compression: otherwise gzip's checksum would find the change before tar reads it.
     check(changed(archive), move |bytes| read(&tar_gz, &gzip(&bytes)));
 }
 
@@ -298,7 +298,7 @@ fn configurations() {
     }
 }
 
-/// Values of any kind that are worth trying on a command line.
+/// Values of all kinds that are likely to find faults on a command line.
 const VALUES: [&str; 28] = [
     "18",
     "1202",
@@ -330,10 +330,10 @@ const VALUES: [&str; 28] = [
     "",
 ];
 
-/// A flag by one of its names, with a value: mostly one of the kind that it takes.
+/// One of the flag's names and a value. Most values are of the kind that the flag takes.
 fn words_of(flag: Flag) -> impl Strategy<Value = Vec<String>> {
     let value = match flag.value {
-        // A value where none is taken, now and then.
+        // One time in ten there is a value, although the flag takes none.
         Takes::Nothing => prop_oneof![
             9 => Just(None),
             1 => select(&VALUES[..]).prop_map(|value| Some(value.to_owned())),

@@ -1,6 +1,6 @@
-//! The program where the system gives it little: memory, open files, room in a file, processors.
+//! The program under limits of the system: on memory, open files, the size of a file, processors.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 mod common;
 
@@ -9,13 +9,13 @@ use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
 
-/// Runs the program after the command `before` in the same shell. The arguments are split at blanks.
+/// Runs the program after the command `before` in the same shell. The arguments are split at spaces.
 fn limited(before: &str, arguments: &str, folder: &Path) -> Ran {
     let program = program_in_shell(&format!("{before} && exec"), arguments);
     program.within(folder).env("RUST_BACKTRACE", "0").run()
 }
 
-/// KiB of address space that the program has mapped before it does anything.
+/// The smallest limit on address space, in KiB, under which the program can start.
 fn mapped_at_start(folder: &Path) -> u64 {
     let first_to_start = (350_000..600_000)
         .step_by(10_000)
@@ -46,7 +46,7 @@ fn too_little_memory_is_an_error_that_says_what_fits() {
     let small = "bench --device cpu --blocks 1,1,1 --size 8 --batch-size 4 --steps 1 --threads";
     limited(&stacks, &format!("{small} 3"), folder.path()).fails_with(2, &["`ulimit -v`"]);
     limited(&stacks, &format!("{small} 1"), folder.path()).success();
-    // What is told to fit does.
+    // The batch size that the message suggests fits.
     let message = with_mib(500, &bench).stderr;
     let fits = message.rsplit("--batch-size ").next().unwrap().split(' ').next().unwrap();
     let bench = bench.replace("256", fits);
@@ -54,7 +54,7 @@ fn too_little_memory_is_an_error_that_says_what_fits() {
 }
 
 #[test]
-fn few_open_files_are_told() {
+fn too_few_open_files_are_an_error() {
     let folder = tempdir().unwrap();
     for command in ["doctor", "shapes", "bench"] {
         limited("ulimit -n 4", command, folder.path()).fails_with(1, &["4 files", "ulimit -n"]);
@@ -68,10 +68,10 @@ fn few_open_files_are_told() {
 }
 
 #[test]
-fn a_file_that_may_not_grow_is_a_failed_save_that_names_it() {
+fn a_limit_on_file_size_is_an_error_that_names_the_checkpoint() {
     let folder = tempdir().unwrap();
     let arguments = format!("{TINY} --epochs 1 --limit-batches 1 --run-dir run");
-    // In blocks of 1024 bytes: the weights take more.
+    // The limit is in blocks of 1024 bytes. The file of weights is larger.
     let failed = limited("ulimit -f 40", &arguments, folder.path());
     assert!(failed.stderr.contains("File too large"), "{}", failed.stderr);
     failed.fails_with(
@@ -83,7 +83,7 @@ fn a_file_that_may_not_grow_is_a_failed_save_that_names_it() {
 }
 
 #[test]
-fn more_threads_than_can_work_are_refused() {
+fn too_many_threads_are_refused() {
     let processors = std::thread::available_parallelism().unwrap().get();
     let (most, more) = (4 * processors, 4 * processors + 1);
     for command in ["train --offline", "bench", "eval nowhere"] {

@@ -1,9 +1,10 @@
-//! What a recipe says is what the steps compute: each part of it by itself, on a tiny network.
+//! Checks that the training steps compute what the recipe says. Each test is about one part of the recipe and uses a
+//! tiny network.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
-    reason = "clippy takes no helper for a part of a test"
+    reason = "clippy allows it in tests, but not in their helpers"
 )]
 
 use resnet::data::Images;
@@ -20,7 +21,7 @@ use resnet::train::schedule::ScheduleKind;
 use resnet::train::{Recipe, Trainer};
 use tch::{Device, Kind, Reduction, Tensor};
 
-/// Images that differ, or copies of one.
+/// Images that differ, or copies of one image.
 fn images(count: usize, differ: bool) -> Dataset {
     let of = |image: usize| if differ { image } else { 0 };
     let images = Images {
@@ -70,7 +71,7 @@ fn tensors(network: &Network) -> Vec<Tensor> {
     network.parameters().iter().map(|p| p.tensor.detach().copy()).collect()
 }
 
-/// The sums of one epoch by itself, and all tensors after it.
+/// Trains one epoch with a new network. Returns the mean loss, and all tensors after the epoch.
 fn epoch(recipe: &Recipe, number: u64, images: &Dataset, kind: Kind) -> (f64, Vec<Tensor>) {
     let (network, preprocess) = (network(), preprocess(kind));
     let mut trainer = Trainer::new(&network, images, &preprocess, recipe);
@@ -83,9 +84,9 @@ fn epoch(recipe: &Recipe, number: u64, images: &Dataset, kind: Kind) -> (f64, Ve
 }
 
 #[test]
-fn a_warm_up_takes_its_first_steps_at_a_part_of_the_rate() {
+fn a_warm_up_starts_with_a_fraction_of_the_learning_rate() {
     let images = images(6, true);
-    // The first of four steps, each of them an epoch.
+    // An epoch has one step, so the warm-up has four steps. This test computes the first one.
     let warm = Recipe { warmup_epochs: 4.0, ..plain() };
     let slow = Recipe { lr: 0.1 / 4.0, ..plain() };
     let [warm, slow, full] =
@@ -95,17 +96,17 @@ fn a_warm_up_takes_its_first_steps_at_a_part_of_the_rate() {
 }
 
 #[test]
-fn a_warm_up_is_of_the_default_recipe() {
+fn the_default_recipe_has_a_warm_up() {
     let recipe = Recipe::default();
     let schedule = recipe.schedule(100);
     assert_eq!((schedule.warmup_steps, schedule.total_steps), (50, 1000));
 }
 
-/// A network that learns nothing (no rate) tells by its losses which batches it gets.
+/// With a learning rate of 0 the network does not change, so its loss shows which batch it gets.
 #[test]
-fn each_epoch_has_another_order_of_images() {
+fn each_epoch_has_a_different_order_of_images() {
     let images = images(18, true);
-    // The first third of the epoch: all images together give the same loss in any order.
+    // Only the first third of the epoch is used, because all images together have the same mean loss in any order.
     let recipe = Recipe { lr: 0.0, limit_batches: Some(1), ..plain() };
     let loss = |number| epoch(&recipe, number, &images, Kind::Float).0;
     let losses = [1, 2, 3].map(loss);
@@ -114,13 +115,13 @@ fn each_epoch_has_another_order_of_images() {
 }
 
 #[test]
-fn each_epoch_changes_the_same_image_otherwise() {
-    // Copies of one image: in which order they come makes no difference.
+fn each_epoch_augments_the_same_image_differently() {
+    // All images are copies of one image, so their order makes no difference.
     let images = images(6, false);
     for augment in [Augment::Flip, Augment::FlipCrop] {
         let recipe = Recipe { lr: 0.0, augment, ..plain() };
         let loss = |number| epoch(&recipe, number, &images, Kind::Float).0;
-        // A single flip of six may come twice by chance.
+        // With flips alone, two epochs can have the same loss by chance.
         let losses: Vec<f64> = (1..6).map(loss).collect();
         assert!(losses[1..].iter().any(|loss| *loss != losses[0]), "{augment:?}: {losses:?}");
     }
@@ -130,9 +131,10 @@ fn each_epoch_changes_the_same_image_otherwise() {
 }
 
 #[test]
-fn an_average_keeps_what_its_formula_says_at_each_step() {
+fn the_average_of_the_weights_follows_its_formula_at_each_step() {
     let images = images(18, true);
-    // min(decay, step / (step + 9)), from step 1 on: 1/10, 2/11, and then the decay.
+    // The average keeps the fraction min(decay, step / (step + 9)). From step 1 on this is 1/10, 2/11, and then the
+    // decay.
     let recipe = Recipe { ema_decay: Some(0.2), ..plain() };
     let (network, preprocess) = (network(), preprocess(Kind::Float));
     let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
@@ -145,15 +147,15 @@ fn an_average_keeps_what_its_formula_says_at_each_step() {
         }
         for (expected, found) in expected.iter().zip(tensors(trainer.result())) {
             let difference = (expected - found).abs().max().double_value(&[]);
-            assert!(difference < 1e-6, "{difference} where {kept} is kept");
+            assert!(difference < 1e-6, "the difference is {difference} if {kept} is kept");
         }
     }
 }
 
 #[test]
-fn uneven_micro_batches_count_by_their_images() {
+fn micro_batches_of_different_sizes_are_weighted_by_their_number_of_images() {
     let images = images(5, true);
-    // Parts of three and two images; the momentum after the first step is the gradient.
+    // The micro-batches have three and two images. After the first step the momentum equals the gradient.
     let sgd = SgdOptions { momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_all: false };
     let recipe = Recipe { batch_size: 5, accumulate: 2, label_smoothing: 0.0, sgd, ..plain() };
     let preprocess = preprocess(Kind::Float);
@@ -185,24 +187,25 @@ fn uneven_micro_batches_count_by_their_images() {
 }
 
 #[test]
-fn gradients_of_half_floats_are_clipped_at_their_own_size() {
+fn fp16_gradients_are_clipped_without_the_loss_scale() {
     let images = images(6, true);
-    // Far above the gradient's norm, and far below that of the loss's 65,536 times.
+    // The limit is far above the norm of the gradient, and far below the norm of the gradient times the loss scale
+    // of 65,536.
     let clipped = Recipe { clip_grad_norm: Some(1000.0), ..plain() };
     let [clipped, free] =
         [&clipped, &plain()].map(|recipe| epoch(recipe, 1, &images, Kind::Half).1);
     assert_eq!(clipped, free);
-    assert_ne!(free, tensors(&network()), "a step was taken");
+    assert_ne!(free, tensors(&network()), "a step must change the network");
 }
 
 #[test]
-fn a_step_whose_half_floats_overflow_is_left_out() {
+fn a_step_whose_fp16_gradients_overflow_is_skipped() {
     let images = images(6, true);
     let sgd = SgdOptions { momentum: 0.9, nesterov: true, weight_decay: 0.1, decay_all: true };
     let recipe = Recipe { sgd, ..plain() };
     let (network, preprocess) = (network(), preprocess(Kind::Half));
     let last = network.parameters().iter().find(|p| p.name == "fc.weight").unwrap();
-    // The logits' gradients are multiplied with these on their way back.
+    // The backward pass multiplies the gradients of the logits by these weights, so that fp16 overflows.
     tch::no_grad(|| {
         let _ = last.tensor.shallow_clone().g_mul_scalar_(10_000.0);
     });

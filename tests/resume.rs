@@ -1,7 +1,7 @@
-//! Runs that are stopped, killed or spoilt, through the program: nothing is lost, and what goes on ends
-//! as the run that was never stopped, bit for bit.
+//! Runs that are stopped, or whose files are damaged or removed. Nothing is lost, and a resumed run ends bit for bit
+//! like an uninterrupted run.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 mod common;
 
@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use tempfile::{TempDir, tempdir};
 
-/// Flags of a run of three epochs of 40 steps with something random in every place.
+/// Flags of a run of three epochs of 40 steps that uses many parts of the training state and random numbers for
+/// several purposes.
 const FLAGS: &str = "--epochs 3 --limit-batches 40 --accumulate 2 --validation 500 --lr 0.2 \
      --schedule one-cycle --ema-decay 0.95 --checkpoint-every 10steps --keep 20";
 
@@ -33,7 +34,7 @@ fn train(flags: &str, run: &Path) -> std::process::Child {
 }
 
 #[test]
-fn a_signal_has_the_run_saved_and_it_goes_on_as_if_it_had_never_stopped() {
+fn a_run_that_a_signal_stops_is_saved_and_ends_like_an_uninterrupted_run() {
     let (folder, whole) = uninterrupted();
     for (signal, seen) in [(Signal::Int, "10"), (Signal::Term, "50")] {
         let run = folder.path().join(format!("by {signal:?}"));
@@ -58,10 +59,10 @@ fn a_signal_has_the_run_saved_and_it_goes_on_as_if_it_had_never_stopped() {
 }
 
 #[test]
-fn a_second_signal_ends_the_run_within_the_step() {
+fn a_second_signal_ends_the_run_during_the_step() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
-    // No machine is done with a step of it between two signals.
+    // A step of this run takes longer than the time between the two signals on any machine.
     let flags = "train --offline --device cpu --precision fp32 --depth 152 --size 224 \
         --batch-size 4 --recompute --threads 1 --run-dir";
     let mut training = program(flags).arg(&run).spawn(Stdio::piped());
@@ -82,10 +83,10 @@ fn a_second_signal_ends_the_run_within_the_step() {
 }
 
 #[test]
-fn a_time_limit_ends_a_part_of_the_run_and_no_epoch_is_missing_or_twice() {
+fn a_run_in_several_parts_by_time_limit_ends_like_an_uninterrupted_run() {
     let folder = tempdir().unwrap();
     let (run, whole) = (folder.path().join("run"), folder.path().join("whole"));
-    // Long enough that no machine is done with it in a second.
+    // The run is so long that no machine completes it in a second.
     let flags = format!("{TINY} --epochs 2 --quiet");
     resnet(&format!("{flags} --run-dir"), &[&whole]).success();
     resnet(&format!("{flags} --time-limit 1s --run-dir"), &[&run]).success();
@@ -93,17 +94,17 @@ fn a_time_limit_ends_a_part_of_the_run_and_no_epoch_is_missing_or_twice() {
         let last = run.join("checkpoints/last").canonicalize().unwrap();
         last.file_name().unwrap().to_str().unwrap().parse::<u64>().unwrap()
     };
-    assert!(step() < 470, "the first part is not all");
+    assert!(step() < 470, "the first part must not be the whole run");
     while !fs::read_to_string(run.join("metrics.jsonl")).unwrap().contains("\"end\"") {
         let before = step();
         resnet("train --offline --time-limit 1s --quiet --resume", &[&run]).success();
-        assert!(step() > before || step() == 470, "each part goes on");
+        assert!(step() > before || step() == 470, "each part must continue the run");
     }
     assert_same_run(&run, &whole);
 }
 
 #[test]
-fn a_damaged_checkpoint_is_named_with_the_whole_one_before_it_and_never_used() {
+fn a_damaged_checkpoint_is_never_used_and_the_error_names_the_intact_one_before_it() {
     let (_folder, whole) = uninterrupted();
     let expected = timeless_metrics(&whole);
     let weights = fs::read(whole.join("checkpoints/last/model.safetensors")).unwrap();
@@ -143,7 +144,8 @@ fn a_damaged_checkpoint_is_named_with_the_whole_one_before_it_and_never_used() {
     assert_eq!(table.stdout.matches("damaged").count(), 3, "{}", table.stdout);
     table.fails_with(1, &["3 of 12"]);
 
-    // From the whole one, the run comes to the same end. Later ones are out of the way before.
+    // If the run is resumed from the intact checkpoint, it ends like the original one. The later checkpoints are
+    // renamed before.
     let ran = resnet("train --offline --quiet --resume", &[Path::new(whole_one)]);
     assert!(ran.stderr.contains("100.abandoned, 110.abandoned, 120.abandoned"), "{}", ran.stderr);
     ran.success();
@@ -153,8 +155,8 @@ fn a_damaged_checkpoint_is_named_with_the_whole_one_before_it_and_never_used() {
 }
 
 #[test]
-fn a_run_whose_folder_fails_goes_on_and_is_saved_elsewhere() {
-    // Which checkpoint is the best on held-out images depends on which could be saved.
+fn a_run_whose_folder_cannot_be_written_continues_and_is_saved_elsewhere() {
+    // With held-out images, the best checkpoint depends on which checkpoints could be saved.
     let flags = FLAGS.replace("--validation 500", "");
     let (folder, whole) = uninterrupted_with(&flags);
     let (run, elsewhere) = (folder.path().join("run"), folder.path().join("elsewhere"));
@@ -162,10 +164,10 @@ fn a_run_whose_folder_fails_goes_on_and_is_saved_elsewhere() {
     let training = program(&format!("{TINY} {flags} --run-dir")).arg(&run);
     let mut training = training.env("TMPDIR", &elsewhere).spawn(Stdio::piped());
     wait_for(&run.join("checkpoints/20"), &mut training);
-    // The folder's place is taken by a file: nothing can be written there any more.
+    // A file takes the place of the folder, so nothing can be written there any more.
     fs::rename(&run, folder.path().join("away")).unwrap();
     while fs::write(&run, "").is_err() {
-        // The program was faster, and made its folder anew.
+        // The program was faster and created its folder again.
         fs::remove_dir_all(&run).unwrap();
     }
     let output = training.wait_with_output().unwrap();
@@ -179,26 +181,26 @@ fn a_run_whose_folder_fails_goes_on_and_is_saved_elsewhere() {
 }
 
 #[test]
-fn a_run_whose_folder_is_removed_makes_it_anew() {
+fn a_run_whose_folder_is_removed_creates_it_again() {
     let (folder, whole) = uninterrupted();
     let run = folder.path().join("run");
     let mut training = train("--quiet", &run);
     wait_for(&run.join("checkpoints/20"), &mut training);
     fs::rename(&run, folder.path().join("away")).unwrap();
     assert!(training.wait().unwrap().success());
-    assert!(run.join(".lock").is_file(), "locked again");
+    assert!(run.join(".lock").is_file(), "the new folder must be locked");
     assert_same_run(&run, &whole);
 }
 
 #[test]
-fn a_run_whose_place_another_took_leaves_it_alone() {
+fn a_run_does_not_write_into_a_folder_that_another_run_has_taken() {
     let folder = tempdir().unwrap();
     let (run, elsewhere) = (folder.path().join("run"), folder.path().join("elsewhere"));
     fs::create_dir(&elsewhere).unwrap();
     let first = program(&format!("{TINY} {FLAGS} --run-dir")).arg(&run);
     let mut first = first.env("TMPDIR", &elsewhere).spawn(Stdio::piped());
     wait_for(&run.join("checkpoints/20"), &mut first);
-    // While the first is held, its folder is moved away, and another run begins in its place.
+    // While the first run is paused, its folder is moved away, and another run starts in its place.
     Signal::Stop.send(&first);
     fs::rename(&run, folder.path().join("away")).unwrap();
     let flags = format!("{TINY} --seed 7 --epochs 100000 --limit-batches 1 --quiet --run-dir");
@@ -209,7 +211,7 @@ fn a_run_whose_place_another_took_leaves_it_alone() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
     assert!(stderr.contains(&format!("process {} trains in this folder", second.id())), "{stderr}");
-    assert_eq!(second.try_wait().unwrap(), None, "the second goes on");
+    assert_eq!(second.try_wait().unwrap(), None, "the second run must continue");
     Signal::Int.send(&second);
     assert_eq!(second.wait().unwrap().code(), Some(130));
     let state = fs::read_to_string(run.join("checkpoints/last/state.json")).unwrap();
@@ -220,7 +222,7 @@ fn a_run_whose_place_another_took_leaves_it_alone() {
 }
 
 #[test]
-fn another_learning_rate_is_taken_with_a_warning_and_recorded() {
+fn a_changed_learning_rate_is_accepted_with_a_warning_and_recorded() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     resnet(&format!("{TINY} {FLAGS} --quiet --run-dir"), &[&run]).success();

@@ -1,6 +1,7 @@
-//! The scripts in `scripts/`, in a project of stand-ins: the real ones fetch half a gigabyte.
+//! Runs the scripts in `scripts/` in a project with small replacements of libtorch and the program, because the real
+//! set-up downloads half a gigabyte.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used, reason = "clippy spares test functions, not what they call")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -9,7 +10,7 @@ use std::process::{Command, Output};
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
-/// A project folder with the real scripts, and a program that prints where and how it was called.
+/// A temporary project folder with the real scripts.
 struct Project {
     root: TempDir,
 }
@@ -27,7 +28,8 @@ impl Project {
         project
     }
 
-    /// With all set up, and a `scripts/setup` that only notes what it was called for.
+    /// A project in which everything is set up. Its program prints its working folder and its arguments. Its
+    /// `scripts/setup` only records its arguments.
     fn built() -> Self {
         let project = Self::new();
         project.libtorch(".libtorch", "2.11.0+cpu");
@@ -41,7 +43,7 @@ impl Project {
         self.root.path().canonicalize().unwrap().join(file)
     }
 
-    /// Takes a file of the real project.
+    /// Copies a file of the real project.
     fn copy(&self, file: &str) {
         let copy = self.path(file);
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
@@ -66,7 +68,7 @@ impl Project {
         self.write(&format!("{folder}/include/ATen/ATen.h"), "");
     }
 
-    /// A script, started from another folder.
+    /// A script that is started from another folder.
     fn script(&self, name: &str, args: &[&str]) -> Command {
         let elsewhere = self.path("elsewhere");
         fs::create_dir_all(&elsewhere).unwrap();
@@ -79,7 +81,7 @@ impl Project {
         command
     }
 
-    /// Runs `scripts/resnet`; gives the calls of set-up that it made.
+    /// Runs `scripts/resnet`. Returns the arguments of each call of `scripts/setup`.
     fn setup_calls(&self, args: &[&str]) -> Vec<String> {
         let _ = fs::remove_file(self.path("calls"));
         let output = self.script("resnet", args).output().unwrap();
@@ -97,13 +99,13 @@ fn failure(output: &Output) -> String {
 }
 
 #[test]
-fn with_all_there_the_program_starts_in_the_users_folder_and_nothing_is_set_up() {
+fn if_everything_is_set_up_the_program_starts_at_once_in_the_users_folder() {
     let project = Project::built();
     assert!(project.setup_calls(&["shapes", "--depth", "18"]).is_empty());
 }
 
 #[test]
-fn a_changed_source_or_a_missing_part_sets_up_again() {
+fn a_changed_source_or_a_missing_libtorch_starts_set_up_again() {
     let project = Project::built();
     let later = SystemTime::now() + Duration::from_secs(2);
     File::open(project.path("src/lib.rs")).unwrap().set_modified(later).unwrap();
@@ -115,7 +117,7 @@ fn a_changed_source_or_a_missing_part_sets_up_again() {
 }
 
 #[test]
-fn only_work_on_fashion_mnist_that_may_connect_wants_it() {
+fn fashion_mnist_is_fetched_only_for_commands_that_use_it_and_may_download() {
     let project = Project::new();
     let wants_data = |args: &[&str]| {
         let ask = "source \"$0\"; wants_data \"$@\" && echo \"${RESNET_DATA:-default}\"";
@@ -143,7 +145,7 @@ fn only_work_on_fashion_mnist_that_may_connect_wants_it() {
 #[test]
 fn training_fetches_missing_images_once() {
     let project = Project::built();
-    // That the folder which was named is not there is for the program to say.
+    // If the named folder does not exist, the script fetches nothing, and the program reports the error.
     assert!(project.setup_calls(&["train"]).is_empty());
     fs::create_dir(project.path("datasets")).unwrap();
     assert_eq!(project.setup_calls(&["train"]), ["data"]);
@@ -152,7 +154,7 @@ fn training_fetches_missing_images_once() {
 }
 
 #[test]
-fn a_libtorch_of_the_user_is_linked_and_one_of_another_version_refused() {
+fn the_users_libtorch_is_linked_and_another_version_is_refused() {
     let project = Project::new();
     project.libtorch("mine", "2.11.0");
     let setup = |folder: &Path, args: &[&str]| {
@@ -171,7 +173,7 @@ fn a_libtorch_of_the_user_is_linked_and_one_of_another_version_refused() {
 }
 
 #[test]
-fn a_zip_that_the_user_names_and_that_is_not_there_leaves_nothing_behind() {
+fn a_missing_zip_of_libtorch_leaves_no_files_behind() {
     let project = Project::new();
     let url = format!("file://{}", project.path("none.zip").display());
     let mut setup = project.script("setup", &["libtorch"]);
@@ -183,13 +185,13 @@ fn a_zip_that_the_user_names_and_that_is_not_there_leaves_nothing_behind() {
 }
 
 #[test]
-fn an_unknown_argument_of_set_up_is_a_mistake_of_usage() {
+fn an_unknown_argument_of_set_up_is_a_usage_error() {
     let output = Project::new().script("setup", &["--gpu"]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("usage: scripts/setup"));
 }
 
-/// A project with a `resnet bench` of two images a second.
+/// A project whose `resnet bench` reports half a second for each step.
 fn with_peers() -> Project {
     let project = Project::new();
     project.copy("scripts/peers/run");
@@ -198,7 +200,7 @@ fn with_peers() -> Project {
 }
 
 #[test]
-fn rivals_that_are_not_installed_are_told_and_the_others_measured() {
+fn rivals_that_are_not_installed_are_named_and_the_others_are_measured() {
     let project = with_peers();
     let burn = "scripts/peers/burn/target/release/burn-peer";
     project.program(burn, "echo ready; while read -r count; do echo \"[$count.0]\"; done");
@@ -220,7 +222,7 @@ fn rivals_that_are_not_installed_are_told_and_the_others_measured() {
 }
 
 #[test]
-fn a_rival_that_fails_is_left_out_with_what_it_said() {
+fn a_rival_that_fails_is_left_out_and_its_message_is_shown() {
     let project = with_peers();
     let candle = "scripts/peers/candle/target/release/candle-peer";
     project.program(candle, "echo ready; read -r; echo 'out of memory' >&2; exit 3");

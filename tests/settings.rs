@@ -1,7 +1,7 @@
-//! A run's settings through the program: what is saved of them, and what follows from it.
+//! A run's settings: what is saved of them, and what happens with them in a later run.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
-#![allow(clippy::indexing_slicing, reason = "a test that fails says so")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
+#![allow(clippy::indexing_slicing, reason = "a panic makes the test fail")]
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::fs;
 use std::path::Path;
 use tempfile::tempdir;
 
-/// Trains with the tiny network and further flags.
+/// Trains the tiny network with further flags.
 fn train(flags: &str, run: &Path) -> Ran {
     resnet(&format!("{TINY} --limit-batches 2 {flags} --run-dir"), &[run])
 }
@@ -26,10 +26,10 @@ fn has(config: &str, line: &str) -> bool {
 }
 
 #[test]
-fn a_saved_configuration_with_flags_is_what_its_own_flags_would_have_been() {
+fn a_saved_configuration_with_more_flags_equals_a_run_with_all_flags() {
     let folder = tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
-    // All flags but those that the rows below change.
+    // All flags except those that the rows below change.
     let rest = "train --offline --device cpu --width 8 --size 12 --batch-size 256 --threads 1 \
         --limit-batches 2 --lr 0.1";
     let trained = |flags: &str, name: &str| {
@@ -54,14 +54,14 @@ fn a_saved_configuration_with_flags_is_what_its_own_flags_would_have_been() {
         resnet(&again, &[&of_file, Path::new("--config"), &saved]).success();
         assert_eq!(config(&of_file), trained(all, &of_flags), "{changes}");
     }
-    // Its images are of another size and kind; that they are not there is the only complaint.
+    // The images of cifar10 have another size and other channels. The only error is that they are missing.
     fs::create_dir(path("empty")).unwrap();
     let other = "train --offline --dataset cifar10 --config";
     resnet(other, &[&saved, Path::new("--data-dir"), &path("empty")]).fails_with(1, &["--offline"]);
 }
 
 #[test]
-fn more_epochs_bring_what_follows_from_them_and_leave_what_was_chosen() {
+fn more_epochs_change_derived_settings_and_keep_chosen_ones() {
     let folder = tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     for (name, flags, derived) in [
@@ -89,7 +89,7 @@ fn more_epochs_bring_what_follows_from_them_and_leave_what_was_chosen() {
     assert!(has(&config(&path("step")), "warmup-epochs = 0.5"));
 }
 
-/// Takes from a checkpoint's state what earlier versions did not write.
+/// Removes the keys that earlier versions did not write from a checkpoint's state.
 fn as_earlier_versions(run: &Path) {
     edit(&run.join("checkpoints/last"), "state.json", |text| {
         let mut state: Value = serde_json::from_str(&text).unwrap();
@@ -101,7 +101,7 @@ fn as_earlier_versions(run: &Path) {
 }
 
 #[test]
-fn a_checkpoint_that_does_not_tell_what_was_chosen_goes_on_with_all_of_it() {
+fn a_checkpoint_of_an_earlier_version_resumes_with_all_its_settings() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     train("--epochs 2", &run).success();
@@ -112,7 +112,7 @@ fn a_checkpoint_that_does_not_tell_what_was_chosen_goes_on_with_all_of_it() {
 }
 
 #[test]
-fn the_time_of_a_resumed_run_is_of_all_its_parts() {
+fn the_time_of_a_resumed_run_includes_all_its_parts() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     train("--epochs 1", &run).success();
@@ -129,7 +129,7 @@ fn the_time_of_a_resumed_run_is_of_all_its_parts() {
 }
 
 #[test]
-fn of_a_flag_that_is_given_twice_the_last_counts() {
+fn if_a_flag_is_repeated_its_last_value_counts() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = "--epochs 5 --epochs 1 --blocks 2,2,2 --blocks 1,2,1 --nesterov false --nesterov";
@@ -140,7 +140,7 @@ fn of_a_flag_that_is_given_twice_the_last_counts() {
 }
 
 #[test]
-fn the_header_tells_the_recipe_in_80_columns() {
+fn the_header_shows_the_recipe_in_80_columns() {
     let folder = tempdir().unwrap();
     let flags = "--epochs 1 --clip-grad-norm 0.12345678 --ema-decay 0.99999 --seed 1234567890123 \
         --weight-decay 0.000123456789";

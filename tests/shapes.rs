@@ -1,4 +1,4 @@
-//! `resnet shapes` and the flags that describe a network, through the program.
+//! Runs `resnet shapes` with the flags that describe a network.
 
 mod common;
 
@@ -27,7 +27,7 @@ fn depth_18_prints_the_chapters_eight_rows_and_totals() {
 }
 
 #[test]
-fn json_is_one_object_with_the_keys_of_the_contract() {
+fn json_is_one_object_with_the_documented_keys() {
     let lines = resnet("shapes --depth 50 --size 224 --channels 3 --classes 1000 --json", &[]);
     let lines = lines.json_lines();
     assert_eq!(lines.len(), 1);
@@ -45,7 +45,7 @@ fn json_is_one_object_with_the_keys_of_the_contract() {
 }
 
 #[test]
-fn all_prints_every_block_and_a_batch_multiplies_the_work() {
+fn all_prints_every_block_and_a_batch_multiplies_the_multiply_adds() {
     let one = &resnet("shapes --depth 20 --all --json", &[]).json_lines()[0];
     let four = &resnet("shapes --depth 20 --batch-size 4 --json", &[]).json_lines()[0];
     let layers = one["layers"].as_array().unwrap();
@@ -78,7 +78,7 @@ fn impossible_networks_are_usage_errors_that_name_flag_and_choices() {
 }
 
 #[test]
-fn the_largest_network_that_can_be_asked_for_is_measured_without_memory() {
+fn the_largest_possible_network_is_measured_without_allocating_it() {
     let flags = "shapes --blocks 3,3,3,3 --block bottleneck --width 4096 --size 4096 --json";
     let lines = resnet(flags, &[]).json_lines();
     assert!(lines[0]["parameters"].as_u64().unwrap() > 10_000_000_000);
@@ -89,7 +89,7 @@ fn the_largest_network_that_can_be_asked_for_is_measured_without_memory() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn output_that_is_lost_is_a_failure_and_a_closed_pipe_is_none() {
+fn a_full_output_device_is_an_error_and_a_closed_pipe_is_not() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_resnet"));
     let status = command.args(["--quiet", "shapes"]).stdout(full).status().unwrap();

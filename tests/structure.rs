@@ -1,11 +1,11 @@
 //! The structure of `src`: which module may import which, and what the code must not contain.
 
-#![allow(clippy::unwrap_used, reason = "a test that fails says so")]
+#![allow(clippy::unwrap_used, reason = "a panic makes the test fail")]
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The modules of `src` from the ground floor up. A module imports only from itself and from those before it.
+/// The modules of `src` in order. A module imports only from itself and from the modules before it.
 const ORDER: [&str; 20] = [
     "error",
     "files",
@@ -29,7 +29,8 @@ const ORDER: [&str; 20] = [
     "commands",
 ];
 
-/// Lines of a file without its tests: more than this are two subjects.
+/// The largest number of lines of a file without its tests. A longer file has more than one subject and must be
+/// split.
 const MOST_LINES: usize = 400;
 
 /// A file of `src` without comments and tests.
@@ -37,12 +38,12 @@ struct Source {
     /// Relative to `src`.
     path: PathBuf,
     lines: Vec<String>,
-    /// Lines with comments, without tests.
+    /// The number of lines with comments and without tests.
     length: usize,
 }
 
 impl Source {
-    /// The folder or file directly in `src`, without its ending.
+    /// The name of the folder or file directly in `src`, without the file extension.
     fn module(&self) -> String {
         let first = self.path.components().next().unwrap();
         Path::new(first.as_os_str()).file_stem().unwrap().to_string_lossy().into_owned()
@@ -74,7 +75,7 @@ fn sources() -> Vec<Source> {
     sources
 }
 
-/// The names behind each `crate::` of a line.
+/// The names after each `crate::` in a line.
 fn imports(line: &str) -> Vec<String> {
     let after = line.split("crate::").skip(1);
     let names = after.flat_map(|rest| match rest.strip_prefix('{') {
@@ -89,7 +90,7 @@ fn imports(line: &str) -> Vec<String> {
 }
 
 #[test]
-fn imports_run_one_way() {
+fn modules_import_only_from_earlier_modules() {
     let rank = |module: &str| ORDER.iter().position(|other| *other == module);
     let mut wrong = Vec::new();
     for source in sources() {
@@ -97,21 +98,21 @@ fn imports_run_one_way() {
         if ["lib", "main"].contains(&module.as_str()) {
             continue;
         }
-        let own = rank(&module).unwrap_or_else(|| panic!("{module} has no place in ORDER"));
+        let own = rank(&module).unwrap_or_else(|| panic!("{module} is missing in ORDER"));
         for line in &source.lines {
             for name in imports(line) {
-                // What is not in the order is an item of the crate's root, such as a macro.
+                // A name that is not in ORDER is an item of the crate's root, such as a macro.
                 if rank(&name).is_some_and(|other| other > own) {
                     wrong.push(format!("{}: {}", source.path.display(), line.trim()));
                 }
             }
         }
     }
-    assert!(wrong.is_empty(), "imports that run up:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "imports from later modules:\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn every_file_has_one_subject() {
+fn no_file_is_too_long() {
     let long: Vec<_> = sources()
         .iter()
         .filter(|source| source.length > MOST_LINES)
@@ -121,7 +122,7 @@ fn every_file_has_one_subject() {
 }
 
 #[test]
-fn nothing_is_passed_around_the_arguments() {
+fn models_have_no_thread_locals_and_tensors_are_not_identified_by_address() {
     for source in sources() {
         let path = source.path.display();
         for line in &source.lines {
@@ -129,7 +130,7 @@ fn nothing_is_passed_around_the_arguments() {
             assert!(!in_model || !line.contains("thread_local!"), "{path}: {line}");
             assert!(
                 !line.contains("data_ptr"),
-                "{path}: tensors are told by name or index: {line}"
+                "{path}: tensors are identified by name or index: {line}"
             );
         }
     }

@@ -1,8 +1,8 @@
-//! A run that is killed again and again at random moments ends as the run that was not. A few kills in
-//! each run of the tests; `scripts/torture` for hundreds.
+//! A run that is stopped repeatedly at random moments ends like an uninterrupted run. The normal tests stop runs a
+//! few times; `scripts/torture` does so hundreds of times.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
-#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "a test that fails says so")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
+#![allow(clippy::indexing_slicing, clippy::print_stdout, reason = "tests may panic and print")]
 
 mod common;
 
@@ -19,7 +19,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
-/// Recipes that between them use every part of a run's state.
+/// Recipes that together use every part of a run's state.
 const RECIPES: [&str; 6] = [
     "--epochs 3 --limit-batches 30 --checkpoint-every 7steps --keep 2",
     "--epochs 3 --limit-batches 30 --checkpoint-every 12steps --accumulate 2 --validation 1000 --ema-decay 0.9 \
@@ -28,22 +28,22 @@ const RECIPES: [&str; 6] = [
      --augment flip --keep 1",
     "--epochs 3 --limit-batches 30 --checkpoint-every 1s --momentum 0 --clip-grad-norm 1 \
      --validation 600 --eval-every 2",
-    // Emulated on many machines: fewer steps.
+    // bf16 and fp16 are emulated on many machines, so these runs have fewer steps.
     "--epochs 2 --limit-batches 6 --checkpoint-every 2steps --precision bf16 --schedule constant",
     "--epochs 2 --limit-batches 4 --checkpoint-every 1steps --precision fp16",
 ];
 
-/// How long a process lives at most, in seconds, before its signal comes.
+/// The longest time in seconds before a process gets its signal.
 const LONGEST_LIFE: f64 = 2.0;
 
 fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no such number")),
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text} is not a valid number")),
         Err(_) => default,
     }
 }
 
-/// What became of a process.
+/// How a process ended.
 struct Life {
     code: Option<i32>,
     signalled: bool,
@@ -67,8 +67,8 @@ fn live(arguments: &str, path: &Path, signal: Signal, random: &mut ChaCha8Rng) -
     }
 }
 
-/// Trains whole runs, beginning with one recipe, with signals at random moments until `signals` were sent,
-/// and compares each run's end with that of one that was left alone.
+/// Trains complete runs, and sends them signals at random moments until it has sent `signals` signals. Compares each
+/// finished run with an uninterrupted run. The first run has the recipe with index `first_recipe`.
 fn torture(signal: Signal, signals: u64, seed: u64, first_recipe: usize) {
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let (mut sent, mut runs, mut starts) = (0, 0, 0);
@@ -81,15 +81,15 @@ fn torture(signal: Signal, signals: u64, seed: u64, first_recipe: usize) {
         let foreign = Foreign::new(folder.path());
         let mut seen = false;
         loop {
-            assert!(starts < 100 * (signals + 1), "{recipe}: no end (seed {seed})");
-            // A link that was there once must always lead to a checkpoint.
+            assert!(starts < 100 * (signals + 1), "{recipe}: the run does not end (seed {seed})");
+            // If the link `last` existed once, it must never be missing later.
             let resumes = fs::symlink_metadata(run.join("checkpoints/last")).is_ok();
             assert!(resumes || !seen, "{recipe}: the last checkpoint is lost (seed {seed})");
             seen = resumes;
             let arguments = match resumes {
                 true => "train --offline --quiet --resume",
                 false => {
-                    // Before its first checkpoint a run has nothing to go on from.
+                    // Before its first checkpoint a run cannot be resumed.
                     let _ = fs::remove_dir_all(&run);
                     &first
                 }
@@ -101,7 +101,7 @@ fn torture(signal: Signal, signals: u64, seed: u64, first_recipe: usize) {
             starts += 1;
             sent += u64::from(life.signalled);
             match (life.code, signal) {
-                // Done, or there was nothing left to do.
+                // The run is complete, or it was complete before.
                 (Some(0), _) => break,
                 (Some(2), _) if resumes && is_done(&run) => break,
                 (None, _) if life.signalled => {}
@@ -116,12 +116,12 @@ fn torture(signal: Signal, signals: u64, seed: u64, first_recipe: usize) {
         runs += 1;
     }
     println!(
-        "{sent} times {signal:?} in {starts} processes of {runs} runs (seed {seed}): all equal"
+        "{signal:?} sent {sent} times to {starts} processes of {runs} runs (seed {seed}): all results equal"
     );
 }
 
-/// What is not the run's: a file and a folder that links in it lead to, and its user's own folders among its
-/// checkpoints.
+/// Files that do not belong to the run: a file and a folder that are the targets of links in the run's folder, and
+/// the user's own folders among the checkpoints.
 struct Foreign {
     file: PathBuf,
     folder: PathBuf,
@@ -148,7 +148,7 @@ impl Foreign {
             fs::create_dir_all(&folder).unwrap();
             fs::write(folder.join("note"), Self::TEXT).unwrap();
         }
-        // The program takes such links away, and what a kill left may be in their place.
+        // The program removes such links. A killed process may have left a file in the place of a link.
         for name in Self::LINKS {
             let _ = symlink(&self.file, run.join(name));
         }
@@ -177,12 +177,12 @@ fn is_done(run: &Path) -> bool {
 }
 
 #[test]
-fn a_run_that_is_killed_at_random_moments_ends_as_the_run_that_was_not() {
+fn a_run_that_is_killed_at_random_moments_ends_like_an_uninterrupted_run() {
     torture(Signal::Kill, setting("RESNET_TORTURE_KILLS", 5), setting("RESNET_TORTURE_SEED", 1), 0);
 }
 
 #[test]
-fn a_run_that_is_interrupted_at_random_moments_ends_as_the_run_that_was_not() {
+fn a_run_that_is_interrupted_at_random_moments_ends_like_an_uninterrupted_run() {
     torture(
         Signal::Int,
         setting("RESNET_TORTURE_INTERRUPTS", 3),
@@ -192,14 +192,15 @@ fn a_run_that_is_interrupted_at_random_moments_ends_as_the_run_that_was_not() {
 }
 
 #[test]
-fn a_run_that_is_terminated_at_random_moments_ends_as_the_run_that_was_not() {
+fn a_run_that_is_terminated_at_random_moments_ends_like_an_uninterrupted_run() {
     torture(Signal::Term, setting("RESNET_TORTURE_TERMS", 2), setting("RESNET_TORTURE_SEED", 3), 3);
 }
 
-/// Trains runs in which a call that changes their folder fails, once or from then on, or is the last of the
-/// process, and compares what was saved, where it was saved, with a run that was left alone.
+/// Trains runs in which a system call that changes the run's folder fails, alone or with all later calls, or in which
+/// the process is killed at this call. Compares what was saved, in the folder or elsewhere, with an uninterrupted
+/// run.
 #[test]
-fn an_error_or_a_kill_at_a_call_to_the_system_loses_nothing() {
+fn an_error_or_a_kill_at_a_system_call_loses_nothing() {
     let (errors, seed) = (setting("RESNET_TORTURE_ERRORS", 12), setting("RESNET_TORTURE_SEED", 5));
     let mut random = ChaCha8Rng::seed_from_u64(seed);
     let injector = Injector::new();
@@ -227,18 +228,18 @@ fn an_error_or_a_kill_at_a_call_to_the_system_loses_nothing() {
                 (Some(1), Some(rescued)) => (1, Some(rescued)),
                 (Some(1), None) | (None, _) if run.join("checkpoints/last").exists() => {
                     let resumed = resnet("train --offline --quiet --resume", &[&run]);
-                    // Killed before its last line, or after it.
+                    // The run was killed before or after it wrote its last line.
                     assert!(matches!(resumed.code, Some(0 | 2)), "{case}: {}", resumed.stderr);
                     (2, Some(run.clone()))
                 }
-                // It had not begun.
+                // The run had not started.
                 (Some(1 | 2), None) => (3, None),
                 (None, _) if fate == Fate::Killed => (3, None),
                 (code, rescued) => panic!("{case}: {code:?}, {rescued:?}"),
             };
             if let Some(place) = place {
                 println!("{number}: {case}");
-                // Which checkpoint is the best on held-out images depends on which could be saved.
+                // With held-out images, the best checkpoint depends on which checkpoints could be saved.
                 match recipe.contains("--validation") {
                     true => assert_best_is_in_the_last_line(&place),
                     false => assert_same_run(&place, &whole),
@@ -250,15 +251,15 @@ fn an_error_or_a_kill_at_a_call_to_the_system_loses_nothing() {
         }
     }
     println!(
-        "{errors} calls failed (seed {seed}): {} runs saved in their folder, {} elsewhere, {} went on, all equal; {} had not begun",
+        "{errors} calls failed (seed {seed}): {} runs saved in their folder, {} elsewhere, {} resumed, all results equal; {} had not started",
         ends[0], ends[1], ends[2], ends[3]
     );
 }
 
-/// Needs a folder on a disk of a megabyte or two, in `RESNET_TORTURE_DISK`.
+/// `RESNET_TORTURE_DISK` must name a folder on a disk of one or two megabytes.
 #[test]
 #[ignore = "scripts/torture --disks runs it on a small disk of its own"]
-fn a_disk_that_fills_again_and_again_loses_nothing() {
+fn a_disk_that_is_full_repeatedly_loses_nothing() {
     let disk = std::env::var_os("RESNET_TORTURE_DISK").expect("RESNET_TORTURE_DISK names a folder");
     let (run, filler) = (Path::new(&disk).join("run"), Path::new(&disk).join("filler"));
     let seed = setting("RESNET_TORTURE_SEED", 4);
@@ -266,7 +267,7 @@ fn a_disk_that_fills_again_and_again_loses_nothing() {
     let rounds = setting("RESNET_TORTURE_DISKS", 8);
     let (mut fills, mut in_place, mut elsewhere) = (0, 0, 0);
     for round in 0..rounds {
-        // Which checkpoint is the best on held-out images depends on which could be saved.
+        // With held-out images, the best checkpoint depends on which checkpoints could be saved.
         let recipe = RECIPES.iter().filter(|recipe| !recipe.contains("--validation"));
         let recipe = recipe.cycle().nth(round).unwrap();
         let folder = tempdir().unwrap();
@@ -313,7 +314,7 @@ fn a_disk_that_fills_again_and_again_loses_nothing() {
         }
     }
     println!(
-        "the disk was full {fills} times in {rounds} runs (seed {seed}): {in_place} saved in their folder, {elsewhere} elsewhere, all equal"
+        "the disk was full {fills} times in {rounds} runs (seed {seed}): {in_place} saved in their folder, {elsewhere} elsewhere, all results equal"
     );
 }
 

@@ -1,7 +1,6 @@
-//! `resnet train` and `resnet eval` through the program, on the real Fashion-MNIST: the real loop
-//! with a tiny network.
+//! Runs `resnet train` and `resnet eval` on the real Fashion-MNIST with a tiny network.
 
-#![allow(clippy::unwrap_used, reason = "clippy takes no helper for a part of a test")]
+#![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 mod common;
 
@@ -14,12 +13,12 @@ use std::path::Path;
 use std::process::Stdio;
 use tempfile::tempdir;
 
-/// Trains with the tiny network and further flags; the JSON lines.
+/// Trains the tiny network with further flags, and returns the JSON lines.
 fn train(flags: &str, run: &Path) -> Vec<Value> {
     resnet(&format!("{TINY} --json {flags} --run-dir"), &[run]).json_lines()
 }
 
-/// The metrics of a run without what a clock decides.
+/// The metrics of a run without times, speeds and paths, which differ from run to run.
 fn timeless(lines: &[Value]) -> Vec<Value> {
     lines.iter().cloned().map(common::runs::timeless).collect()
 }
@@ -29,7 +28,7 @@ fn weights(run: &Path) -> Vec<u8> {
 }
 
 #[test]
-fn a_run_learns_and_leaves_what_the_contract_says() {
+fn a_run_learns_and_writes_the_documented_keys_and_files() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let lines = train("--epochs 2 --lr 0.2 --label-smoothing 0", &run);
@@ -51,7 +50,7 @@ fn a_run_learns_and_leaves_what_the_contract_says() {
     }
     assert_eq!(lines[1]["step"], 2 * 235, "the last partial batch is used");
     let accuracy = lines[1]["test_accuracy"].as_f64().unwrap();
-    assert!(accuracy > 0.6, "two epochs of a tiny network reach {accuracy}");
+    assert!(accuracy > 0.6, "two epochs of a tiny network reach only {accuracy}");
     assert!(lines[1]["train_loss"].as_f64() < lines[0]["train_loss"].as_f64());
     assert_eq!(lines[2]["event"], "end");
     assert_eq!(lines[2]["test_accuracy"], lines[1]["test_accuracy"]);
@@ -66,7 +65,7 @@ fn a_run_learns_and_leaves_what_the_contract_says() {
         }
     }
 
-    // The checkpoint gives the accuracy that training reported, to the last image.
+    // Evaluating the checkpoint gives exactly the accuracy that training reported.
     let eval = &resnet("eval --offline --json", &[&run]).json_lines()[0];
     assert_eq!(eval["accuracy"], lines[2]["test_accuracy"]);
     assert_eq!(eval["loss"], lines[1]["test_loss"]);
@@ -88,7 +87,7 @@ fn a_run_learns_and_leaves_what_the_contract_says() {
 }
 
 #[test]
-fn an_average_is_evaluated_and_saved_and_changes_no_step() {
+fn the_average_of_the_weights_is_evaluated_and_saved_and_does_not_change_training() {
     let folder = tempdir().unwrap();
     let flags = "--epochs 2 --limit-batches 20 --lr 0.3";
     let runs = ["plain", "average"].map(|name| folder.path().join(name));
@@ -108,7 +107,7 @@ fn an_average_is_evaluated_and_saved_and_changes_no_step() {
 }
 
 #[test]
-fn a_seed_means_one_run_and_the_saved_configuration_is_that_run() {
+fn the_same_seed_or_the_saved_configuration_gives_the_same_run() {
     let folder = tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     let flags = "--epochs 2 --limit-batches 5 --accumulate 2 --clip-grad-norm 1";
@@ -129,7 +128,7 @@ fn a_seed_means_one_run_and_the_saved_configuration_is_that_run() {
 }
 
 #[test]
-fn a_resumed_run_is_the_run_that_was_never_stopped() {
+fn a_resumed_run_ends_exactly_like_an_uninterrupted_run() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let lines = train("--epochs 4 --limit-batches 5 --keep 9 --checkpoint-every 1epochs", &run);
@@ -137,7 +136,8 @@ fn a_resumed_run_is_the_run_that_was_never_stopped() {
     let optimizer = |run: &Path| fs::read(run.join("checkpoints/last/optimizer.safetensors"));
     let whole_optimizer = optimizer(&run).unwrap();
 
-    // As if it had been stopped in the third epoch, after its metrics and before its checkpoint.
+    // Now the folder looks as if the run had been stopped after the third epoch was recorded in the metrics and
+    // before its checkpoint was saved.
     let checkpoints = run.join("checkpoints");
     for step in ["15", "20"] {
         fs::remove_dir_all(checkpoints.join(step)).unwrap();
@@ -179,7 +179,7 @@ fn a_run_keeps_its_precision() {
     assert!(limited["train_loss"].as_f64() < lines[0]["train_loss"].as_f64());
     resnet("train --offline --epochs 3 --precision fp32 --resume", &[&run])
         .fails_with(2, &["--precision \"fp32\"", "\"bf16\""]);
-    // Evaluation takes it from there.
+    // Evaluation reads the precision from this file.
     let model = String::from_utf8_lossy(&weights(&run)).into_owned();
     assert!(model.contains(r#"\"precision\":\"bf16\""#));
     let half = folder.path().join("half");
@@ -188,7 +188,7 @@ fn a_run_keeps_its_precision() {
     assert!(again["train_loss"].as_f64() < lines[0]["train_loss"].as_f64());
     let state = fs::read(half.join("checkpoints/last/optimizer.safetensors")).unwrap();
     assert!(String::from_utf8_lossy(&state).contains("loss_scale.scale"));
-    // Without a choice the run takes what the machine computes fastest, and says which.
+    // Without `--precision` the run uses the precision that is fastest on this machine, and saves its name.
     let auto = folder.path().join("auto");
     train("--epochs 1 --limit-batches 1", &auto);
     let config = fs::read_to_string(auto.join("config.toml")).unwrap();
@@ -196,7 +196,7 @@ fn a_run_keeps_its_precision() {
 }
 
 #[test]
-fn held_out_images_choose_the_best_checkpoint() {
+fn the_best_checkpoint_has_the_highest_accuracy_on_held_out_images() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = "--epochs 4 --limit-batches 8 --validation 5000 --keep 1 --lr 0.3";
@@ -212,12 +212,12 @@ fn held_out_images_choose_the_best_checkpoint() {
 }
 
 #[test]
-fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint() {
+fn a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_is_saved() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     train("--epochs 1 --limit-batches 3", &run);
     let before = weights(&run);
-    // A run of its own that diverges at once: nothing is kept of it, and the message says where.
+    // Another run diverges in its first steps. No checkpoint of it is saved, and the message names the step.
     let other = folder.path().join("other");
     let flags = "--epochs 2 --lr 1e30 --schedule constant --limit-batches 5 --run-dir";
     resnet(&format!("{TINY} {flags}"), &[&other]).fails_with(
@@ -230,13 +230,13 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint() {
         ],
     );
     assert!(!other.join("checkpoints/last").exists());
-    // Whoever tries again is told what to do with the folder.
+    // A second attempt in this folder is refused, and the message says what to do with the folder.
     resnet(&format!("{TINY} {flags}"), &[&other])
         .fails_with(2, &["a run without a checkpoint", "delete it", "empty folder"]);
     resnet("train --offline --resume", &[&other])
         .fails_with(2, &["no checkpoint to go on from", "delete the folder"]);
     assert_eq!(weights(&run), before);
-    // The last step's update shows in no training loss.
+    // No training loss shows the update of the last step, so the evaluation's loss must show it.
     let last_step = folder.path().join("last step");
     let flags = "--epochs 1 --lr 1e30 --warmup-epochs 0 --limit-batches 1 --run-dir";
     resnet(&format!("{TINY} {flags}"), &[&last_step])
@@ -244,9 +244,9 @@ fn a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_checkpoint() {
     assert!(!last_step.join("checkpoints/last").exists());
 }
 
-/// Steps so long that the losses are huge for certain, and so few that they stay finite.
+/// The steps are so large that the losses are certainly huge, and so few that the losses stay finite.
 #[test]
-fn a_run_whose_loss_exploded_says_so_and_fails() {
+fn a_run_whose_loss_exploded_is_reported_as_diverged_and_fails() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = "--epochs 2 --limit-batches 5 --lr 10000 --clip-grad-norm 1 --momentum 0 \
@@ -258,7 +258,7 @@ fn a_run_whose_loss_exploded_says_so_and_fails() {
     assert_eq!(lines[2]["diverged"], true);
     assert!(ran.stderr.contains("warning: epoch 1: the training loss is"), "{}", ran.stderr);
     ran.fails_with(1, &["the run has diverged", "that of a guess 2.303", "--lr"]);
-    // It is saved all the same, as any run; its figures mean nothing.
+    // Its checkpoints are saved like those of any run. But its results mean nothing, so `eval` fails.
     let listed = resnet("checkpoints --json", &[&run]).json_lines();
     assert!(listed.iter().all(|checkpoint| checkpoint["whole"] == true), "{listed:?}");
     resnet("eval --offline --json", &[&run]).fails_with(1, &["beyond that of a guess"]);
@@ -267,7 +267,7 @@ fn a_run_whose_loss_exploded_says_so_and_fails() {
 }
 
 #[test]
-fn a_run_never_writes_over_another() {
+fn a_run_never_overwrites_another_run_or_other_files() {
     let folder = tempdir().unwrap();
     fs::write(folder.path().join("thesis.txt"), "mine").unwrap();
     resnet(&format!("{TINY} --run-dir"), &[folder.path()])
@@ -282,7 +282,7 @@ fn a_run_never_writes_over_another() {
 }
 
 #[test]
-fn runs_that_begin_together_have_folders_of_their_own() {
+fn runs_that_start_at_the_same_time_get_different_folders() {
     let folder = tempdir().unwrap();
     let start = || {
         let flags = format!("{TINY} --epochs 1 --limit-batches 1 --quiet");
@@ -299,7 +299,7 @@ fn runs_that_begin_together_have_folders_of_their_own() {
 }
 
 #[test]
-fn one_process_at_a_time_trains_in_a_folder() {
+fn only_one_process_at_a_time_can_train_in_a_folder() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     let flags = format!("{TINY} --epochs 100000 --limit-batches 1 --quiet --run-dir");
@@ -309,7 +309,8 @@ fn one_process_at_a_time_trains_in_a_folder() {
     resume().fails_with(2, &[&format!("process {}", training.id()), "trains in this folder"]);
     training.kill().unwrap();
     training.wait().unwrap();
-    // A lock goes with its process. The run goes on, with other weights refused by name.
+    // The lock ends with its process, so the run can be resumed. Weights of another network are refused, and the
+    // message names their file.
     let other = folder.path().join("other");
     train("--epochs 1 --limit-batches 1 --stem imagenet", &other);
     let last = run.join("checkpoints/last").canonicalize().unwrap();
@@ -323,7 +324,7 @@ fn one_process_at_a_time_trains_in_a_folder() {
 }
 
 #[test]
-fn a_run_that_cannot_begin_leaves_no_folder() {
+fn a_run_that_cannot_start_leaves_no_folder() {
     let folder = tempdir().unwrap();
     let (run, data) = (folder.path().join("run"), folder.path().join("data"));
     fs::create_dir(&data).unwrap();
@@ -365,7 +366,7 @@ fn wrong_settings_are_usage_errors_that_name_flag_value_and_remedy() {
         ("--resume nowhere --run-dir x", ["--resume", "--run-dir"]),
         ("--config nowhere.toml", ["nowhere.toml", "TOML"]),
     ] {
-        // A fault that is not noticed is to end soon.
+        // If the program does not notice a mistake, the run ends soon.
         let flags = format!("train --offline --time-limit 1s {flags}");
         resnet(&flags, &[]).fails_with(2, &parts);
     }
@@ -392,10 +393,10 @@ fn a_config_files_mistakes_are_shown_with_their_line() {
         fs::write(&file, text).unwrap();
         resnet("train --offline --config", &[&file]).fails_with(2, &parts);
     }
-    // What a flag says is told as the flag's fault.
+    // A wrong value that comes from a flag is reported with the name of the flag.
     fs::write(&file, "[train]\nlr = 0.3\n").unwrap();
     resnet("train --offline --lr 0 --config", &[&file]).fails_with(2, &["error: --lr 0"]);
-    // A flag beats the file, the file the default.
+    // A flag overrides the file, and the file overrides the default.
     fs::write(&file, "[train]\nlr = 0.3\nseed = 4\n[network]\ndepth = 34\n").unwrap();
     let run = folder.path().join("run");
     let flags = format!("{TINY} --lr 0.01 --epochs 1 --limit-batches 1 --json --run-dir");
@@ -407,11 +408,11 @@ fn a_config_files_mistakes_are_shown_with_their_line() {
 }
 
 #[test]
-fn stdout_is_data_and_stderr_is_talk() {
+fn results_go_to_stdout_and_messages_to_stderr() {
     let folder = tempdir().unwrap();
     let flags = format!("{TINY} --epochs 1 --limit-batches 2 --run-dir");
     let ran = resnet(&flags, &[&folder.path().join("plain")]);
-    assert!(!ran.stderr.contains('\u{1b}'), "no colours where there is no terminal");
+    assert!(!ran.stderr.contains('\u{1b}'), "there must be no colours without a terminal");
     assert!(ran.stderr.contains("epoch 1/1") && ran.stderr.contains("resnet eval"));
     let lines = ran.stderr.lines().count();
     assert!(lines < 12, "{lines} lines for a short run");
@@ -423,7 +424,7 @@ fn stdout_is_data_and_stderr_is_talk() {
 }
 
 #[test]
-fn what_is_no_checkpoint_is_refused_by_name() {
+fn files_that_are_not_checkpoints_are_refused_by_name() {
     let folder = tempdir().unwrap();
     let run = folder.path().join("run");
     train("--epochs 1 --limit-batches 1", &run);

@@ -1,18 +1,18 @@
 # shellcheck shell=bash
-# What the scripts share. The script that reads this sets `root`, the project's folder.
+# Functions that the scripts share. The script that sources this file sets `root`, the project's folder.
 
-# One line of talk on stderr; stdout belongs to the program that a script starts.
+# Prints a message on stderr, because stdout is for the program that a script starts.
 say() {
   printf 'setup: %s\n' "$*" >&2
 }
 
-# fail STEP CAUSE REMEDY: the end of the script.
+# fail STEP CAUSE REMEDY: prints the error and ends the script.
 fail() {
   printf 'setup: %s failed: %s\n       remedy: %s\n' "$1" "$2" "$3" >&2
   exit 1
 }
 
-# The command that installs a tool here, from its Debian package and its macOS one.
+# install_command DEBIAN-PACKAGE MACOS-COMMAND: prints how to install a tool on this machine.
 install_command() {
   if command -v apt-get >/dev/null; then
     printf 'apt-get install -y %s   (as root)' "$1"
@@ -23,7 +23,7 @@ install_command() {
   fi
 }
 
-# need STEP TOOL DEBIAN-PACKAGE MACOS-COMMAND: fails unless the tool is there.
+# need STEP TOOL DEBIAN-PACKAGE MACOS-COMMAND: fails if the tool is not installed.
 need() {
   command -v "$2" >/dev/null || fail "$1" "$2 is not installed" "$(install_command "$3" "$4")"
 }

@@ -1,10 +1,10 @@
 # shellcheck shell=bash
-# Puts Fashion-MNIST where the program finds it: from its mirrors, else Debian's package.
+# Puts Fashion-MNIST where the program finds it. It comes from the mirrors, else from Debian's package.
 
 data_package=dataset-fashion-mnist
 
-# Whether these arguments of resnet ask for work on Fashion-MNIST and allow to connect for it. Sets
-# RESNET_DATA where they name the folder.
+# Whether resnet with these arguments needs Fashion-MNIST and may download it. Sets RESNET_DATA if the
+# arguments name the data folder.
 wants_data() {
   local previous='' argument command=''
   for argument; do
@@ -24,8 +24,8 @@ wants_data() {
   [[ $command == train || $command == eval ]]
 }
 
-# Whether Fashion-MNIST seems to be there, told without starting the program; or whether the folder
-# that was named is not, which the program says itself.
+# Whether Fashion-MNIST seems to be there, without starting the program. Also true if RESNET_DATA names a
+# folder that does not exist, because the program itself reports this.
 has_data() {
   local folder
   if [[ -n ${RESNET_DATA:-} ]]; then
@@ -38,31 +38,31 @@ has_data() {
   return 1
 }
 
-# Never ends the set-up: the program says itself what it lacks when it needs the images.
+# Missing images do not end the setup: the program says so itself when it needs them.
 data_step() {
   local resnet=$1
-  [[ -x $resnet ]] || fail data "$resnet, which fetches it, is not built" "scripts/setup build"
+  [[ -x $resnet ]] || fail data "$resnet, which downloads the data, is not built" "scripts/setup build"
   if "$resnet" data path fashion-mnist >/dev/null 2>&1; then
     say "data: Fashion-MNIST is ready"
     return
   fi
-  say "data: fetching Fashion-MNIST"
+  say "data: downloading Fashion-MNIST"
   if "$resnet" data fetch fashion-mnist >&2; then
     return
   fi
   if ! command -v apt-get >/dev/null; then
-    say "data: no Fashion-MNIST yet; connect to the internet and run scripts/setup data"
+    say "data: Fashion-MNIST is missing; connect to the internet and run scripts/setup data"
   elif say "data: trying Debian's package $data_package" && data_from_debian >&2 &&
     "$resnet" data path fashion-mnist >/dev/null; then
     say "data: Fashion-MNIST is ready, from Debian's package"
   else
-    say "data: no Fashion-MNIST yet: neither its mirrors nor Debian's package can be had;" \
+    say "data: Fashion-MNIST is missing: neither its mirrors nor Debian's package could be downloaded;" \
       "connect to the internet and run scripts/setup data"
   fi
 }
 
 data_from_debian() {
-  # Where a folder was named, the package's own one is not looked in.
+  # If RESNET_DATA names a folder, the program does not look in the folder of an installed package.
   if [[ $EUID == 0 && -z ${RESNET_DATA:-} ]]; then
     # The package lists of a fresh machine are empty.
     export DEBIAN_FRONTEND=noninteractive
@@ -73,7 +73,7 @@ data_from_debian() {
   fi
 }
 
-# Without installing the package, unpacks it into the folder that was named or the data cache.
+# Unpacks the package into RESNET_DATA or the data cache, without installing it.
 data_from_debian_unpacked() (
   cache=${RESNET_DATA:-${XDG_CACHE_HOME:-$HOME/.cache}/resnet/datasets}
   mkdir -p "$cache" || exit

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Puts libtorch into .libtorch: from $LIBTORCH, else the official zip, else PyPI's wheel.
+# Puts libtorch into .libtorch: from $LIBTORCH, else from the official zip, else from PyPI's wheel.
 
 : "${root:?}"
 libtorch_wanted=2.11.0
@@ -10,15 +10,15 @@ libtorch_step() {
     libtorch_from_environment "$kind"
   elif ! libtorch_fits "$root/.libtorch" "$kind"; then
     libtorch_lock
-    # Another set-up may have done it while this one waited for the lock.
+    # Another setup may have finished this while this one waited for the lock.
     libtorch_fits "$root/.libtorch" "$kind" || libtorch_fetch "$kind"
     libtorch_unlock
   fi
   say "libtorch: $(libtorch_version "${LIBTORCH:-$root/.libtorch}") is ready"
 }
 
-# The version of the libtorch in a folder: official packages have it in one file, Python's torch in
-# another. Prints nothing where there is none.
+# Prints the version of the libtorch in a folder. Official packages and Python's torch have it in different
+# files. Prints nothing if there is no libtorch.
 libtorch_version() {
   if [[ -r $1/build-version ]]; then
     tr -d '[:space:]' <"$1/build-version"
@@ -27,7 +27,7 @@ libtorch_version() {
   fi
 }
 
-# Whether a folder holds all of a libtorch of the wanted version and kind.
+# Whether a folder holds a whole libtorch of the wanted version and kind.
 libtorch_fits() {
   local version suffix=so
   [[ $(uname -s) == Darwin ]] && suffix=dylib
@@ -40,7 +40,7 @@ libtorch_fits() {
 libtorch_from_environment() {
   local kind=$1 version remedy
   version=$(libtorch_version "$LIBTORCH")
-  remedy="unset LIBTORCH, and set-up fetches what it needs"
+  remedy="unset LIBTORCH, and setup downloads a libtorch"
   [[ $LIBTORCH == /* ]] || fail libtorch "LIBTORCH=$LIBTORCH is not an absolute path" "$remedy"
   [[ ${version%%+*} == "$libtorch_wanted" ]] || fail libtorch \
     "LIBTORCH=$LIBTORCH holds version ${version:-unknown}, $libtorch_wanted is wanted" "$remedy"
@@ -48,21 +48,21 @@ libtorch_from_environment() {
     fail libtorch "LIBTORCH=$LIBTORCH lacks lib/libtorch_cpu or include/ATen" "$remedy"
   libtorch_fits "$LIBTORCH" "$kind" ||
     fail libtorch "LIBTORCH=$LIBTORCH is built for CPU: no lib/libtorch_cuda.so" "$remedy"
-  # A .libtorch that was fetched is left alone: cargo prefers $LIBTORCH anyway.
+  # A .libtorch that was downloaded is not changed, because cargo prefers $LIBTORCH anyway.
   if [[ -L $root/.libtorch || ! -e $root/.libtorch ]]; then
     ln -sfn "$LIBTORCH" "$root/.libtorch"
   fi
 }
 
-# One set-up fetches at a time. macOS has no flock: there, two at once fetch twice.
+# Only one setup downloads at a time. macOS has no flock, so there two setups may both download.
 libtorch_lock() {
   if command -v flock >/dev/null; then
     exec 9>"$root/.libtorch.lock"
     if ! flock --nonblock 9; then
-      say "libtorch: waiting for another set-up that fetches it"
+      say "libtorch: waiting for another setup that downloads it"
       flock 9
     fi
-    # What a killed set-up left: nobody uses it, since this one holds the lock.
+    # Files of a setup that was killed. No other setup uses them, because this one holds the lock.
     rm -rf "$root"/.libtorch.work.*
   fi
 }
@@ -71,7 +71,7 @@ libtorch_unlock() {
   exec 9>&-
 }
 
-# Fetches into a folder beside and renames the whole, so that a .libtorch is never half there.
+# Downloads into a folder beside .libtorch and renames it at the end, so that .libtorch is never incomplete.
 libtorch_fetch() {
   local kind=$1 version
   work=$(mktemp -d "$root/.libtorch.work.XXXXXX")
@@ -79,7 +79,7 @@ libtorch_fetch() {
   libtorch_from_zip "$kind" || libtorch_from_wheel "$kind"
   libtorch_fits "$work/libtorch" "$kind" || {
     version=$(libtorch_version "$work/libtorch")
-    fail libtorch "what was fetched is no libtorch $libtorch_wanted for $kind (version ${version:-unknown})" \
+    fail libtorch "the download is not a libtorch $libtorch_wanted for $kind (version ${version:-unknown})" \
       "check RESNET_LIBTORCH_URL, or set LIBTORCH to a libtorch $libtorch_wanted of your own"
   }
   if [[ -e $root/.libtorch || -L $root/.libtorch ]]; then
@@ -91,7 +91,7 @@ libtorch_fetch() {
   trap - EXIT
 }
 
-# Where the official zip for this machine lies; nothing where there is none.
+# Prints the address of the official zip for this machine, or nothing if there is none.
 libtorch_zip_url() {
   local base=https://download.pytorch.org/libtorch
   case $1-$(uname -s)-$(uname -m) in
@@ -101,14 +101,14 @@ libtorch_zip_url() {
   esac
 }
 
-# Returns 1 where the zip can't be had and the wheel is worth a try.
+# Returns 1 if the zip cannot be downloaded or unpacked and the wheel should be tried.
 libtorch_from_zip() {
   local url zip=$work/libtorch.zip problem curl
   url=${RESNET_LIBTORCH_URL:-$(libtorch_zip_url "$1")}
   [[ -n $url ]] || return 1
   need libtorch curl curl "brew install curl"
   curl=(curl --fail --location --connect-timeout 10)
-  # Asked first without retries: where the host can't be reached, the wheel should not wait.
+  # This first request has no retries, so that the wheel is tried soon if the server cannot be reached.
   if ! problem=$("${curl[@]}" --silent --show-error --head --max-time 30 --output /dev/null \
     "$url" 2>&1); then
     libtorch_zip_failed "$url" "${problem##*$'\n'}"
@@ -116,9 +116,9 @@ libtorch_from_zip() {
   fi
   say "libtorch: downloading $url"
   if [[ -t 2 ]]; then curl+=(--progress-bar); else curl+=(--silent --show-error); fi
-  # A transfer under 10 kB/s for a minute has stalled.
+  # A download that is slower than 10 kB/s for a minute counts as stalled.
   if ! "${curl[@]}" --retry 3 --speed-limit 10000 --speed-time 60 --output "$zip" "$url" >&2; then
-    libtorch_zip_failed "$url" "the download broke off"
+    libtorch_zip_failed "$url" "the download was interrupted"
     return 1
   fi
   say "libtorch: unpacking"
@@ -131,16 +131,16 @@ libtorch_from_zip() {
     fail libtorch "neither unzip nor python3 is installed" "$(install_command unzip 'brew install unzip')"
   fi
   rm -rf "$work/libtorch"
-  libtorch_zip_failed "$url" "it can't be unpacked, for the reason above"
+  libtorch_zip_failed "$url" "it can't be unpacked, for the reason shown above"
   return 1
 }
 
-# A zip that the user named must be the one: only the official one may be replaced by the wheel.
+# If the user named a zip, its failure is an error. Only the official zip may be replaced by the wheel.
 libtorch_zip_failed() {
   if [[ -n ${RESNET_LIBTORCH_URL:-} ]]; then
     fail libtorch "RESNET_LIBTORCH_URL=$1: $2" "correct RESNET_LIBTORCH_URL or unset it"
   fi
-  say "libtorch: no official zip ($2); taking PyPI's wheel instead"
+  say "libtorch: cannot use the official zip ($2); using PyPI's wheel instead"
 }
 
 libtorch_from_wheel() {
@@ -152,8 +152,9 @@ libtorch_from_wheel() {
   download=(python3 -m pip download --disable-pip-version-check --only-binary=:all:
     --dest "$wheels")
   [[ -t 2 ]] || download+=(--quiet)
-  # The libraries are built alike for all Pythons: take one wheel for them all, so that none of this
-  # machine's need fit. (macOS has one tag for each system version; pip knows which fit.)
+  # The libraries are the same in the wheels for all versions of Python. So this takes the wheel for one
+  # version, which need not be this machine's. (On macOS, wheels have a tag for the system version, and pip
+  # knows which tags fit.)
   torch=("${download[@]}" --no-deps)
   [[ $(uname -s) != Linux ]] ||
     torch+=(--python-version 3.12 --implementation cp --abi cp312
@@ -165,7 +166,7 @@ libtorch_from_wheel() {
     fail libtorch "torch's wheel can't be read" "try again: the download may be damaged"
   if [[ -n $requirements ]]; then
     say "libtorch: downloading NVIDIA's libraries from PyPI for $kind"
-    # One requirement a line, without spaces.
+    # There is one requirement per line, without spaces.
     # shellcheck disable=SC2086
     "${download[@]}" $requirements >&2 || fail libtorch "pip can't download NVIDIA's libraries" \
       "check the connection, or set LIBTORCH to a libtorch $libtorch_wanted of your own"

@@ -1,7 +1,7 @@
 """Takes libtorch out of PyPI's wheels of torch and of NVIDIA's libraries.
 
-wheel.py requirements cpu|cuda TORCH_WHEEL     what else that libtorch needs, one a line for pip
-wheel.py unpack cpu|cuda FOLDER WHEEL...       lays out FOLDER/{include,lib,build-version}
+wheel.py requirements cpu|cuda TORCH_WHEEL     prints the other packages that it needs, one per line, for pip
+wheel.py unpack cpu|cuda FOLDER WHEEL...       writes FOLDER/{include,lib,build-version}
 """
 
 import pathlib
@@ -10,15 +10,15 @@ import shutil
 import sys
 import zipfile
 
-# Of torch's libraries: no use without Python, or without CUDA.
+# The libraries of torch that are useful only with Python, or only with CUDA.
 FOR_PYTHON = re.compile(r"lib(torch_python|shm|torch_global_deps)\b")
 FOR_CUDA = re.compile(r"lib(torch_cuda|c10_cuda|caffe2_nvrtc|torch_nvshmem)")
-# All that the CPU part of a libtorch with CUDA links to of NVIDIA's.
+# The only NVIDIA libraries that the CPU part of a libtorch with CUDA links to.
 LINKED_BY_CPU_PART = re.compile(r"lib(cudart|cupti)\.so")
 
 
 def requirements(kind, wheel):
-    """NVIDIA's packages that the wheel names in its metadata, with their exact versions."""
+    """Prints NVIDIA's packages that the wheel names in its metadata, with their exact versions."""
     if not sys.platform.startswith("linux"):
         return
     with zipfile.ZipFile(wheel) as archive:
@@ -36,7 +36,7 @@ def requirements(kind, wheel):
 
 
 def place(kind, member):
-    """Where a file of a wheel belongs in the libtorch folder; None if nowhere."""
+    """The path of a wheel's file in the libtorch folder. None if the file is not needed."""
     path = pathlib.PurePosixPath(member)
     if member.startswith("torch/include/"):
         return path.relative_to("torch")
@@ -48,12 +48,12 @@ def place(kind, member):
     else:
         wanted = member.startswith("nvidia/") and path.parent.name == "lib"
         wanted = wanted and (kind == "cuda" or LINKED_BY_CPU_PART.match(path.name))
-    # All in one folder, the first where a library looks for those that it links to.
+    # All in one folder, which is the first where a library looks for the libraries that it links to.
     return pathlib.PurePosixPath("lib", path.name) if wanted else None
 
 
 def unpack(kind, folder, wheels):
-    """Copies out what is wanted; the archive's checksums are checked on the way."""
+    """Copies the needed files out of the wheels, and checks the archives' checksums."""
     folder = pathlib.Path(folder)
     version = None
     for wheel in wheels:

@@ -1,8 +1,8 @@
 """A rival of `resnet bench --mode inference`: torchvision's networks in ONNX Runtime, on a CPU.
 
 Exports the network of pytorch.py to a temporary file and runs it with all optimisations of the graph.
-The file isn't named after the package, which it would hide from its own import. scripts/peers/run starts
-it; the protocol is pytorch.py's.
+This file does not have the name of the package, because then its import would find this file instead.
+scripts/peers/run starts it. The protocol is the same as for pytorch.py.
 """
 
 import sys
@@ -23,11 +23,11 @@ def main() -> None:
     images = torch.randn(options.batch_size, 1, options.size, options.size)
     settings = onnxruntime.SessionOptions()
     settings.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
-    # Of 0 it makes as many threads as there are physical cores.
+    # 0 means one thread for each physical core.
     settings.intra_op_num_threads = options.threads or 0
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
-        # The newer exporter wants a package more, and gives the same graph once it is optimised.
+        # The newer exporter needs one more package. After optimisation, its graph is the same.
         torch.onnx.export(
             network(options.depth).eval(), (images,), path, input_names=["images"], dynamo=False
         )

@@ -1,5 +1,5 @@
-"""What the rivals in Python share: the options that say the work, and the protocol that scripts/peers/run
-speaks (protocol.rs has the same in Rust).
+"""Code that the rivals in Python share: the options that describe the work, and the protocol of
+scripts/peers/run (protocol.rs has the same in Rust).
 """
 
 import argparse
@@ -20,8 +20,8 @@ def parser(description: str) -> argparse.ArgumentParser:
 
 
 def serve(step: Callable[[], None]) -> None:
-    """Warms up, prints `ready`, then for each line on stdin takes the steps that are asked for there
-    and prints their seconds as a JSON list."""
+    """Warms up and prints `ready`. Then each line on stdin is a number of steps. Takes these steps and
+    prints their times in seconds as a JSON list."""
     for _ in range(3):
         step()
     print("ready", flush=True)

@@ -1,5 +1,5 @@
-//! What the Rust rivals share: their options, torchvision's networks as data, and the protocol that
-//! scripts/peers/run speaks.
+//! Code that the rivals in Rust share: their options, torchvision's networks as data, and the protocol of
+//! scripts/peers/run.
 
 use clap::{Parser, ValueEnum};
 use std::error::Error;
@@ -8,23 +8,23 @@ use std::time::Instant;
 
 /// Images have one channel.
 pub const CHANNELS: usize = 1;
-/// What the last layer tells apart.
+/// The classes of the last layer.
 pub const CLASSES: usize = 10;
-/// The stem's channels, and the first stage's.
+/// The channels of the stem and of the first stage.
 pub const WIDTH: usize = 64;
-/// The optimizer's.
+/// The learning rate of the optimizer.
 pub const LEARNING_RATE: f64 = 1e-3;
 
-/// What a step is.
+/// The work of a step.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
-    /// Forward, loss, backward, update.
+    /// Forward pass, loss, backward pass, update.
     Train,
-    /// Forward, without gradients.
+    /// Forward pass without gradients.
     Inference,
 }
 
-/// The command line, the same as pytorch.py's.
+/// The command line, which is the same as for pytorch.py.
 #[derive(Parser)]
 pub struct Options {
     #[arg(long, value_enum, default_value = "train")]
@@ -40,7 +40,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// Reads the command line, and has rayon take so many threads.
+    /// Reads the command line, and sets the number of threads of rayon.
     pub fn read() -> Self {
         let options = Self::parse();
         if let Some(threads) = options.threads {
@@ -51,7 +51,7 @@ impl Options {
     }
 }
 
-/// A convolution without bias, padded by half its kernel, and the batch norm behind it.
+/// A convolution without bias, padded by half its kernel, and the batch norm after it.
 pub struct Conv {
     pub from: usize,
     pub to: usize,
@@ -59,13 +59,13 @@ pub struct Conv {
     pub stride: usize,
 }
 
-/// A residual block: its convolutions, and the projection where its ends differ in shape.
+/// A residual block: its convolutions, and a projection if its input and output have different shapes.
 pub struct Block {
     pub convs: Vec<Conv>,
     pub projection: Option<Conv>,
 }
 
-/// The blocks of torchvision's network of this depth, stem and head apart.
+/// The blocks of torchvision's network of this depth, without stem and head.
 pub fn blocks(depth: usize) -> Result<Vec<Block>, String> {
     let (counts, bottleneck) = match depth {
         18 => ([2, 2, 2, 2], false),
@@ -96,13 +96,13 @@ pub fn blocks(depth: usize) -> Result<Vec<Block>, String> {
     Ok(blocks)
 }
 
-/// The channels that come out of the last block.
+/// The output channels of the last block.
 pub fn features(blocks: &[Block]) -> usize {
     blocks.last().and_then(|block| block.convs.last()).map_or(WIDTH, |conv| conv.to)
 }
 
-/// Takes a step to warm up, says `ready`, then answers each line on stdin, a count of steps, with
-/// their seconds as a JSON list.
+/// Takes one step to warm up and prints `ready`. Then each line on stdin is a number of steps. Takes these
+/// steps and prints their times in seconds as a JSON list.
 pub fn serve(mut step: impl FnMut() -> Result<(), Box<dyn Error>>) -> Result<(), Box<dyn Error>> {
     step()?;
     println!("ready");

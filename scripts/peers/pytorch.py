@@ -1,6 +1,6 @@
-"""A rival of `resnet bench`: torchvision's networks in PyTorch, on the same work.
+"""A rival of `resnet bench`: torchvision's networks in PyTorch, with the same work.
 
-Prints `ready`, then for each line on stdin takes the steps that are asked for there and prints their
+Prints `ready`. Then each line on stdin is a number of steps. Takes these steps and prints their times in
 seconds as a JSON list. scripts/peers/run starts it.
 """
 

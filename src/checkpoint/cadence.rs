@@ -9,13 +9,13 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written", into = "String")]
 pub enum Cadence {
-    /// An epoch, or more epochs if saving would take over 2 % of the time.
+    /// After each epoch. If saving would take over 2 % of the time, after several epochs.
     Auto,
-    /// A number of optimizer steps.
+    /// After this number of optimizer steps.
     Steps(u64),
-    /// A number of epochs.
+    /// After this number of epochs.
     Epochs(u64),
-    /// A span of time.
+    /// After this time.
     Time(Duration),
 }
 
@@ -29,8 +29,8 @@ impl Cadence {
         }
     }
 
-    /// Whether a checkpoint is due after an epoch that ended with `step`. `since` is the time since the last checkpoint, and
-    /// `cost` the time that it took.
+    /// Whether a checkpoint is due after an epoch that ended with `step`. `since` is the time since the last
+    /// checkpoint, and `cost` is the time that it took to save it.
     pub fn is_due_after_epoch(
         self,
         epoch: u64,
@@ -85,7 +85,7 @@ impl fmt::Display for Cadence {
 /// Parses a time span of at least a second, such as `90s`, `10m` or `2h30m`.
 ///
 /// # Errors
-/// What is expected.
+/// The text is not such a time. The message says what is expected.
 pub fn time_span(text: &str) -> Result<Duration, String> {
     let span = text.parse::<jiff::SignedDuration>().ok();
     let span = span.and_then(|span| u64::try_from(span.as_secs()).ok());
@@ -95,7 +95,7 @@ pub fn time_span(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// A cadence in a file. A number without a unit counts epochs.
+/// A cadence in a file. A number without a unit is a number of epochs.
 #[derive(Deserialize)]
 #[serde(
     untagged,

@@ -1,5 +1,5 @@
-//! Which files in a run's `checkpoints` folder the program has written. All others belong to the user, and are never
-//! moved, overwritten or deleted.
+//! Decides which files in a run's `checkpoints` folder the program has written. All other files belong to the user, and
+//! are never moved, overwritten or deleted.
 
 use super::checksums::CHECKSUMS_FILE;
 use super::{BEST, LAST, MODEL_FILE, OPTIMIZER_FILE, STATE_FILE};
@@ -11,9 +11,9 @@ use std::path::{Path, PathBuf};
 /// The files of a checkpoint.
 const FILES: [&str; 4] = [MODEL_FILE, OPTIMIZER_FILE, STATE_FILE, CHECKSUMS_FILE];
 
-/// The end of the name of a checkpoint while a new one of the same step takes its place.
+/// The end of a checkpoint's name while a new checkpoint of the same step replaces it.
 const REPLACED: &str = ".replaced";
-/// The end of the name of a checkpoint that was set aside.
+/// The end of the name of a checkpoint that was set aside: it was renamed and now belongs to the user.
 const ABANDONED: &str = ".abandoned";
 
 /// The step that a name stands for. The program writes step 7 as `7`, never as `007` or `+7`.
@@ -22,8 +22,8 @@ pub fn step_of(name: &OsStr) -> Option<u64> {
     name.parse().ok().filter(|step: &u64| step.to_string() == name)
 }
 
-/// Whether there is a checkpoint at `path`, whole or damaged: a folder (not a link) that is named by a step and holds a
-/// file of a checkpoint. Its user may have put more files into it.
+/// Whether there is a checkpoint at `path`, intact or damaged. A checkpoint is a folder (not a link) that is named by a
+/// step and holds a file of a checkpoint. The user may have put more files into it.
 pub fn is_checkpoint(path: &Path) -> bool {
     path.file_name().and_then(step_of).is_some() && holds_checkpoint(path)
 }
@@ -46,8 +46,8 @@ pub fn holds_nothing_else(path: &Path) -> bool {
     })
 }
 
-/// Whether a write that was killed left this: a folder of files that was being written or deleted, or a link that was
-/// about to be renamed.
+/// Whether a killed process left this while it wrote: a folder that was being written or deleted, or a link that was
+/// not renamed yet.
 pub fn is_leftover(path: &Path) -> bool {
     let name = path.file_name().and_then(OsStr::to_str);
     let Some(rest) = name.and_then(|name| name.strip_prefix(TEMPORARY)) else { return false };
@@ -55,19 +55,19 @@ pub fn is_leftover(path: &Path) -> bool {
     (is_of_step || [LAST, BEST].contains(&rest)) && (path.is_symlink() || holds_nothing_else(path))
 }
 
-/// Where the checkpoint of a step is before it is whole.
+/// The path of a checkpoint or a link while it is being written.
 pub fn being_written(folder: &Path, name: impl std::fmt::Display) -> PathBuf {
     folder.join(format!("{TEMPORARY}{name}"))
 }
 
-/// Where the checkpoint of a step is while it is deleted.
+/// The path of a checkpoint while it is being deleted.
 pub fn being_deleted(folder: &Path, step: u64) -> PathBuf {
     folder.join(format!("{TEMPORARY}{step}{GONE}"))
 }
 
 const GONE: &str = "-gone";
 
-/// Where the checkpoint of a step is while a new one takes its place.
+/// The path of an old checkpoint while a new one of the same step replaces it.
 pub fn being_replaced(folder: &Path, step: u64) -> PathBuf {
     folder.join(format!("{step}{REPLACED}"))
 }

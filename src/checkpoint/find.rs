@@ -1,4 +1,5 @@
-//! Finding checkpoints: what a path stands for, where `last` and `best` lead, and which checkpoints there are.
+//! Finds checkpoints: the checkpoint that a path names, the checkpoints that `last` and `best` lead to, and all
+//! checkpoints of a run.
 
 use super::contents::{is_checkpoint, step_of};
 use super::read::verify;
@@ -9,11 +10,11 @@ use anyhow::{Context, Result, anyhow};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What `eval` takes for `path`: the path itself if it is a file or a checkpoint's folder; for a run's folder, the folder of
-/// its best checkpoint.
+/// The path that `eval` uses for `path`: the path itself if it is a file or a checkpoint's folder; for a run's folder,
+/// the folder of its best checkpoint.
 ///
 /// # Errors
-/// A usage error if it is none of these.
+/// A usage error if `path` is none of these.
 pub fn resolve(path: &Path) -> Result<PathBuf> {
     if !path.exists() {
         return Err(usage(format!(
@@ -50,7 +51,7 @@ pub fn run_of(path: &Path) -> Result<PathBuf> {
     }
     let checkpoint = path.canonicalize().ok();
     let folder = checkpoint.as_deref().and_then(Path::parent);
-    // With a link that leads out of the run, another run would be trained.
+    // If a link leads out of the run, the program would train another run.
     let beside =
         path.is_symlink().then(|| path.parent().and_then(|beside| beside.canonicalize().ok()));
     let beside = beside.flatten().filter(|beside| beside.ends_with(CHECKPOINTS));
@@ -77,7 +78,7 @@ pub(super) fn checkpoints_folder(run_dir: &Path) -> Result<PathBuf> {
     let folder = run_dir.join(CHECKPOINTS);
     if folder.is_symlink() {
         return Err(usage(format!(
-            "{}: is a link; expected a folder, for a run writes and deletes in it: move here what the link leads to",
+            "{}: is a link; expected a folder, because a run writes and deletes in it; move the folder behind the link to this place",
             folder.display()
         )));
     }
@@ -95,7 +96,7 @@ pub fn resume_point(path: &Path, run_dir: &Path) -> Result<PathBuf> {
     let checkpoint = path.canonicalize()?;
     if checkpoint.file_name().and_then(step_of).is_none() {
         return Err(usage(format!(
-            "--resume {}: expected a checkpoint that is named by its step; one that was set aside has to be given its old name first",
+            "--resume {}: expected a checkpoint that is named by its step; rename an abandoned checkpoint to its step first",
             path.display()
         )));
     }
@@ -112,9 +113,9 @@ pub fn latest(run_dir: &Path) -> Result<PathBuf> {
         let newest = steps(&folder).ok().and_then(|steps| steps.last().copied());
         let remedy = match newest {
             Some(step) => {
-                format!("go on with --resume {}", folder.join(step.to_string()).display())
+                format!("continue with --resume {}", folder.join(step.to_string()).display())
             }
-            None => "the run ended before its first; delete the folder, and begin anew".to_owned(),
+            None => "the run ended before its first; delete the folder, and begin again".to_owned(),
         };
         usage(format!(
             "--resume {}: no checkpoint to go on from; {problem}; {remedy}",
@@ -123,7 +124,7 @@ pub fn latest(run_dir: &Path) -> Result<PathBuf> {
     })
 }
 
-/// The checkpoint that the link `name` in the same folder leads to, or what is wrong with the link.
+/// The checkpoint that the link `name` in `folder` leads to, or a message that says what is wrong with the link.
 fn lead(folder: &Path, name: &str) -> Result<PathBuf, String> {
     let link = folder.join(name);
     let expected = "expected a link to one of the checkpoints beside it";
@@ -153,10 +154,10 @@ pub fn steps(folder: &Path) -> Result<Vec<u64>> {
     read().with_context(|| folder.display().to_string())
 }
 
-/// Checks that the checkpoint to resume from is as it was written.
+/// Checks that the checkpoint to resume from is undamaged.
 ///
 /// # Errors
-/// What is damaged, and the newest earlier checkpoint that is intact.
+/// The checkpoint is damaged. The message names the damage and the newest earlier checkpoint that is intact.
 pub fn verify_to_resume(checkpoint: &Path) -> Result<()> {
     let before = checkpoint.file_name().and_then(step_of);
     let remedy = || match newest_intact(checkpoint, |step| {
@@ -166,12 +167,12 @@ pub fn verify_to_resume(checkpoint: &Path) -> Result<()> {
         None => "there is no intact one before it".to_owned(),
     };
     verify(checkpoint).map_err(|error| {
-        anyhow!("cannot go on from {}: {error:#}; {}", checkpoint.display(), remedy())
+        anyhow!("cannot continue from {}: {error:#}; {}", checkpoint.display(), remedy())
     })
 }
 
-/// The newest intact checkpoint of the same run, as an addition to the message about a damaged one. `path` is a
-/// checkpoint's folder or its file of weights.
+/// A text that names the newest intact checkpoint of the same run. It is added to the message about a damaged one.
+/// `path` is the folder of the damaged checkpoint or its file of weights.
 pub fn instead_of(path: &Path) -> String {
     let folder = if path.is_dir() { Some(path) } else { path.parent() };
     let checkpoint = folder.and_then(|folder| folder.canonicalize().ok());

@@ -1,9 +1,9 @@
-//! A checkpoint is a directory of files that appears whole or not at all.
+//! A checkpoint is a folder of files. The folder appears only when all files are complete.
 //!
 //! ```text
 //! checkpoints/<step>/model.safetensors      weights and batch-norm statistics, and the network in its metadata
 //! checkpoints/<step>/optimizer.safetensors  momentum by parameter name; with an EMA, the weights in training too
-//! checkpoints/<step>/state.json             where the run stood
+//! checkpoints/<step>/state.json             the position and the settings of the run
 //! checkpoints/<step>/SHA256SUMS             the checksums of the three files
 //! checkpoints/last, checkpoints/best        links to one of the checkpoints
 //! checkpoints/<step>.abandoned              a later checkpoint, set aside when the run was resumed from an earlier one
@@ -49,7 +49,8 @@ const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
 const STATE_FILE: &str = "state.json";
 
-/// What a file of weights says about itself in its metadata, so that it can be used without other files.
+/// The description of a network in the metadata of its file of weights, so that the file can be used without other
+/// files.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelCard {
     /// The [`FORMAT`] of the program that wrote the file.
@@ -60,21 +61,22 @@ pub struct ModelCard {
     pub dataset: String,
     /// Names of its classes, in the order of its logits.
     pub classes: Vec<String>,
-    /// Per channel, of pixels scaled to [0, 1]: what was subtracted.
+    /// For each channel, the number that was subtracted from pixels in [0, 1].
     pub mean: Vec<f32>,
-    /// Per channel: what the difference was divided by.
+    /// For each channel, the number that the difference was divided by.
     pub std: Vec<f32>,
     /// Images in a batch when the network was evaluated during training.
     pub batch_size: usize,
     /// The floating-point format of training and evaluation.
     #[serde(default)]
     pub precision: Precision,
-    /// The training images that were held out. None if the file is of an older version, which did not say.
+    /// The training images that were held out. None in files of an older version, which do not have this field.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub held_out: Option<HeldOut>,
 }
 
-/// Training images that are not trained on, but used to choose the best checkpoint. Which images depends on the seed.
+/// Training images that are not trained on, but used to choose the best checkpoint. The seed decides which images are
+/// held out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HeldOut {
     /// The number of images.
@@ -83,8 +85,8 @@ pub struct HeldOut {
     pub seed: u64,
 }
 
-/// The key of the card in the file's metadata. It is the only key: safetensors writes several keys in random order, and
-/// equal runs must write equal files.
+/// The key of the card in the file's metadata. It is the only key, because safetensors writes several keys in random
+/// order, and equal runs must write equal files.
 const CARD_KEY: &str = "resnet";
 
 impl ModelCard {
@@ -101,10 +103,10 @@ impl ModelCard {
             .and_then(|card| check_format(&card).map(|()| card))?;
         let card: Self = serde_json::from_value(card).context("its metadata is damaged")?;
         card.check()?;
-        // Before the network is planned: a few bytes could describe a network of any size.
+        // This check comes before the network is planned, because a few bytes could describe a network of any size.
         if card.spec.depth() > header.tensor_count() {
             bail!(
-                "it describes a network of {} layers, and holds {} tensors",
+                "it describes a network of {} layers, but holds only {} tensors",
                 card.spec.depth(),
                 header.tensor_count()
             );
@@ -113,17 +115,17 @@ impl ModelCard {
     }
 
     fn check(&self) -> Result<()> {
-        // Not a usage error: the fault is in the file, not in a flag.
+        // This is not a usage error, because the error is in the file and not in a flag.
         self.spec
             .check()
             .map_err(|error| anyhow!("it describes an impossible network: {error}"))?;
         let channels = self.spec.channels;
         if self.mean.len() != channels || self.std.len() != channels {
-            bail!("its normalisation is not for the {channels} channels of its network");
+            bail!("its mean and std do not have the {channels} channels of its network");
         }
         if self.classes.len() != self.spec.classes {
             bail!(
-                "it names {} classes, and its network tells {} apart",
+                "it names {} classes, but its network has {}",
                 self.classes.len(),
                 self.spec.classes
             );
@@ -135,18 +137,18 @@ impl ModelCard {
     }
 }
 
-/// Refuses a file of another format, before its fields are read.
+/// Refuses a file of another format before its fields are read.
 fn check_format(value: &Value) -> Result<()> {
     match value.get("format").and_then(Value::as_u64) {
         Some(format) if format == u64::from(FORMAT) => Ok(()),
         Some(other) => {
             bail!("it is of format {other}; this version of resnet reads format {FORMAT}")
         }
-        None => bail!("it names no format: it is not what resnet wrote"),
+        None => bail!("it names no format, so resnet did not write it"),
     }
 }
 
-/// Where a run stood, as `state.json` has it.
+/// The state of a run in `state.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct State {
     /// The [`FORMAT`] of the program that wrote the file.
@@ -158,18 +160,19 @@ pub struct State {
     /// The sums of an epoch that is not over, if the run was saved in the middle of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_epoch: Option<EpochSums>,
-    /// The run's seed. Randomness depends on it and on the step alone.
+    /// The run's seed. All random numbers depend only on it and on the step.
     pub seed: u64,
     /// The best checkpoint so far on the held-out images.
     pub best: Option<Best>,
-    /// The versions of the programs that wrote it.
+    /// The versions of the programs that wrote the file.
     pub versions: Versions,
-    /// Seconds of the run up to here, over all its parts. 0 in files of an older version.
+    /// Seconds of the run so far, over all its parts. 0 in files of an older version.
     #[serde(default)]
     pub seconds: f64,
     /// The run's resolved configuration.
     pub config: toml::Table,
-    /// The settings in it that follow from others, as `section.key`. Empty in files of an older version.
+    /// The settings in `config` that were derived from other settings, as `section.key`. Empty in files of an older
+    /// version.
     #[serde(default)]
     pub derived: Vec<String>,
 }
@@ -180,7 +183,8 @@ impl State {
         Position { epoch: self.epoch, step: self.step, in_epoch: self.in_epoch }
     }
 
-    /// Checks that step, epochs and steps in the epoch fit each other. `checkpoint` is the folder of the file.
+    /// Checks that the step, the epochs and the steps in the epoch are consistent. `checkpoint` is the folder of the
+    /// file.
     ///
     /// # Errors
     /// The numbers contradict each other.
@@ -191,7 +195,7 @@ impl State {
         let name = checkpoint.file_name().and_then(|name| name.to_str());
         if name != Some(&self.step.to_string()) {
             bail!(
-                "cannot use {}: it is of step {}, and its folder is named otherwise",
+                "cannot use {}: it is of step {}, but its folder has another name",
                 checkpoint.join(STATE_FILE).display(),
                 self.step
             );

@@ -1,4 +1,4 @@
-//! Reading checkpoints. Names and shapes are compared before a weight is touched.
+//! Reads checkpoints. Names and shapes are checked before a weight is read.
 
 use super::checksums::{self, CHECKSUMS_FILE};
 use super::tensors::{Header, TensorFile};
@@ -18,15 +18,15 @@ use tch::Device;
 pub struct Checkpoint {
     /// The file of weights.
     pub path: PathBuf,
-    /// What the file says about its weights.
+    /// The description of the weights in the file.
     pub card: ModelCard,
     bytes: Vec<u8>,
 }
 
-/// Checks that the files of a checkpoint are as they were written.
+/// Checks that the files of a checkpoint are undamaged.
 ///
 /// # Errors
-/// The first file that is damaged.
+/// A file is damaged. The message names the first one.
 pub fn verify(checkpoint: &Path) -> Result<()> {
     let check = |name: &str, read: &dyn Fn(&Path) -> Result<Vec<u8>>| -> Result<()> {
         let path = checkpoint.join(name);
@@ -34,7 +34,7 @@ pub fn verify(checkpoint: &Path) -> Result<()> {
         checksums::verify(checkpoint, name, &bytes)
     };
     check(MODEL_FILE, &|path| Ok(read_model(path)?.1))?;
-    // Each weight has at most a momentum and, with an EMA, its value in training.
+    // For each weight, this file holds at most a momentum and, with an EMA, the weight in training.
     let most = 3 * fs::metadata(checkpoint.join(MODEL_FILE))?.len();
     check(OPTIMIZER_FILE, &|path| Ok(files::read(path, most)?))?;
     check(STATE_FILE, &|path| Ok(files::read(path, LARGEST_STATE)?))
@@ -43,7 +43,8 @@ pub fn verify(checkpoint: &Path) -> Result<()> {
 /// The largest `state.json`, in bytes: about a hundred times the usual size.
 const LARGEST_STATE: u64 = 1 << 20;
 
-/// Reads a file of weights: its card and all its bytes. Its tensors are those of the card's network.
+/// Reads a file of weights: its card and all its bytes. Checks that the file has exactly the tensors of the network
+/// that the card describes.
 fn read_model(path: &Path) -> Result<(ModelCard, Vec<u8>)> {
     let (mut file, length) = files::open(path)?;
     parse_model(&mut file, length)
@@ -52,18 +53,19 @@ fn read_model(path: &Path) -> Result<(ModelCard, Vec<u8>)> {
 fn parse_model(file: &mut impl Read, length: u64) -> Result<(ModelCard, Vec<u8>)> {
     let header = Header::read(file, length)?;
     let card = ModelCard::from_header(&header)?;
-    // Compared with the plan first: a damaged file must not decide how much is allocated.
+    // The header is compared with the plan first, because a damaged file must not decide how much memory is allocated.
     let tensors = Plan::new(&card.spec).tensors();
     header.check(tensors.iter().map(|tensor| (tensor.name.as_str(), tensor.shape.clone())))?;
     Ok((card, header.read_rest(file)?))
 }
 
 impl Checkpoint {
-    /// Reads the weights of a checkpoint's folder, or a file of weights. The weights of a folder must have their checksum. A
-    /// file of weights may have been copied elsewhere: it must have its checksum if there are checksums beside it.
+    /// Reads the weights of a checkpoint's folder, or a file of weights. In a checkpoint's folder, the weights must
+    /// have their checksum. A single file of weights may have been copied elsewhere, so it is checked only if there are
+    /// checksums in its folder.
     ///
     /// # Errors
-    /// The file is not a checkpoint, is damaged or of another version.
+    /// The file is not a checkpoint, is damaged, or has another format.
     pub fn open(path: &Path) -> Result<Self> {
         let folder = path.is_dir();
         let file = if folder { path.join(MODEL_FILE) } else { path.to_owned() };
@@ -79,10 +81,10 @@ impl Checkpoint {
         read().with_context(|| format!("cannot use {} as a checkpoint", file.display()))
     }
 
-    /// Parses the bytes of a file of weights. Messages name it `path`.
+    /// Parses the bytes of a file of weights. Error messages call the file `path`.
     ///
     /// # Errors
-    /// The bytes are not a checkpoint, are truncated or of another version.
+    /// The bytes are not a checkpoint, are incomplete, or have another format.
     pub fn parse(bytes: &[u8], path: &Path) -> Result<Self> {
         let (card, bytes) = parse_model(&mut &bytes[..], bytes.len() as u64)?;
         Ok(Self { path: path.to_owned(), card, bytes })
@@ -109,7 +111,7 @@ impl State {
     /// Reads the state of a run from a checkpoint's folder.
     ///
     /// # Errors
-    /// The file is missing, damaged or of another version.
+    /// The file is missing, is damaged, or has another format.
     pub fn read(checkpoint: &Path) -> Result<Self> {
         let path = checkpoint.join(STATE_FILE);
         let read = || -> Result<Self> { Self::parse(&files::read_text(&path, LARGEST_STATE)?) };
@@ -119,7 +121,7 @@ impl State {
     /// Parses the text of the file.
     ///
     /// # Errors
-    /// The text is damaged or of another version.
+    /// The text is damaged or has another format.
     pub fn parse(text: &str) -> Result<Self> {
         let value: serde_json::Value = serde_json::from_str(text)?;
         check_format(&value)?;
@@ -127,8 +129,8 @@ impl State {
     }
 }
 
-/// Reads the state of a run besides its network, such as momentum, from a checkpoint's folder. `expected` has the names
-/// and shapes of the tensors that the run needs.
+/// Reads the state of a run besides its network, such as the momentum, from a checkpoint's folder. `expected` has the
+/// names and shapes of the tensors that the run needs.
 ///
 /// # Errors
 /// The file is missing, damaged, or holds other tensors.

@@ -1,4 +1,4 @@
-//! Which checkpoints are kept: a pure function, so that its tests need no disk.
+//! Decides which checkpoints are kept. This is a pure function, so its tests need no disk.
 
 /// The steps of the checkpoints to delete: all except the newest `keep` and those that `last` and `best` lead to.
 pub fn superseded(steps: &[u64], keep: usize, named: [u64; 2]) -> Vec<u64> {
@@ -16,7 +16,7 @@ mod tests {
         assert_eq!(superseded(&[10, 30, 20, 40], 2, [40, 10]), [20]);
         assert_eq!(superseded(&[10, 20, 30], 3, [30, 30]), [0u64; 0]);
         assert_eq!(superseded(&[10, 20, 30], 1, [30, 30]), [20, 10]);
-        // Later steps can lie there after a run was resumed from an older checkpoint.
+        // Later steps can exist after a run was resumed from an older checkpoint.
         assert_eq!(superseded(&[10, 20, 30], 1, [10, 20]), [0u64; 0]);
     }
 }

@@ -1,4 +1,4 @@
-//! Named tensors to and from safetensors files, 32-bit floats in row-major order.
+//! Writes and reads named tensors in safetensors files, as 32-bit floats in row-major order.
 
 use crate::ui::short;
 use anyhow::{Context, Result, anyhow, bail};
@@ -25,7 +25,7 @@ pub fn to_bytes<'a>(
             Ok((*name, view))
         })
         .collect::<Result<Vec<_>>>()?;
-    // With no tensors and an empty metadata, safetensors 0.8 writes a header that is no JSON.
+    // With no tensors and empty metadata, safetensors 0.8 writes a header that is not valid JSON.
     let metadata = (!metadata.is_empty()).then_some(metadata);
     safetensors::serialize(views, metadata).map_err(|error| anyhow!("safetensors: {error:?}"))
 }
@@ -33,15 +33,15 @@ pub fn to_bytes<'a>(
 fn data(tensor: &Tensor) -> Result<Vec<u8>> {
     let flat = tensor.detach().to_device(Device::Cpu).to_kind(Kind::Float).contiguous().view(-1);
     let mut bytes = vec![0u8; flat.numel() * size_of::<f32>()];
-    // safetensors is little-endian, and so is every machine that libtorch runs on.
+    // safetensors files are little-endian, and so are all machines that libtorch runs on.
     flat.f_view_dtype(Kind::Uint8)?.f_copy_data_u8(&mut bytes, flat.numel() * size_of::<f32>())?;
     Ok(bytes)
 }
 
-/// The largest header, in bytes: about ten times that of the deepest network.
+/// The largest header, in bytes. The deepest network needs about a tenth of it.
 const LARGEST_HEADER: u64 = 100_000_000;
 
-/// The header of a safetensors file. It is compared with what is expected before the rest of the file is read.
+/// The header of a safetensors file. It is checked before the rest of the file is read.
 #[derive(Debug)]
 pub struct Header {
     metadata: Metadata,
@@ -61,7 +61,7 @@ impl Header {
         let size = bytes.as_slice().try_into().map(u64::from_le_bytes);
         let size = size.map_err(|_| broken("it has no header".to_owned()))?;
         if size > LARGEST_HEADER.min(length.saturating_sub(8)) {
-            return Err(broken("its header ends beyond it".to_owned()));
+            return Err(broken("its header is longer than the file".to_owned()));
         }
         file.take(size).read_to_end(&mut bytes)?;
         let text = bytes.get(8..).unwrap_or_default();
@@ -69,7 +69,9 @@ impl Header {
             serde_json::from_slice(text).map_err(|error| broken(format!("header: {error}")))?;
         match (metadata.data_len() as u64).checked_add(8 + size) {
             Some(whole) if whole == length => Ok(Self { metadata, bytes }),
-            _ => Err(broken(format!("it has {length} bytes, and its header tells of others"))),
+            _ => Err(broken(format!(
+                "it has {length} bytes, but its header describes another length"
+            ))),
         }
     }
 
@@ -96,7 +98,7 @@ impl Header {
     /// Checks that the file holds exactly the tensors of `expected`, by name and shape.
     ///
     /// # Errors
-    /// The first name that is missing, unexpected or of another shape.
+    /// A tensor is missing, unexpected, or has another shape or dtype. The message names the first one.
     pub fn check<'n>(&self, expected: impl Iterator<Item = (&'n str, Vec<i64>)>) -> Result<()> {
         let expected: BTreeMap<&str, Vec<i64>> = expected.collect();
         let missing: Vec<&str> =
@@ -106,7 +108,7 @@ impl Header {
         }
         for name in self.metadata.offset_keys() {
             let Some(shape) = expected.get(name.as_str()) else {
-                bail!("it holds {}, which this network has not", short(&name));
+                bail!("it holds {}, which this network does not have", short(&name));
             };
             let Some(tensor) = self.metadata.info(&name) else { continue };
             let found: Vec<i64> = tensor.shape.iter().map(|&n| n as i64).collect();
@@ -138,7 +140,7 @@ impl<'a> TensorFile<'a> {
         Ok(Self { tensors })
     }
 
-    /// The tensor of that name, whose header has this shape, on the CPU.
+    /// The tensor with this name, on the CPU. `shape` is its shape in the header.
     ///
     /// # Errors
     /// There is no such tensor.
@@ -147,7 +149,7 @@ impl<'a> TensorFile<'a> {
         Ok(Tensor::f_from_data_size(tensor.data(), shape, Kind::Float)?)
     }
 
-    /// Copies the tensor `name` into `target`, which has its shape.
+    /// Copies the tensor `name` into `target`, which must have the same shape.
     ///
     /// # Errors
     /// There is no such tensor.
@@ -184,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_file_without_tensors_is_a_whole_one() {
-        // Such as the momentum of plain SGD.
+        // For example, plain SGD has no momentum tensors to save.
         let bytes = to_bytes([], HashMap::new()).unwrap();
         header(&bytes).unwrap().check(std::iter::empty()).unwrap();
         TensorFile::parse(&bytes).unwrap();

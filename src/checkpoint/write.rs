@@ -1,4 +1,4 @@
-//! Writing checkpoints, so that a kill at any moment leaves only whole ones.
+//! Writes checkpoints. If the process is killed at any moment, all checkpoints are complete.
 
 use super::checksums::{CHECKSUMS_FILE, checksums};
 use super::contents::{
@@ -30,7 +30,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The checkpoints of a run, which keeps the newest `keep` of them and the best one.
+    /// The checkpoints of a run. The newest `keep` checkpoints and the best one are kept.
     ///
     /// # Errors
     /// The folder cannot be made, or is a link.
@@ -49,8 +49,9 @@ impl Store {
         self.folder.join(step.to_string())
     }
 
-    /// Prepares the folder for a run that continues from `step`: `last` leads to it, `best` to the best checkpoint so far,
-    /// and checkpoints of later steps, which will be repeated, are set aside. Returns their new names.
+    /// Prepares the folder for a run that continues from `step`: `last` leads to it, `best` to the best checkpoint so
+    /// far, and checkpoints of later steps are set aside, because these steps will be repeated. Returns their new
+    /// names.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -63,7 +64,7 @@ impl Store {
         aside
     }
 
-    /// Gives a checkpoint a name under which it belongs to the user. Returns the name.
+    /// Renames a checkpoint, so that it belongs to the user and is never deleted. Returns the new name.
     fn set_aside(&self, checkpoint: &Path, step: u64) -> Result<String> {
         let name = name_aside(&self.folder, step).context("no name is free")?;
         let to = self.folder.join(&name);
@@ -71,8 +72,8 @@ impl Store {
         Ok(name)
     }
 
-    /// Writes the checkpoint of a step: the network to evaluate, and the rest of the training's state. Then it sets `last` and
-    /// `best`, and deletes old checkpoints.
+    /// Writes the checkpoint of a step: the network to evaluate, and the rest of the training state. Then it sets
+    /// `last` and `best`, and deletes old checkpoints.
     ///
     /// # Errors
     /// A file could not be written. Earlier checkpoints are unchanged.
@@ -93,8 +94,8 @@ impl Store {
         // The new names must be on disk before anything is deleted.
         sync_folder(&self.folder)?;
         for step in superseded(&steps(&self.folder)?, self.keep, [state.step, best]) {
-            // Renamed first, so that a kill leaves no half checkpoint under the name of its step. What cannot be deleted
-            // now is deleted at the next start.
+            // The folder is renamed first, so that a killed process leaves no incomplete checkpoint under the name of
+            // its step. If it cannot be deleted now, the next start deletes it.
             let (place, gone) = (self.place(step), being_deleted(&self.folder, step));
             if holds_nothing_else(&place) && !is_taken(&gone) {
                 let _ = fs::rename(&place, &gone).and_then(|()| fs::remove_dir_all(&gone));
@@ -103,7 +104,7 @@ impl Store {
         Ok(())
     }
 
-    /// Writes a checkpoint beside its final place, and moves it there.
+    /// Writes a checkpoint under a temporary name, and then moves it to its final place.
     fn write(
         &self,
         network: &Network,
@@ -118,7 +119,7 @@ impl Store {
         self.write_files(&temporary, network, training, card, state)
             .and_then(|()| self.put(&temporary, state.step))
             .inspect_err(|_| {
-                // The rest of it on a full disk must not be in the way of the next checkpoint.
+                // On a full disk, its files must not take the space that the next checkpoint needs.
                 let _ = remove_leftover(&temporary);
             })
     }
@@ -137,7 +138,7 @@ impl Store {
         let state = serde_json::to_string_pretty(state)? + "\n";
         let files: [(&str, &[u8]); 3] =
             [(MODEL_FILE, &model), (OPTIMIZER_FILE, &optimizer), (STATE_FILE, state.as_bytes())];
-        // In parallel with waiting for the disk.
+        // The checksums are computed while the disk writes.
         let checksums = thread::scope(|scope| -> Result<_> {
             let checksums = scope.spawn(|| checksums(&files));
             for (name, bytes) in files {
@@ -149,13 +150,14 @@ impl Store {
         sync_folder(folder)
     }
 
-    /// Makes `name` lead to the checkpoint of a step. At every moment it leads to a whole one.
+    /// Makes the link `name` lead to the checkpoint of a step. At every moment, the link leads to a complete
+    /// checkpoint.
     fn link(&self, name: &str, step: u64) -> Result<()> {
         let temporary = being_written(&self.folder, name);
         let link = self.folder.join(name);
         let make = || -> Result<()> {
             if is_taken(&link) && !link.is_symlink() {
-                bail!("something else lies there; expected a link to a checkpoint");
+                bail!("expected a link to a checkpoint; give this file or folder another name");
             }
             remove_leftover(&temporary)?;
             std::os::unix::fs::symlink(step.to_string(), &temporary)?;
@@ -164,15 +166,16 @@ impl Store {
         make().with_context(|| link.display().to_string())
     }
 
-    /// Moves a written checkpoint to its final place. If one is there already, such as in a run that was resumed from an
-    /// earlier step, the two are exchanged in one call, so that there is a whole one at every moment.
+    /// Moves a written checkpoint to its final place. A checkpoint can exist there already, for example if the run was
+    /// resumed from an earlier step. The two are then exchanged in one call, so that a complete checkpoint is there at
+    /// every moment.
     fn put(&self, written: &Path, step: u64) -> Result<()> {
         let place = self.place(step);
         if !is_taken(&place) {
             return Ok(fs::rename(written, &place)?);
         }
         if !is_checkpoint(&place) {
-            bail!("what lies there is no checkpoint; give it another name");
+            bail!("the folder or file there is no checkpoint; give it another name");
         }
         let old = exchange(written, &place, being_replaced(&self.folder, step))
             .with_context(|| format!("cannot move {} there", written.display()))?;
@@ -186,12 +189,12 @@ impl Store {
     }
 }
 
-/// Exchanges two directories. Returns where the one from `to` is now: at `from` or at `aside`.
+/// Exchanges two directories. Returns the new path of the directory that was at `to`: `from` or `aside`.
 fn exchange(from: &Path, to: &Path, aside: PathBuf) -> std::io::Result<PathBuf> {
     match renameat_with(CWD, from, CWD, to, RenameFlags::EXCHANGE) {
         Ok(()) => Ok(from.to_owned()),
-        // Some network file systems cannot exchange. There the old directory is moved aside. The next start moves it back
-        // if the new one never arrived.
+        // Some network file systems cannot exchange directories. There, the old directory is renamed first. If the new
+        // one is not moved to its place, the next start moves the old one back.
         Err(error) if CANNOT_EXCHANGE.contains(&error) => {
             fs::rename(to, &aside)?;
             fs::rename(from, to).inspect_err(|_| {
@@ -203,7 +206,7 @@ fn exchange(from: &Path, to: &Path, aside: PathBuf) -> std::io::Result<PathBuf> 
     }
 }
 
-/// Removes what killed writes left among a run's checkpoints, and nothing else.
+/// Removes the files that killed processes left in a run's `checkpoints` folder, and nothing else.
 ///
 /// # Errors
 /// The folder cannot be read or written to.
@@ -213,7 +216,7 @@ pub fn remove_leftovers(run_dir: &Path) -> Result<()> {
         let path = entry.with_context(|| folder.display().to_string())?.path();
         remove_leftover(&path)?;
         let Some(step) = replaced_step(&path) else { continue };
-        // If its successor never arrived, the old checkpoint goes back to its place.
+        // If the new checkpoint was not moved to its place, the old one is moved back.
         let place = folder.join(step.to_string());
         match is_taken(&place) {
             true => fs::remove_dir_all(&path),
@@ -224,10 +227,10 @@ pub fn remove_leftovers(run_dir: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes what a killed write left at `path`, if it is that.
+/// Removes `path` if a killed process left it while it wrote.
 fn remove_leftover(path: &Path) -> Result<()> {
     if is_leftover(path) {
-        // This removes a link, not what it leads to.
+        // If it is a link, this removes only the link.
         fs::remove_dir_all(path).with_context(|| path.display().to_string())?;
     }
     Ok(())

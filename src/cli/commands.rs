@@ -47,7 +47,7 @@ pub struct TrainArgs {
 #[derive(Debug, Args)]
 #[command(mut_args(takes_negative_numbers))]
 pub struct EvalArgs {
-    /// A run's folder (its best checkpoint), a checkpoint's folder or a model.safetensors
+    /// A run's folder (its best checkpoint is used), a checkpoint's folder or a model.safetensors file
     #[arg(value_name = "RUN|CHECKPOINT")]
     pub checkpoint: PathBuf,
 
@@ -108,7 +108,7 @@ pub struct ShapesArgs {
     #[arg(long, short, value_name = "IMAGES", default_value_t = 1, value_parser = whole_number::<usize>)]
     pub batch_size: usize,
 
-    /// Print every block, below its layer
+    /// Also print every block, below its layer
     #[arg(long, short, visible_alias = "depth-first")]
     pub all: bool,
 }
@@ -141,7 +141,7 @@ pub struct BenchArgs {
     #[arg(long, default_value = "auto")]
     pub precision: PrecisionChoice,
 
-    /// Save memory: compute the activations inside each block again in the backward pass
+    /// Save memory: recompute the activations inside each block in the backward pass
     #[arg(long)]
     pub recompute: bool,
 
@@ -149,11 +149,11 @@ pub struct BenchArgs {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub cuda_graphs: bool,
 
-    /// Also measure the convolutions of a step alone: the lower bound of a step's time on this machine
+    /// Also measure only the convolutions of a step: a lower bound for a step's time on this machine
     #[arg(long)]
     pub floor: bool,
 
-    /// Earlier output of --json to compare with
+    /// File with earlier output of --json, to compare with
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
 
@@ -191,7 +191,7 @@ pub struct DataArgs {
 }
 
 impl DataArgs {
-    /// The same as a value of the `data` module.
+    /// These arguments as a value of the `data` module.
     pub fn source(&self) -> Source {
         Source::new(self.data_dir.clone(), self.offline)
     }

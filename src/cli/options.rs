@@ -28,7 +28,7 @@ pub struct NetworkOptions {
     #[arg(long)]
     pub block: Option<Block>,
 
-    /// Channels of the first stage; each later stage has twice as many
+    /// Channels of the first stage; each later stage has twice as many as the stage before it
     #[arg(long, value_parser = whole_number::<usize>)]
     pub width: Option<usize>,
 
@@ -66,7 +66,7 @@ pub struct DataOptions {
     #[arg(long, value_name = "NAME", value_parser = dataset_name())]
     pub dataset: Option<String>,
 
-    /// Training images to hold out; accuracy on them chooses the best checkpoint
+    /// Training images to hold out; the accuracy on them decides which checkpoint is the best
     #[arg(long, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub validation: Option<usize>,
 
@@ -109,11 +109,11 @@ pub struct TrainOptions {
     #[arg(long, value_name = "EPOCHS", value_parser = number)]
     pub warmup_epochs: Option<f64>,
 
-    /// Only with --schedule step: epochs between two cuts of the learning rate
+    /// Only with --schedule step: epochs between two reductions of the learning rate
     #[arg(long, value_name = "EPOCHS", value_parser = number)]
     pub step_every: Option<f64>,
 
-    /// Only with --schedule step: factor by which each cut multiplies the learning rate
+    /// Only with --schedule step: factor by which each reduction multiplies the learning rate
     #[arg(long, value_name = "FACTOR", value_parser = number)]
     pub step_factor: Option<f64>,
 
@@ -155,7 +155,7 @@ pub struct TrainOptions {
     #[arg(long)]
     pub precision: Option<PrecisionChoice>,
 
-    /// Start each block as the identity
+    /// Initialize each block as the identity function
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub zero_init_residual: Option<bool>,
 
@@ -167,7 +167,7 @@ pub struct TrainOptions {
     #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
     pub eval_every: Option<u64>,
 
-    /// End each epoch and each evaluation after this number of batches, for trials
+    /// End each epoch and each evaluation after this number of batches, for short trial runs
     #[arg(long, value_name = "BATCHES", value_parser = whole_number::<usize>)]
     pub limit_batches: Option<usize>,
 }
@@ -185,8 +185,8 @@ pub struct RunOptions {
     #[arg(long, value_parser = whole_number::<usize>)]
     pub threads: Option<usize>,
 
-    /// Save memory: compute the activations inside each block again in the backward pass. The result
-    /// is the same; each step needs a second forward pass
+    /// Save memory: recompute the activations inside each block in the backward pass. The result is
+    /// the same; each step needs a second forward pass
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub recompute: Option<bool>,
 
@@ -200,8 +200,8 @@ pub struct RunOptions {
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub cuda_graphs: Option<bool>,
 
-    /// How often to save a checkpoint: 500steps, 2epochs (or 2), 10m, or auto: every epoch, less often
-    /// if saving would take over 2 % of the time. The end of a run is always saved
+    /// How often to save a checkpoint: 500steps, 2epochs (or 2), 10m, or auto (every epoch, or less
+    /// often if saving would take more than 2 % of the time). The end of a run is always saved
     #[arg(long, value_name = "CADENCE")]
     pub checkpoint_every: Option<Cadence>,
 

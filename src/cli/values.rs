@@ -1,5 +1,5 @@
-//! Parsers of the values of flags. They check the form of a value; its range is checked where its meaning is
-//! known.
+//! Parsers of the values of flags. They check the form of a value. The modules that use the value check its
+//! range.
 
 use crate::data::catalog;
 use clap::Arg;
@@ -15,7 +15,7 @@ pub fn number(text: &str) -> Result<f64, String> {
     text.parse().map_err(|_| "expected a number, such as 0.05".to_owned())
 }
 
-/// Parses a whole number of at most 63 bits: TOML, in which a run's settings are saved, has no larger ones.
+/// Parses a whole number of at most 63 bits: a run's settings are saved as TOML, which has no larger numbers.
 pub fn whole_number<N: TryFrom<u64>>(text: &str) -> Result<N, String> {
     let number = text.parse().ok().filter(|&number| number <= i64::MAX as u64);
     number

@@ -22,7 +22,7 @@ use compare::Earlier;
 use report::{Report, Work};
 use steps::Measurement;
 
-/// The largest batch: its images are drawn before anything is measured.
+/// The largest batch: all its images are drawn before the measurement.
 const MAX_BATCH: usize = 1 << 16;
 
 /// Runs `resnet bench`.
@@ -58,7 +58,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         BenchMode::Train => steps::train(args, &spec, options, ui)?,
         BenchMode::Inference => steps::infer(args, &spec, options)?,
     };
-    // Before the next measurements use memory.
+    // Read here, because the next measurements use memory too.
     let peak_memory_bytes = libtorch::peak_memory_bytes(device);
     let step_seconds = throughput.median();
     let images_per_second = args.batch_size as f64 / step_seconds;
@@ -99,18 +99,20 @@ fn check(args: &BenchArgs) -> Result<()> {
     in_range("--batch-size", args.batch_size, 1..=MAX_BATCH)?;
     at_least_one("--steps", args.steps)?;
     if args.recompute && args.mode == BenchMode::Inference {
-        return Err(usage("--recompute: inference has no backward pass; drop one of the two"));
+        return Err(usage(
+            "--recompute: inference has no backward pass; remove the flag, or use --mode train",
+        ));
     }
     if args.floor && args.mode == BenchMode::Inference {
         return Err(usage(
-            "--floor: inference folds batch norm into its convolutions, and has no part of convolutions alone; expected --mode train",
+            "--floor: inference folds batch norm into its convolutions, so the convolutions cannot be measured alone; expected --mode train",
         ));
     }
     device::check_threads(args.threads)
 }
 
 /// Number of floating-point operations in a step: two for each multiply-add. In training, the gradients of
-/// inputs and of weights need as many as the forward pass each.
+/// the inputs need as many as the forward pass, and so do the gradients of the weights.
 fn operations(args: &BenchArgs, spec: &Spec) -> f64 {
     let layers = measure(spec, args.batch_size);
     let macs: f64 = layers.iter().map(|layer| layer.layer.cost.macs as f64).sum();

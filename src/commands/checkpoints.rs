@@ -10,7 +10,7 @@ use anyhow::{Result, bail};
 /// Runs `resnet checkpoints`.
 ///
 /// # Errors
-/// The folder is not that of a run. A checkpoint or the metrics are damaged, after everything is listed.
+/// The folder is not a run's folder. A checkpoint or the metrics are damaged; everything is listed first.
 pub fn run(args: &CheckpointsArgs, ui: &Ui) -> Result<()> {
     let folder = args.run.join(CHECKPOINTS);
     if !args.run.exists() {

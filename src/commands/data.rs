@@ -91,7 +91,7 @@ fn verify(dataset: &DatasetInfo, source: &Source, ui: &Ui) -> Result<()> {
     }
     let parts = dataset.parts(&Split::BOTH);
     let folder = folder(dataset, source).or_else(|missing| {
-        // If some of the files are there, reporting each file helps more than one error.
+        // If some of the files are there, a report on each file helps more than a single error.
         let own = locate::download_folder(dataset, source)?;
         let some = parts.iter().any(|part| locate::find_part(&own, part).is_some());
         if some { Ok(own) } else { Err(missing) }
@@ -115,7 +115,7 @@ fn verify(dataset: &DatasetInfo, source: &Source, ui: &Ui) -> Result<()> {
     }
     if bad > 0 {
         bail!(
-            "{bad} of {} files of {} in {} not as published; `{}` gets the published ones",
+            "{bad} of {} files of {} in {} are missing or not the published ones; `{}` gets the published ones",
             parts.len(),
             dataset.name,
             folder.display(),
@@ -125,7 +125,7 @@ fn verify(dataset: &DatasetInfo, source: &Source, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// There is no file that could be damaged.
+/// A built-in data set has no files that could be damaged.
 fn verify_built_in(dataset: &DatasetInfo, ui: &Ui) {
     if ui.is_json() {
         ui.json(&json!({
@@ -178,7 +178,7 @@ fn report(
     ui.out(match result {
         Ok(verify::Checked::Sha256) => format!("ok   {}: SHA-256", path.display()),
         Ok(verify::Checked::Length) => format!(
-            "ok   {}: length only, since no checksum is published of the unpacked file",
+            "ok   {}: length only, because no checksum of the unpacked file is published",
             path.display()
         ),
         Err(error) => format!("bad  {}", one_line(&error)),

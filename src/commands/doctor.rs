@@ -76,7 +76,7 @@ struct CudaReport {
 
 impl Report {
     fn new() -> Self {
-        // Before any other call: libtorch decides at the first query whether it has CUDA.
+        // This comes before any other call, because libtorch decides at the first query whether it has CUDA.
         let cuda = CudaReport::new(cuda::open_cuda());
         device::set_threads(None);
         let data = fashion_mnist();

@@ -1,4 +1,4 @@
-//! `resnet eval`: a checkpoint against labelled images.
+//! `resnet eval`: evaluates a checkpoint on labelled images.
 
 use crate::checkpoint::{self, Checkpoint, HeldOut};
 use crate::cli::{EvalArgs, EvalSplit};
@@ -17,7 +17,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::json;
 use tch::Device;
 
-/// The most classes whose confusion matrix fits a terminal.
+/// The largest number of classes whose confusion matrix fits a terminal.
 const MAX_MATRIX: usize = 20;
 
 /// Runs `resnet eval`.
@@ -73,7 +73,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     };
     if !is_plausible(evaluation.loss) {
         bail!(
-            "{}: its loss on the {} is {}, far beyond that of a guess: its weights are damaged, or of a run that diverged",
+            "{}: its loss on the {} is {}, far beyond that of a guess; its weights are damaged, or its run diverged",
             checkpoint.path.display(),
             images_name,
             evaluation.loss
@@ -110,20 +110,20 @@ fn held_out(
     let path = checkpoint.path.display();
     if checkpoint.card.held_out.is_none() && args.split == EvalSplit::Train {
         ui.warn(format!(
-            "{path}: does not say which training images were held out, so all of them are counted"
+            "{path}: does not say which training images were held out, so all of them are evaluated"
         ));
     }
     let held_out = checkpoint.card.held_out.unwrap_or(HeldOut { images: 0, seed: 0 });
     ensure!(
         held_out.images < dataset.train_images,
-        "cannot use {path}: it says that {} training images were held out, and {} has {}",
+        "cannot use {path}: it says that {} training images were held out, but {} has only {}",
         held_out.images,
         dataset.name,
         dataset.train_images
     );
     if held_out.images == 0 && args.split == EvalSplit::Validation {
         return Err(usage(format!(
-            "--split validation: {path} is of a run that held out no images; expected one that was trained with --validation"
+            "--split validation: the run of {path} held out no images; expected a run that was trained with --validation"
         )));
     }
     Ok(held_out)
@@ -170,10 +170,10 @@ fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
     }
     ui.out(table(&lines, 1..5));
     if figures.len() > MAX_MATRIX {
-        ui.out(format!("\nthe confusion matrix of {} classes is in --json", figures.len()));
+        ui.out(format!("\nthe confusion matrix has {} classes; --json prints it", figures.len()));
         return;
     }
-    ui.out("\nrows: the true class; columns: what it was taken for");
+    ui.out("\nrows: true class; columns: predicted class");
     let columns = (0..figures.len()).map(|class| class.to_string());
     let mut lines = vec![std::iter::once(String::new()).chain(columns).collect::<Vec<_>>()];
     for (class, (figures, row)) in figures.iter().zip(&evaluation.confusion).enumerate() {

@@ -1,4 +1,4 @@
-//! One file a subcommand; each parses nothing and prints through [`Ui`].
+//! One file for each subcommand. These files parse no arguments, and print through [`Ui`].
 
 mod bench;
 mod checkpoints;

@@ -56,13 +56,13 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     }
 }
 
-/// Who is told what happens, besides the run's folder.
+/// The sinks that take the events, besides the run's folder.
 fn sinks(plan: &Plan, ui: Ui) -> Vec<Box<dyn Sink>> {
     let bars = Box::new(Bars::new(&plan.config, ui));
     if ui.is_json() { vec![Box::new(JsonLines::new(ui)), bars] } else { vec![bars] }
 }
 
-/// Trains until the run is over, or is to stop and is saved. Whether it is over.
+/// Trains until the run is over, or until it must stop and is saved. Returns whether it is over.
 fn train(
     run: &mut Run,
     keeper: &mut Keeper,
@@ -77,7 +77,8 @@ fn train(
         }
         let stops = match event {
             Event::Step { .. } => stop.reason().is_some(),
-            // A time limit does not end an evaluation: a run whose parts are shorter than one would never get past it.
+            // A time limit does not end an evaluation. If it did, a run whose time limit is always shorter than an
+            // evaluation would never get past it.
             Event::Evaluated { .. } => stop.is_signalled(),
             _ => false,
         };

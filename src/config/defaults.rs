@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn every_field_of_the_recipe_is_an_option() {
-        // Unknown keys are refused.
+        // This conversion fails if a field is not an option, because unknown keys are refused.
         defaults().unwrap().try_into::<Options>().unwrap();
         let with_all = Recipe {
             clip_grad_norm: Some(1.0),

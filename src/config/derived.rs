@@ -1,5 +1,5 @@
-//! Settings that follow from other settings, unless somebody chose them. A run saves them apart from the
-//! others: if another setting changes, they are derived again (docs/decisions/0019).
+//! Settings whose values follow from other settings, unless the user chose them. A run saves which settings these
+//! are: if another setting changes, they are derived again (docs/decisions/0019).
 
 use super::settings::{self, Settings, insert, integer, remove};
 use crate::data::augment::Augment;
@@ -17,7 +17,7 @@ use toml::{Table, Value};
 pub struct Rule {
     /// The setting, as `section.key`.
     pub name: &'static str,
-    /// The keys that it follows from, or words if it follows from no single key.
+    /// The keys that it follows from, or a description if it follows from no single key.
     from: &'static [&'static str],
     /// Its default in words, for the help text.
     pub default: &'static str,
@@ -31,7 +31,7 @@ pub struct Basis<'a> {
     pub spec: &'a Spec,
     /// The data set.
     pub dataset: &'a DatasetInfo,
-    /// The recipe; those of its settings that are derived may still have any value.
+    /// The recipe. Those of its settings that are derived may not have their final values yet.
     pub recipe: &'a Recipe,
 }
 
@@ -107,8 +107,8 @@ pub const RULES: [Rule; 10] = [
 ];
 
 const HEADER: &str = "\
-# The settings of this run: a valid --config. A line behind a # follows from other settings,
-# and is decided anew where they change.
+# The settings of this run: a valid file for --config. A setting in a comment follows from other
+# settings, and is derived again if they change.
 ";
 
 /// Derives each setting that follows from others and has no value.
@@ -126,8 +126,9 @@ pub fn names(settings: &Settings) -> Vec<String> {
     RULES.iter().filter(is_derived).map(|rule| rule.name.to_owned()).collect()
 }
 
-/// Separates settings that a run saved in one table, with the names of the derived ones. A derived setting
-/// that follows from a key in `changes` (`section.key` → …) is dropped: it is to be derived again.
+/// Separates the settings that a run saved in one table into chosen and derived ones. `names` are the names of the
+/// derived ones. A derived setting that follows from a key in `changes` (`section.key` → …) is removed, so that it
+/// is derived again.
 pub fn separate(mut saved: Table, names: &[String], changes: &Table) -> Settings {
     let changes = |key: &&str| changes.keys().any(|name| name.ends_with(&format!(".{key}")));
     let mut derived = Table::new();
@@ -144,7 +145,7 @@ pub fn separate(mut saved: Table, names: &[String], changes: &Table) -> Settings
 /// The settings as a config file, in which the derived ones are comments.
 ///
 /// # Errors
-/// None that the settings of a run can cause.
+/// The settings of a run never cause an error.
 pub fn to_file(settings: &Settings) -> Result<String> {
     let mut text = HEADER.to_owned();
     for (section, keys) in settings.all() {

@@ -1,4 +1,4 @@
-//! The command line with the default of each setting in its help text. The defaults are those of the resolved
+//! The command line with the default of each setting in its help text. The defaults come from the resolved
 //! configuration, so that no help text repeats them.
 
 use super::Config;
@@ -13,7 +13,7 @@ use toml::Value;
 /// Parses the command line of this process.
 ///
 /// # Errors
-/// What clap refuses, and the texts of `--help` and `--version`.
+/// clap refuses the command line, or the user asked for `--help` or `--version`.
 pub fn parse() -> Result<Cli, clap::Error> {
     let matches = command().try_get_matches()?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))
@@ -21,7 +21,7 @@ pub fn parse() -> Result<Cli, clap::Error> {
 
 /// The program's command line.
 pub fn command() -> Command {
-    // Without any flag nothing can be wrong.
+    // Without flags, the configuration is always valid.
     let defaults = default_texts().unwrap_or_default();
     let of_section = |name: &str| -> BTreeMap<&str, &str> {
         let section = defaults.iter().filter_map(|(setting, text)| {
@@ -48,7 +48,7 @@ fn default_texts() -> Result<BTreeMap<String, String>> {
     let values = config.to_table();
     let mut texts: BTreeMap<String, String> =
         each(&values).map(|(name, value)| (name, text(value))).collect();
-    // The default schedule does not have it.
+    // The default schedule does not have this setting.
     texts.insert("train.step-factor".to_owned(), config.recipe.step_factor.to_string());
     texts.extend(RULES.iter().map(|rule| (rule.name.to_owned(), rule.default.to_owned())));
     Ok(texts)

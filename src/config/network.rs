@@ -8,7 +8,7 @@ use crate::model::Spec;
 use crate::model::spec::Choices;
 use anyhow::Result;
 
-// For a network without a data set, as of Fashion-MNIST.
+// For a network without a data set: the values of Fashion-MNIST.
 const CHANNELS: usize = 1;
 const CLASSES: usize = 10;
 
@@ -36,7 +36,7 @@ pub fn resolve_network(options: &NetworkOptions, dataset: Option<&DatasetInfo>) 
         {
             if value != actual {
                 return Err(usage(format!(
-                    "{flag} {value}: the images of {} have {actual}; leave it out",
+                    "{flag} {value}: the data set {} has {actual}; remove the flag",
                     dataset.name
                 )));
             }

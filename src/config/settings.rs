@@ -15,7 +15,7 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// Settings of which all are chosen.
+    /// Settings that are all chosen.
     pub fn of_choices(chosen: Table) -> Self {
         Self { chosen, derived: Table::new() }
     }
@@ -28,7 +28,7 @@ impl Settings {
     /// The value of a setting, or of a whole section, as a `T`.
     ///
     /// # Errors
-    /// A setting without a value, or with a value of another type.
+    /// The setting has no value, or a value of another type.
     pub fn read<T: DeserializeOwned>(&self, name: &str) -> Result<T> {
         self.read_if_set(name)?.with_context(|| format!("no value for {name}"))
     }
@@ -36,7 +36,7 @@ impl Settings {
     /// The value of a setting, or of a whole section, as a `T`, if it has one.
     ///
     /// # Errors
-    /// A value of another type.
+    /// The value has another type.
     pub fn read_if_set<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>> {
         let found = match name.contains('.') {
             true => self.value(name).cloned(),
@@ -49,7 +49,7 @@ impl Settings {
     /// the same key.
     ///
     /// # Errors
-    /// A value of another type.
+    /// A value has another type.
     pub fn read_keys<T: DeserializeOwned>(&self) -> Result<T> {
         let sections = self.all().into_iter().filter_map(|(_, section)| match section {
             Value::Table(keys) => Some(keys),
@@ -90,12 +90,12 @@ impl Settings {
 /// The options that are set, as a table of sections.
 ///
 /// # Errors
-/// None that options can cause.
+/// Options never cause an error.
 pub fn to_table(options: &impl Serialize) -> Result<Table> {
     Table::try_from(options).context("configuration")
 }
 
-/// A whole number as a value of TOML, which has 63 bits.
+/// A whole number as a value of TOML, in which it has at most 63 bits.
 pub fn integer(number: usize) -> Value {
     i64::try_from(number).unwrap_or(i64::MAX).into()
 }
@@ -129,7 +129,7 @@ pub fn remove(settings: &mut Table, name: &str) -> Option<Value> {
     settings.get_mut(section)?.as_table_mut()?.remove(key)
 }
 
-/// The settings of both tables; where both have a value, that of `top`.
+/// The settings of both tables. If both have a value for a setting, the value in `top` is used.
 pub fn overlay(mut base: Table, top: Table) -> Table {
     for (section, keys) in top {
         match (base.get_mut(&section), keys) {

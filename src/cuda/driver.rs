@@ -1,5 +1,5 @@
-//! Queries of NVIDIA's driver about itself and its devices. libtorch gives only the number of devices that it
-//! can use, and no reason if there are none, so the driver is asked directly.
+//! Asks NVIDIA's driver about itself and its devices. libtorch only returns the number of devices that it can use, and
+//! no reason if there are none. So this module asks the driver directly.
 
 use libloading::Library;
 use std::error::Error;
@@ -17,7 +17,7 @@ const COMPUTE_CAPABILITY_MINOR: c_int = 76;
 pub struct Driver {
     /// The newest CUDA version that the driver supports, as (major, minor).
     pub cuda_version: (i32, i32),
-    /// Its devices (`CUDA_VISIBLE_DEVICES` hides some), or why there are none.
+    /// Its devices (`CUDA_VISIBLE_DEVICES` can hide some), or a message that says why there are none.
     pub devices: Result<Vec<Gpu>, String>,
 }
 
@@ -32,19 +32,19 @@ pub struct Gpu {
     pub compute_capability: String,
 }
 
-/// Asks the driver. `Err` says why it cannot be opened; most often it is not installed.
+/// Asks the driver. `Err` says why the driver cannot be opened. The usual reason is that it is not installed.
 pub fn query() -> Result<Driver, String> {
-    // SAFETY: loading NVIDIA's driver library runs its initialisers, which any CUDA program runs.
+    // SAFETY: loading NVIDIA's driver library runs its initialisers, as in every CUDA program.
     let library = unsafe { Library::new("libcuda.so.1") }.map_err(|e| reason(&e))?;
-    // SAFETY: `Api` gives each function the type that cuda.h does.
+    // SAFETY: in `Api`, each function has the same type as in cuda.h.
     let api = unsafe { Api::new(&library) }.map_err(|e| reason(&e))?;
     let driver = Driver { cuda_version: api.version(), devices: api.devices() };
-    // The driver keeps threads and state of its own: it must never be unloaded.
+    // The driver has its own threads and state, so it must never be unloaded.
     std::mem::forget(library);
     Ok(driver)
 }
 
-/// The loader's message. The error itself says only which call failed.
+/// The dynamic loader's message. The error itself only says which call failed.
 pub fn reason(error: &libloading::Error) -> String {
     error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
@@ -99,8 +99,8 @@ impl Api {
     fn device(&self, index: c_int) -> Result<Gpu, String> {
         let (mut device, mut memory, mut major, mut minor) = (0, 0, 0, 0);
         let mut name = [0; 256];
-        // SAFETY: every pointer is to a live value of the right type, and the name's length is that of its
-        // buffer. The driver writes a zero at the end of the name.
+        // SAFETY: every pointer points to a live value of the right type, and the length of the name is the length of
+        // its buffer. The driver writes a zero at the end of the name.
         unsafe {
             self.check((self.device_get)(&mut device, index))?;
             self.check((self.device_name)(name.as_mut_ptr(), name.len() as c_int, device))?;
@@ -119,12 +119,12 @@ impl Api {
             return Ok(());
         }
         let mut text = std::ptr::null();
-        // SAFETY: the pointer is to a live pointer, set to a string literal of the driver or null.
+        // SAFETY: the pointer points to a live pointer. The driver sets it to a string literal or to null.
         unsafe { (self.error_string)(result, &mut text) };
         if text.is_null() {
             return Err(format!("the driver answers with error {result}"));
         }
-        // SAFETY: not null, so a string literal of the driver, which is never unloaded.
+        // SAFETY: the pointer is not null, so it points to a string literal of the driver, which is never unloaded.
         let text = unsafe { CStr::from_ptr(text) }.to_string_lossy();
         Err(format!("the driver answers: {text}"))
     }

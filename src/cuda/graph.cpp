@@ -1,6 +1,6 @@
-// CUDA graphs: the kernels of a step, recorded once and then started by one call.
+// CUDA graphs: the kernels of a step are recorded once and then started by one call.
 //
-// libtorch_cuda is opened by name (docs/decisions/0002), and the header of its at::cuda::CUDAGraph includes
+// libtorch_cuda is opened by name (docs/decisions/0002). The header of its class at::cuda::CUDAGraph includes
 // CUDA's headers, which do not come with libtorch. So this file looks up the functions of that class by their
 // mangled names (docs/decisions/0017). For streams and memory it uses libtorch's interface for any device.
 
@@ -20,7 +20,7 @@
 
 namespace {
 
-// cudaStreamCaptureModeGlobal of CUDA: no thread may call what is forbidden during a recording.
+// cudaStreamCaptureModeGlobal of CUDA: some calls are forbidden for all threads during a recording.
 constexpr int CAPTURE_MODE_GLOBAL = 0;
 
 #define CLASS "_ZN2at4cuda9CUDAGraph"
@@ -89,12 +89,13 @@ class CudaGraph {
   alignas(std::max_align_t) std::byte object_[1024];
 };
 
-// A graph, and during its recording the stream on which it is recorded.
+// A graph. During the recording, it also holds the stream on which the graph is recorded.
 class Recording {
  public:
   explicit Recording(c10::DeviceIndex index) {
     const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
-    // A recording has its own pool of memory and cannot use what earlier steps left in the cache.
+    // A recording has its own pool of memory, and cannot use the memory that earlier steps left in libtorch's
+    // cache.
     cuda.synchronizeDevice(index);
     c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
     stream_.emplace(cuda.getStreamFromGlobalPool({c10::DeviceType::CUDA, index}));
@@ -130,8 +131,8 @@ class Recording {
   }
 
  private:
-  // If CUDA has ended a recording early, libtorch 2.11 returns at CUDA's error: it neither frees the pool nor
-  // leaves the recording state. It does both after an empty recording.
+  // If CUDA ends a recording early, libtorch 2.11 returns with CUDA's error. It then neither frees the pool nor
+  // leaves the recording state. After an empty recording, it does both, so this makes an empty recording.
   void give_back() {
     try {
       const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
@@ -156,8 +157,8 @@ const char* resnet_graph_support() noexcept {
   return resnet::guard([] { functions(); });
 }
 
-// Begins to record the work that this thread gives the device `index`. The device does not do that work
-// yet. The caller owns the recording.
+// Begins to record the work that this thread gives to the device `index`. The device does not do this work yet.
+// The caller owns the recording.
 const char* resnet_graph_begin(int8_t index, void** recording) noexcept {
   return resnet::guard([&] { *recording = new Recording(index); });
 }
@@ -166,12 +167,12 @@ const char* resnet_graph_end(void* recording) noexcept {
   return resnet::guard([&] { static_cast<Recording*>(recording)->end(); });
 }
 
-// Starts the recorded work, after all work that was given to the device before.
+// Starts the recorded work, after all work that the device received earlier.
 const char* resnet_graph_replay(void* recording) noexcept {
   return resnet::guard([&] { static_cast<Recording*>(recording)->replay(); });
 }
 
-// Frees a recording, and ends it first if it is still going on.
+// Frees a recording. If it has not ended yet, it is ended first.
 void resnet_graph_free(void* recording) noexcept {
   delete static_cast<Recording*>(recording);
 }

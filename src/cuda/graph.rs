@@ -1,5 +1,5 @@
-//! CUDA graphs: the kernels of a step, recorded once and then started by one call, in place of one call for
-//! each kernel (docs/decisions/0017).
+//! CUDA graphs: the kernels of a step are recorded once and then started by one call, instead of one call for each
+//! kernel (docs/decisions/0017).
 
 use crate::libtorch::check;
 use anyhow::{Result, anyhow};
@@ -14,33 +14,34 @@ unsafe extern "C" {
     fn resnet_graph_free(recording: *mut c_void);
 }
 
-/// Recorded work of a CUDA device, which can be repeated.
+/// Recorded work of a CUDA device. It can be repeated.
 #[derive(Debug)]
 pub struct CudaGraph {
     recording: NonNull<c_void>,
 }
 
 impl CudaGraph {
-    /// Why this libtorch can't record graphs; `None` if it can. Call it after
+    /// The reason why this libtorch cannot record graphs; `None` if it can. Call this function after
     /// [`open_cuda`](super::open_cuda).
     pub fn problem() -> Option<String> {
-        // SAFETY: the function takes nothing.
+        // SAFETY: the function takes no arguments.
         unsafe { check(resnet_graph_support()) }.err().map(|error| error.to_string())
     }
 
-    /// Records the work that the closure gives the CUDA device of that index. The device does not do it yet:
-    /// the tensors that `work` returns or writes to hold their values after a [`replay`](Self::replay).
-    /// `work` must neither wait for the device nor copy from memory of the host, and must have been done at
-    /// least once before with tensors of the same shapes.
+    /// Records the work that the closure gives to the CUDA device with this index. The device does not do the work yet:
+    /// the tensors that `work` returns or writes to get their values when [`replay`](Self::replay) is called. `work`
+    /// must neither wait for the device nor copy from the host's memory. It must have run at least once before with
+    /// tensors of the same shapes.
     ///
     /// # Errors
-    /// Those of `work`, and if libtorch can't record it.
+    /// `work` failed, or libtorch cannot record it.
     pub fn record<T>(index: usize, work: impl FnOnce() -> Result<T>) -> Result<(Self, T)> {
         let mut recording = ptr::null_mut();
-        // SAFETY: the pointer is to a live pointer.
+        // SAFETY: the pointer points to a live pointer.
         named(unsafe { check(resnet_graph_begin(i8::try_from(index)?, &mut recording)) })?;
-        let recording = NonNull::new(recording).ok_or_else(|| anyhow!("no recording came back"))?;
-        // From here on, dropping it ends the recording, also after an error or a panic of `work`.
+        let recording =
+            NonNull::new(recording).ok_or_else(|| anyhow!("libtorch returned no recording"))?;
+        // From here on, dropping `graph` ends the recording, also after an error or a panic of `work`.
         let graph = Self { recording };
         let result = work()?;
         // SAFETY: the recording is alive.
@@ -48,10 +49,10 @@ impl CudaGraph {
         Ok((graph, result))
     }
 
-    /// Starts the recorded work, with the values that its tensors hold now.
+    /// Starts the recorded work, with the current values of its tensors.
     ///
     /// # Errors
-    /// If the operation of libtorch fails.
+    /// The operation of libtorch failed.
     pub fn replay(&self) -> Result<()> {
         // SAFETY: the recording is alive.
         named(unsafe { check(resnet_graph_replay(self.recording.as_ptr())) })
@@ -65,7 +66,7 @@ impl Drop for CudaGraph {
     }
 }
 
-/// The same result, whose error says that it is about CUDA graphs.
+/// Adds to an error that it is about CUDA graphs.
 fn named(result: Result<()>) -> Result<()> {
     result.map_err(|error| anyhow!("CUDA graph: {error:#}"))
 }
@@ -86,7 +87,7 @@ mod tests {
     #[test]
     fn without_a_device_recording_is_an_error_and_nothing_is_done() {
         if !open_cuda().is_usable() {
-            let error = CudaGraph::record(0, || -> Result<()> { panic!("it began") }).unwrap_err();
+            let error = CudaGraph::record(0, || -> Result<()> { panic!("started") }).unwrap_err();
             assert!(error.to_string().starts_with("CUDA graph: "), "{error}");
         }
     }

@@ -1,9 +1,9 @@
-//! Opening libtorch's CUDA part.
+//! Opens libtorch's CUDA part.
 //!
-//! A linker keeps only the libraries of which a program uses a symbol. This program uses none of
-//! `libtorch_cuda`, so the linker would drop it, and CUDA would be missing without a message. So it is opened
-//! by name, from the folder that the rest of libtorch came from. One program works with both kinds of
-//! libtorch, with and without CUDA (docs/decisions/0002).
+//! A linker keeps a library only if the program uses one of its symbols. This program uses no symbol of
+//! `libtorch_cuda`, so the linker would drop it, and CUDA would be missing without a message. So the library is opened
+//! by name, from the folder that the rest of libtorch was loaded from. The same program then works with libtorch with
+//! and without CUDA (docs/decisions/0002).
 
 mod driver;
 mod graph;
@@ -48,7 +48,7 @@ pub enum Cuda {
     NoDevice {
         /// The library.
         library: PathBuf,
-        /// The driver's message, or what is known instead.
+        /// The driver's message, or another reason if the driver gives none.
         reason: String,
     },
     /// There is at least one device to use.
@@ -120,8 +120,8 @@ impl fmt::Display for Cuda {
 
 /// Opens libtorch's CUDA part, once for the process. Later calls return the result of the first one.
 ///
-/// Call it before anything asks libtorch for a device or seeds its generators: at that moment libtorch decides
-/// for the whole process whether it has CUDA.
+/// Call it before anything asks libtorch for a device or seeds its generators: at this moment libtorch decides for the
+/// whole process whether it has CUDA.
 pub fn open_cuda() -> &'static Cuda {
     static CUDA: OnceLock<Cuda> = OnceLock::new();
     CUDA.get_or_init(|| open(libtorch::libtorch_folder()))
@@ -134,13 +134,13 @@ fn open(folder: Option<PathBuf>) -> Cuda {
         let idle = driver.ok().and_then(|driver| driver.devices.ok()).unwrap_or_default();
         return Cuda::CpuBuild { looked_in: folder, idle };
     };
-    // SAFETY: loading it registers libtorch's CUDA kernels, as in any program linked to it.
+    // SAFETY: loading the library registers libtorch's CUDA kernels, as in any program that is linked to it.
     match unsafe { Library::new(&library) } {
         // The registered kernels must stay loaded until the process ends.
         Ok(loaded) => std::mem::forget(loaded),
         Err(error) => return Cuda::Unloadable { library, reason: driver::reason(&error) },
     }
-    // Only devices that libtorch can use count.
+    // Only devices that libtorch can use are counted.
     judge(library, driver, tch::Cuda::device_count())
 }
 
@@ -160,7 +160,7 @@ fn judge(library: PathBuf, driver: Result<Driver, String>, libtorch_devices: i64
         }
         Ok(_) if libtorch_devices == 0 => {
             let reason = format!(
-                "libtorch accepts none that the driver shows; the driver supports CUDA up to \
+                "libtorch cannot use the devices that the driver shows; the driver supports CUDA up to \
                  {driver_version}: update it if this libtorch is built for a newer one"
             );
             Cuda::NoDevice { library, reason }
@@ -214,7 +214,7 @@ mod tests {
         let cuda = open(Some(folder.path().to_path_buf()));
         assert!(matches!(cuda, Cuda::Unloadable { .. }), "{cuda}");
         assert!(cuda.to_string().contains("run scripts/setup --cuda"));
-        assert_eq!(cuda.to_string().matches(LIBRARY).count(), 2, "the loader's own words: {cuda}");
+        assert_eq!(cuda.to_string().matches(LIBRARY).count(), 2, "the loader's error: {cuda}");
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::range_of;
 use std::ops::Range;
 use tch::{Kind, Reduction, Tensor};
 
-/// Images and what a network shall answer to them.
+/// Images and their targets.
 #[derive(Debug)]
 pub struct Batch {
     /// Bytes `[N, C, H, W]`.
@@ -13,7 +13,7 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// A batch of `pixels`, bytes `[N, C, H, W]`, and as many targets.
+    /// A batch of `pixels`, bytes `[N, C, H, W]`, and one target for each image.
     pub fn new(pixels: Tensor, targets: Targets) -> Self {
         Self { pixels, targets }
     }
@@ -33,7 +33,7 @@ impl Batch {
         &self.pixels
     }
 
-    /// What a network shall answer.
+    /// The targets of the images.
     pub fn targets(&self) -> &Targets {
         &self.targets
     }
@@ -75,7 +75,7 @@ impl Targets {
     /// The cross-entropy in nats of logits `[N, classes]`. `label_smoothing` is the fraction of each target that
     /// is spread over all classes (Szegedy et al. 2016, section 7).
     pub fn loss(&self, logits: &Tensor, label_smoothing: f64, reduction: Reduction) -> Tensor {
-        // PyTorch's mark for targets to be ignored; no class has it.
+        // PyTorch ignores targets of this value; no class has it.
         const IGNORED: i64 = -100;
         logits.cross_entropy_loss::<Tensor>(
             &self.classes,
@@ -92,7 +92,7 @@ impl Targets {
     }
 }
 
-/// Memory for a batch whose address stays the same. A CUDA graph reads its images from there at each replay.
+/// Memory for a batch, at an address that stays the same. A CUDA graph reads its images from there at each replay.
 #[derive(Debug)]
 pub struct BatchBuffer(Batch);
 

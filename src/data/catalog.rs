@@ -9,7 +9,7 @@ use super::Split;
 use crate::error::usage;
 use anyhow::Result;
 
-/// What is known of a data set before its images are read: one row of the table.
+/// What is known about a data set before its images are read: one row of the table.
 #[derive(Debug)]
 pub struct DatasetInfo {
     /// What the user types, and the name of the folder that holds the files.
@@ -18,7 +18,7 @@ pub struct DatasetInfo {
     pub title: &'static str,
     /// How the images are stored.
     pub format: Format,
-    /// Base URLs, tried in turn; a file lies at `<base><file name>`.
+    /// Base URLs, tried in turn; the URL of a file is `<base><file name>`.
     pub mirrors: &'static [&'static str],
     /// Name of each class, by label.
     pub classes: &'static [&'static str],
@@ -81,7 +81,7 @@ pub struct IdxFiles {
 pub struct File {
     /// File name.
     pub name: &'static str,
-    /// Length as published, in bytes; a recompressed copy has another.
+    /// Length as published, in bytes; a recompressed copy has another length.
     pub bytes: u64,
     /// Checksum of the published bytes.
     pub checksum: Checksum,
@@ -109,7 +109,7 @@ pub struct Part<'a> {
 /// A file inside of a published file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member<'a> {
-    /// Its path, as it lies on disk after unpacking.
+    /// Its path after unpacking.
     pub path: &'a str,
     /// Its length, in bytes.
     pub bytes: u64,
@@ -176,8 +176,8 @@ fn idx_part(file: &File, bytes: u64) -> Part<'_> {
 }
 
 impl Part<'_> {
-    /// The longest that this file can be, in bytes. A longer file is not read at all. Even where
-    /// compression gains nothing, a compressed file is hardly longer than its content.
+    /// The largest possible length of this file, in bytes. A longer file is not read. Even if
+    /// compression does not help, a compressed file is only slightly longer than its content.
     pub fn max_bytes(&self) -> u64 {
         let unpacked: u64 = self.members.iter().map(|member| member.bytes).sum();
         self.file.bytes.max(unpacked) + (1 << 20)

@@ -1,9 +1,10 @@
-//! The binary version of CIFAR-10 and CIFAR-100: records of the label bytes (CIFAR-10 one,
-//! CIFAR-100 the coarse and then the fine label) and the pixels, red then green then blue.
+//! The binary version of CIFAR-10 and CIFAR-100. A file is a sequence of records. A record has the label
+//! bytes, then all red pixels, then all green ones, then all blue ones. CIFAR-10 has one label byte;
+//! CIFAR-100 has the coarse label and then the fine label.
 
 use anyhow::{Result, ensure};
 
-/// The images and labels of files of records.
+/// The images and labels in the files.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CifarImages {
     /// Number of images.

@@ -1,4 +1,4 @@
-//! A data set that is loaded: labelled images that give batches.
+//! A loaded data set: labelled images that batches are taken from.
 
 use super::Images;
 use super::batch::{Batch, Targets};
@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 
 /// Images and their classes in the memory of the device that computes.
 ///
-/// The trainer asks it for batches alone: where the pixels come from is decided here.
+/// The trainer only asks it for batches. This module decides where the pixels come from.
 #[derive(Debug)]
 pub struct Dataset {
     /// Bytes `[N, C, H, W]`.
@@ -41,7 +41,7 @@ impl Dataset {
     /// The images at `indices`, 64-bit integers `[n]` on the device.
     ///
     /// # Errors
-    /// An operation of libtorch failed, such as for want of memory.
+    /// An operation of libtorch failed, for example because there is too little memory.
     pub fn batch(&self, indices: &Tensor) -> Result<Batch> {
         let pixels = self.pixels.f_index_select(0, indices)?;
         let classes = self.classes.f_index_select(0, indices)?;
@@ -68,8 +68,8 @@ impl Dataset {
         }
     }
 
-    /// Splits the data set into (the rest, `count` held-out images). Which images are held out depends on the
-    /// seed alone.
+    /// Splits the data set into (the rest, `count` held-out images). Which images are held out depends
+    /// only on the seed.
     pub fn hold_out(&self, count: usize, seed: u64) -> (Self, Self) {
         let order = random::permutation(seed, Purpose::Validation, 0, self.len());
         let (held_out, rest) = order.split_at(count.min(order.len()));

@@ -1,4 +1,4 @@
-//! Downloading from mirrors. A file gets its name only when it is whole and verified.
+//! Downloading from mirrors. A file gets its final name only when it is complete and verified.
 
 mod transfer;
 
@@ -22,21 +22,21 @@ use transfer::{Failure, Transfer};
 /// `<base>/<file name>`. `{dataset}` in the base URL stands for the name of the data set.
 pub const MIRROR_VARIABLE: &str = "RESNET_MIRROR";
 
-/// The rounds are counted from zero again after a round that brought at least this many bytes.
+/// Retries are counted from zero again after a round that downloaded at least this number of bytes.
 const PROGRESS_BYTES: u64 = 1 << 20;
 
 /// How long to wait for a mirror, and how often to ask again.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Rounds over the mirrors after the first one. They are for failures that may be temporary.
+    /// Number of rounds over the mirrors after the first one. They are for failures that may be temporary.
     pub retries: u32,
     /// Pause before the first retry. Each later pause is twice as long.
     pub first_pause: Duration,
     /// Longest time to connect.
     pub connect: Duration,
-    /// A transfer that brings no byte for this long has stalled.
+    /// A transfer that receives no byte for this time has stalled.
     pub stall: Duration,
-    /// A transfer that is slower than this for the same time has stalled too. Bytes a second.
+    /// Bytes per second. A transfer that is slower than this for the time `stall` has stalled too.
     pub least_rate: u64,
 }
 
@@ -84,8 +84,8 @@ impl<'a> Downloader<'a> {
     /// Downloads the parts that are missing or damaged in a folder.
     ///
     /// # Errors
-    /// The folder cannot be written, or no mirror has the published file. The file's name is then as it
-    /// was before.
+    /// The folder cannot be written, or no mirror has the published file. A file that had this name before
+    /// is then unchanged.
     pub fn fetch(&self, parts: &[Part], folder: &Path, ui: &Ui) -> Result<()> {
         fs::create_dir_all(folder).map_err(|error| write_error(folder, &error))?;
         let lock = Lock::take(folder, ui)?;
@@ -103,7 +103,7 @@ impl<'a> Downloader<'a> {
                 }
             })?;
             fs::rename(&partial, &path).map_err(|error| write_error(&path, &error))?;
-            // Some systems cannot open a folder. The file is whole there too.
+            // Some systems cannot open a folder. On these systems the file is complete too.
             let _ = files::sync_folder(folder);
         }
         Ok(())

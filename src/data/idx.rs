@@ -1,6 +1,6 @@
-//! IDX, the format of MNIST's files: a big-endian header with a magic number (two zero bytes, the
-//! type 0x08 of unsigned bytes, the number of dimensions) and the length of each dimension, then
-//! the bytes.
+//! IDX, the format of MNIST's files. A file has a big-endian header and then the bytes. The header has
+//! a magic number (two zero bytes, the type 0x08 of unsigned bytes, the number of dimensions) and the
+//! length of each dimension.
 
 use anyhow::{Result, bail, ensure};
 
@@ -20,8 +20,8 @@ pub struct IdxImages {
 /// Reads images from the bytes of an IDX file.
 ///
 /// # Errors
-/// The magic number is not that of images, or the header claims another length than the file has. The header
-/// is compared with the bytes of the file, so its claims never allocate memory.
+/// The magic number is not the number for images, or the header says another length than the file has. The header
+/// is compared with the length of the file before it is used, so a wrong header never allocates memory.
 pub fn images(mut bytes: Vec<u8>) -> Result<IdxImages> {
     let [count, height, width] = header(&bytes)?;
     bytes.drain(..header_bytes(3));

@@ -1,4 +1,5 @@
-//! The images of a split: parsed from its files, or made, and checked against the table of data sets.
+//! The images of a split. They are parsed from its files, or made by the program, and checked against the table of data
+//! sets.
 
 use super::catalog::{DatasetInfo, Format, Part};
 use super::locate::{self, Located};
@@ -24,11 +25,11 @@ pub struct Images {
     pub width: usize,
 }
 
-/// Reads or makes the images of a split. `origin` is what [`obtain`](super::obtain) gave for `source`. An
-/// error's remedy depends on `source`.
+/// Reads or makes the images of a split. `origin` is the result of [`obtain`](super::obtain) for `source`. The
+/// remedy in an error message depends on `source`.
 ///
 /// # Errors
-/// Files that are not the published ones. The message names the file, what is wrong and the remedy.
+/// The files are not the published ones. The message names the file, what is wrong and the remedy.
 pub fn read(
     dataset: &DatasetInfo,
     split: Split,
@@ -45,8 +46,9 @@ pub fn read(
 
 fn read_files(dataset: &DatasetInfo, split: Split, folder: &Path) -> Result<Images> {
     let parts = dataset.parts(&[split]);
-    let Located { files, .. } = locate::find_in(folder, &parts)
-        .with_context(|| format!("files of {} vanished from {}", dataset.name, folder.display()))?;
+    let Located { files, .. } = locate::find_in(folder, &parts).with_context(|| {
+        format!("files of {} are no longer in {}", dataset.name, folder.display())
+    })?;
     let mut contents = Vec::new();
     for (part, found) in parts.iter().zip(&files) {
         contents.extend(verify::read(dataset, part, found)?.members);
@@ -69,7 +71,7 @@ fn parse(dataset: &DatasetInfo, files: Vec<Vec<u8>>) -> Result<Images> {
     match dataset.format {
         Format::Idx { .. } => {
             let Ok([images, labels]) = <[Vec<u8>; 2]>::try_from(files) else {
-                bail!("a split is a file of images and one of labels");
+                bail!("expected a file of images and a file of labels");
             };
             let images = idx::images(images).context("images")?;
             let labels = idx::labels(labels).context("labels")?;

@@ -1,9 +1,9 @@
 //! Finding the files of data sets on this machine.
 //!
 //! If the user names a folder, only that folder is searched, and downloads go there. Otherwise the
-//! platform's cache folder is searched first and takes downloads, and the folder of the system's packages
-//! is searched second. In each of them, a data set has a folder of its name. Its files are compressed as
-//! published, or unpacked.
+//! platform's cache folder is searched first, and the folder of the system's packages second; downloads go
+//! to the cache folder. In each of these folders, a data set has a subfolder with its name. Its files are
+//! compressed as published, or unpacked.
 
 use super::catalog::{DatasetInfo, Part};
 use super::{NamedFolder, Source};
@@ -68,7 +68,7 @@ pub fn find(dataset: &DatasetInfo, parts: &[Part], source: &Source) -> Result<Op
         Some(folder) if found.is_none() && find_in(folder.path(), parts).is_some() => {
             let name = dataset.name;
             Err(usage(format!(
-                "{folder}: the files of {name} lie in it directly; expected the folder above, with {name}/ in it"
+                "{folder}: the files of {name} are directly in it; expected the folder above, with {name}/ in it"
             )))
         }
         _ => Ok(found),
@@ -82,8 +82,8 @@ pub fn find_in(folder: &Path, parts: &[Part]) -> Option<Located> {
 }
 
 /// Finds a part in a folder. The compressed file is preferred to unpacked ones, because the checksum of each
-/// compressed file is known. Anything that has the name of a file counts, a FIFO or a folder too: reading it
-/// is an error that says what it is.
+/// compressed file is known. Anything with the name of the file counts, even a FIFO or a folder: reading
+/// it is an error that says what it is.
 pub fn find_part(folder: &Path, part: &Part) -> Option<Found> {
     let packed = folder.join(part.file.name);
     if packed.exists() {
@@ -135,7 +135,7 @@ pub fn missing(dataset: &DatasetInfo, parts: &[Part], source: &Source) -> anyhow
     let remedy = if source.offline {
         format!(
             "--offline forbids a download: run `{fetch}` while connected, or name the folder \
-             above `{name}/` with --data-dir"
+             that contains `{name}/` with --data-dir"
         )
     } else {
         format!("`{fetch}` downloads it")

@@ -1,4 +1,4 @@
-//! Data sets: which there are, getting them onto this machine, and reading their images.
+//! Data sets: a catalog of them, downloads to this machine, and reading of their images.
 //!
 //! [`obtain`] finds or downloads the files of a data set; [`read`] unpacks, verifies, parses and checks
 //! them; [`load`] does both. For a data set that the program makes itself, [`obtain`] has nothing to do.

@@ -43,7 +43,7 @@ impl fmt::Display for Origin {
 /// # Errors
 /// - The user named a folder that cannot be the folder of the data sets.
 /// - Files are missing and cannot be downloaded.
-/// - Files are missing, and another file of the data set is damaged. It is not replaced.
+/// - Files are missing, and another file of the data set is damaged. The damaged file is not replaced.
 ///
 /// The message names the folder or file, what is wrong and the remedy.
 pub fn obtain(dataset: &DatasetInfo, splits: &[Split], source: &Source, ui: &Ui) -> Result<Origin> {
@@ -61,13 +61,13 @@ pub fn obtain(dataset: &DatasetInfo, splits: &[Split], source: &Source, ui: &Ui)
     }
 }
 
-/// Downloads the missing and the damaged files of a data set. Gives where its images come from.
+/// Downloads the missing and the damaged files of a data set. Returns where its images come from.
 ///
-/// A good copy is left alone. If the user named a folder, the copy must be in that folder; otherwise it
-/// may also be in the system's. A named folder that does not exist is made.
+/// An intact copy is not downloaded again. If the user named a folder, the copy must be in that folder;
+/// otherwise it may also be in the system's folder. A named folder that does not exist is created.
 ///
 /// # Errors
-/// A file cannot be downloaded or written, or no mirror has the published one.
+/// A file cannot be downloaded or written, or no mirror has the published file.
 pub fn fetch(dataset: &DatasetInfo, source: &Source, ui: &Ui) -> Result<Origin> {
     if dataset.is_built_in() {
         return Ok(Origin::BuiltIn);
@@ -97,13 +97,13 @@ pub(super) fn with_remedy(
     anyhow!("{}; `{fetch}` gets the published files", one_line(error))
 }
 
-/// What is wrong with the first damaged file of those in a folder.
+/// What is wrong with the first damaged file in a folder; `None` if none is damaged.
 fn damage(dataset: &DatasetInfo, parts: &[Part], folder: &Path) -> Option<anyhow::Error> {
     let present = parts.iter().filter_map(|part| Some((part, locate::find_part(folder, part)?)));
     present.map(|(part, found)| verify::read(dataset, part, &found)).find_map(Result::err)
 }
 
-/// Downloads the missing and the damaged parts. Gives the folder that holds them.
+/// Downloads the missing and the damaged parts. Returns the folder that holds them.
 fn download(dataset: &DatasetInfo, parts: &[Part], source: &Source, ui: &Ui) -> Result<PathBuf> {
     if source.offline {
         return Err(locate::missing(dataset, parts, source));

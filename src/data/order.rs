@@ -4,14 +4,14 @@ use crate::random::{self, Purpose};
 use std::ops::Range;
 use tch::{Device, Tensor};
 
-/// The order in which an epoch takes the training images: 64-bit integers `[count]` on the device. It depends on
-/// the seed and the epoch alone.
+/// The order in which an epoch takes the training images: 64-bit integers `[count]` on the device. It depends
+/// only on the seed and the epoch.
 pub fn epoch_order(seed: u64, epoch: u64, count: usize, device: Device) -> Tensor {
     Tensor::from_slice(&random::permutation(seed, Purpose::Order, epoch, count)).to_device(device)
 }
 
-/// Cuts `0..count` into batches; the last batch may be smaller. If only one image is left for it, that image joins
-/// the batch before: the batch norm of one pixel of one image has no variance.
+/// Cuts `0..count` into batches; the last batch may be smaller. If only one image is left for it, that image is added
+/// to the batch before, because batch norm needs a variance and one pixel of one image has none.
 pub fn batch_ranges(count: usize, batch_size: usize) -> Vec<Range<usize>> {
     let mut ranges: Vec<Range<usize>> = (0..count)
         .step_by(batch_size)

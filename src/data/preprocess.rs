@@ -1,4 +1,4 @@
-//! From the bytes of a batch to the numbers that a network takes.
+//! Converts the bytes of a batch into the input of a network.
 
 use super::batch::Batch;
 use tch::{Device, Kind, Tensor};
@@ -6,17 +6,17 @@ use tch::{Device, Kind, Tensor};
 /// Normalises and resizes the images of a batch.
 #[derive(Debug)]
 pub struct Preprocess {
-    /// Per channel, `[1, C, 1, 1]`: what is subtracted from a byte.
+    /// Per channel, `[1, C, 1, 1]`: this is subtracted from a byte.
     shift: Tensor,
-    /// Per channel, `[1, C, 1, 1]`: the factor of the difference.
+    /// Per channel, `[1, C, 1, 1]`: the difference is multiplied by this.
     scale: Tensor,
     size: i64,
     dtype: Kind,
 }
 
 impl Preprocess {
-    /// `mean` and `std` are per channel, of pixels scaled to [0, 1]. `size` is the height and width that the network
-    /// takes, in pixels, and `dtype` the type of the numbers that it computes with.
+    /// `mean` and `std` are per channel, of pixels scaled to [0, 1]. `size` is the height and width of the network's
+    /// input, in pixels, and `dtype` is the dtype that the network computes in.
     pub fn new(mean: &[f32], std: &[f32], size: usize, (dtype, device): (Kind, Device)) -> Self {
         let per_channel =
             |values: Vec<f32>| Tensor::from_slice(&values).view([1, -1, 1, 1]).to_device(device);
@@ -28,7 +28,7 @@ impl Preprocess {
         }
     }
 
-    /// The type of the numbers that come out.
+    /// The dtype of the result.
     pub fn dtype(&self) -> Kind {
         self.dtype
     }
@@ -36,7 +36,8 @@ impl Preprocess {
     /// The images of a batch as normalised floats `[N, C, size, size]`.
     ///
     /// Images are resized bilinearly, and smoothed first if they shrink (antialiasing). They are normalised before
-    /// they are resized: the result is the same, and most images are smaller then. All is computed in 32 bits.
+    /// they are resized: the other order would give the same result, but most images have fewer pixels before they
+    /// are resized. Everything is computed in 32 bits.
     pub fn apply(&self, batch: &Batch) -> Tensor {
         let normalised = (batch.pixels().to_kind(Kind::Float) - &self.shift) * &self.scale;
         let target = [self.size, self.size];
@@ -64,7 +65,7 @@ mod tests {
         let expected = [0.0, 1.0 / 255.0, 2.0 / 255.0, 3.0 / 255.0].map(|v: f32| v);
         let values = Vec::<f32>::try_from(plain.flatten(0, -1)).unwrap();
         assert!(values.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-7));
-        // Bilinear with half-pixel centres: the corners stay, as torch.nn.functional.interpolate.
+        // Bilinear interpolation with half-pixel centres keeps the corners, as in torch.nn.functional.interpolate.
         let large = Preprocess::new(&[0.5], &[0.25], 4, (Kind::Float, Device::Cpu)).apply(&batch);
         assert_eq!(large.size(), [1, 1, 4, 4]);
         let corner = large.double_value(&[0, 0, 0, 0]);

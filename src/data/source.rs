@@ -1,4 +1,4 @@
-//! Where to search for data sets, as the user chose.
+//! Where the program searches for data sets: the user's choice.
 
 use crate::error::usage;
 use anyhow::Result;
@@ -6,13 +6,13 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// Environment variable with the folder of the data sets. It counts if `--data-dir` is not given.
+/// Environment variable with the folder of the data sets. It is used if `--data-dir` is not given.
 pub const FOLDER_VARIABLE: &str = "RESNET_DATA";
 
 /// Where to search for data sets.
 #[derive(Debug, Clone, Default)]
 pub struct Source {
-    /// The folder that the user named. Then no other folder is searched. If `None`, the folders of the
+    /// The folder that the user named: no other folder is searched. If `None`, the folders of the
     /// platform's cache and of the system's packages are searched.
     pub folder: Option<NamedFolder>,
     /// Never connect to a server.
@@ -41,13 +41,13 @@ impl Source {
     pub fn check(&self) -> Result<()> {
         match &self.folder {
             Some(folder) if !folder.path().exists() => Err(usage(format!(
-                "{folder}: there is no such folder; expected the folder of the data sets, which `resnet data fetch` makes"
+                "{folder}: there is no such folder; expected the folder of the data sets, which `resnet data fetch` creates"
             ))),
             _ => self.check_no_file(),
         }
     }
 
-    /// Refuses a named folder that is not a folder. It need not exist.
+    /// Refuses a named path that exists and is not a folder. It need not exist.
     ///
     /// # Errors
     /// A usage error that says how it was named.

@@ -1,9 +1,9 @@
 //! The synthetic data set: grey images that the program makes itself. It needs no file and no connection.
 //!
-//! An image shows soft stripes. The class decides their direction and distance. Where the first stripe begins
-//! is random, weaker stripes of another class lie over them, and each pixel has noise. Because the stripes
-//! move, a linear classifier is far from perfect. A small convolutional network learns the classes in one or
-//! two epochs. Training and test images are different draws.
+//! An image shows soft stripes. The class decides their direction and distance. The position of the first
+//! stripe is random, weaker stripes of another class are mixed in, and each pixel has noise. Because the
+//! position is different in each image, a linear classifier is far from perfect. A small convolutional
+//! network learns the classes in one or two epochs. Training and test images are drawn with different seeds.
 //!
 //! The images are the same on every machine and in every version of the program. For that reason only
 //! random bytes and integers are used: no floats, and none of the distributions of the `rand` crate.
@@ -15,18 +15,18 @@ use rand::Rng;
 /// Height and width of an image, in pixels.
 pub const SIDE: usize = 28;
 
-/// Steps of a stripe's wave, from one stripe to the next.
+/// The period of the wave that makes the stripes: the number of steps from one stripe to the next.
 const PERIOD: i32 = 64;
 
 /// For each class, the steps of the wave from a pixel to the next one below and to the next one to the right.
 const WAVES: [[i32; 2]; 10] =
     [[8, 0], [7, 3], [6, 6], [3, 7], [0, 8], [-3, 7], [-6, 6], [-7, 3], [4, 4], [-4, 4]];
 
-/// The wave of the image's own class begins at a random one of this many steps. It is less than the period,
-/// so that a linear classifier is above chance.
+/// The wave of the image's own class begins at a random step below this number. The number is less than the
+/// period, so that a linear classifier is better than chance.
 const STARTS: i32 = 48;
 
-// Seeds of the draws. They are part of what the data set is: never change one.
+// Seeds of the draws. The images depend on them: never change one.
 const TRAIN_SEED: u64 = 1;
 const TEST_SEED: u64 = 2;
 
@@ -83,7 +83,7 @@ mod tests {
         images(split, catalog::find("synthetic").unwrap().images(split))
     }
 
-    // Published figures and the expectations of tests must mean the same images for ever.
+    // Published figures and the expectations of tests depend on these images, so they must never change.
     #[test]
     fn the_images_are_pinned() {
         let sums = Split::BOTH.map(|of| {
@@ -127,11 +127,11 @@ mod tests {
     fn test_images_are_none_of_the_training_images() {
         let [train, test] = Split::BOTH.map(split);
         let train: std::collections::HashSet<&[u8]> = train.pixels.chunks(SIDE * SIDE).collect();
-        assert_eq!(train.len(), 8000, "no two are equal");
+        assert_eq!(train.len(), 8000, "no two training images are equal");
         assert!(test.pixels.chunks(SIDE * SIDE).all(|image| !train.contains(image)));
     }
 
-    /// The best linear map from pixels to classes by least squares.
+    /// Fits a linear map from pixels to classes by least squares.
     #[test]
     fn a_linear_classifier_is_above_chance_and_far_from_perfect() {
         let [train, test] = Split::BOTH.map(split);

@@ -10,7 +10,7 @@ use std::path::Path;
 /// part says.
 ///
 /// # Errors
-/// The bytes are not gzip data, are cut off or damaged, lack a member, or a member has another length.
+/// The bytes are not gzip data, are cut off or are damaged. A member is missing, or has another length.
 pub fn members(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
     const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
     if !packed.starts_with(&GZIP_MAGIC) {
@@ -20,7 +20,7 @@ pub fn members(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
         return from_tar(part, packed);
     }
     let [member] = part.members[..] else {
-        bail!("{} holds one file, {} are wanted", part.file.name, part.members.len());
+        bail!("{} holds one file, expected {}", part.file.name, part.members.len());
     };
     let mut decoder = GzDecoder::new(packed);
     let bytes = read_member(&mut decoder, member)?;
@@ -49,7 +49,7 @@ fn from_tar(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
     // The tar reader unpacks the names of members and the members that are skipped. The limit stops an
     // archive that unpacks to much more than the published one.
     let mut archive = tar::Archive::new(GzDecoder::new(packed).take(2 * part.max_bytes()));
-    for entry in archive.entries().context("it is no tar archive")? {
+    for entry in archive.entries().context("it is not a tar archive")? {
         let mut entry = entry.map_err(|error| damage(&error, "an entry of the archive"))?;
         let path = entry.path().context("the archive has an unreadable path")?.into_owned();
         let mut wanted = part.members.iter().zip(&mut found);
@@ -66,8 +66,8 @@ fn from_tar(part: &Part, packed: &[u8]) -> Result<Vec<Vec<u8>>> {
         .collect()
 }
 
-/// Reads at most one byte more than the expected length. So a small file that unpacks to a huge one takes no
-/// more memory than the published one.
+/// Reads at most one byte more than the expected length. So a small file that unpacks to a huge one needs no
+/// more memory than the published file.
 fn read_member(reader: &mut impl Read, member: Member) -> Result<Vec<u8>> {
     let mut bytes = Vec::with_capacity(member.bytes as usize + 1);
     reader
@@ -171,7 +171,7 @@ mod tests {
         let member = Member { path: "a", bytes: 10 };
         assert!(read_member(&mut endless, member).unwrap_err().to_string().contains("more than"));
         assert_eq!(endless.limit(), (1 << 20) - 11);
-        // In an archive, other files count too.
+        // In an archive, the bytes of other files count too.
         let long = vec![0; 4 << 20];
         let packed = tar_gz(&[("d/other", &long), ("d/a", b"1")]);
         assert!(error(&part(&TAR, &[("d/a", 1)]), &packed).contains("the gzip data is"));

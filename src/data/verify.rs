@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use std::path::Path;
 
-/// What was checked of a file.
+/// Which property of a file was checked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Checked {
@@ -23,7 +23,7 @@ pub enum Checked {
 pub struct Contents {
     /// In the order of [`Part::members`].
     pub members: Vec<Vec<u8>>,
-    /// What was checked of them.
+    /// Which property of the file was checked.
     pub checked: Checked,
 }
 

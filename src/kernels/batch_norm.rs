@@ -1,5 +1,5 @@
-//! Batch normalisation with the sum and the ReLU after it; in training all in the same passes over memory
-//! (docs/decisions/0016).
+//! Batch normalisation with the sum and the ReLU after it. In training, all three are computed in the same passes over
+//! memory (docs/decisions/0016).
 
 use crate::libtorch::{address, or_panic, tensor};
 use anyhow::Result;
@@ -28,7 +28,7 @@ pub struct Normalization<'a> {
     pub weight: &'a Tensor,
     /// The learned shift.
     pub bias: &'a Tensor,
-    /// The running mean and the running unbiased variance. With `None`, training updates neither.
+    /// The running mean and the running unbiased variance. With `None`, training does not update them.
     pub running: Option<(&'a Tensor, &'a Tensor)>,
     /// The weight of the batch's statistics in the update of the running ones.
     pub momentum: f64,
@@ -36,12 +36,12 @@ pub struct Normalization<'a> {
     pub epsilon: f64,
 }
 
-/// Normalises `xs` `[N, C, H, W]`, in training by the statistics of the batch and else by the running ones,
-/// adds `other` of the same shape if given, and applies ReLU if `relu`. Gradients flow through it.
+/// Normalises `xs` `[N, C, H, W]`, in training by the statistics of the batch, otherwise by the running statistics.
+/// Then adds `other` of the same shape if given, and applies ReLU if `relu`. The result has gradients.
 ///
 /// # Panics
 ///
-/// Like tch's own operations, if libtorch fails, such as when memory runs out.
+/// Panics like tch's own operations if libtorch fails, for example when memory runs out.
 pub fn batch_norm(
     xs: &Tensor,
     normalization: &Normalization,
@@ -62,7 +62,8 @@ pub fn batch_norm(
     })
 }
 
-/// The same in training by this program's kernels; none if they do not apply.
+/// The same in training, computed by this program's kernels. `None` if they do not support the tensors or the
+/// processor.
 fn fused(
     xs: &Tensor,
     normalization: &Normalization,

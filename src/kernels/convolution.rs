@@ -1,9 +1,9 @@
 //! Convolutions: with gradients for training, and with bias, sum and ReLU in one pass for inference.
 //!
-//! `convolution/convolution.cpp` chooses the fastest way for each: Winograd's minimal filtering
-//! (docs/decisions/0015), a matrix product of this program for few pixels, or oneDNN. A 1×1 convolution that
-//! skips pixels is computed as one of stride 1 on the remaining pixels, because oneDNN's own way writes beyond
-//! its memory (docs/decisions/0005).
+//! `convolution/convolution.cpp` chooses the fastest algorithm for each convolution: Winograd's minimal filtering
+//! (docs/decisions/0015), this program's matrix product for few pixels, or oneDNN. A 1×1 convolution that skips pixels
+//! is computed as a convolution of stride 1 on the remaining pixels, because oneDNN's own algorithm writes beyond the
+//! end of its memory (docs/decisions/0005).
 
 use crate::libtorch::{address, check, or_panic, tensor};
 use anyhow::{Context, Result};
@@ -40,12 +40,12 @@ unsafe extern "C" {
     fn resnet_free_convolution(plan: *mut c_void);
 }
 
-/// The convolution of `input` `[N, I, H, W]` with `weight` `[O, I, k, k]` and, if given, `bias` `[O]`, all of
-/// one dtype, → `[N, O, H', W']`. Gradients flow through it.
+/// The convolution of `input` `[N, I, H, W]` with `weight` `[O, I, k, k]` and, if given, `bias` `[O]`, all of one
+/// dtype. The result is `[N, O, H', W']` and has gradients.
 ///
 /// # Panics
 ///
-/// Like tch's own operations, if libtorch fails, such as when memory runs out.
+/// Panics like tch's own operations if libtorch fails, for example when memory runs out.
 pub fn convolution(
     input: &Tensor,
     weight: &Tensor,
@@ -67,12 +67,12 @@ pub struct PreparedConvolution {
     bias: Tensor,
     padding: i64,
     stride: i64,
-    /// Made for the size of the first input.
+    /// The plan is made for the size of the first input.
     plan: OnceCell<Plan>,
 }
 
 impl PreparedConvolution {
-    /// With a weight `[O, I, k, k]` and a bias `[O]`, neither of which requires a gradient.
+    /// A convolution with a weight `[O, I, k, k]` and a bias `[O]`. Neither may require a gradient.
     pub fn new(weight: Tensor, bias: Tensor, padding: i64, stride: i64) -> Self {
         Self { weight, bias, padding, stride, plan: OnceCell::new() }
     }
@@ -81,7 +81,7 @@ impl PreparedConvolution {
     ///
     /// # Errors
     ///
-    /// If the tensors do not fit, this libtorch has no oneDNN where it is needed, or memory runs out.
+    /// The tensors do not fit, oneDNN is needed and this libtorch does not have it, or memory runs out.
     pub fn forward(&self, input: &Tensor, other: Option<&Tensor>, relu: bool) -> Result<Tensor> {
         let plan = match self.plan.get() {
             Some(plan) => plan,
@@ -107,11 +107,11 @@ impl PreparedConvolution {
                 &mut plan,
             ))
         }?;
-        Ok(Plan(NonNull::new(plan).context("no plan of the convolution came back")?))
+        Ok(Plan(NonNull::new(plan).context("the convolution has no plan")?))
     }
 }
 
-/// A prepared convolution of C++ (`convolution/ways.h`), which this owns.
+/// Owns a prepared convolution of the C++ side (`convolution/ways.h`).
 #[derive(Debug)]
 struct Plan(NonNull<c_void>);
 

@@ -1,7 +1,7 @@
-// Which row of a table of kernels to use. A table has a row for each pair of a dtype and an instruction set,
-// and a row has a function for each operation.
+// Chooses the row of a table of kernels. A table has a row for each pair of a dtype and an instruction set. A
+// row has a function for each operation.
 //
-// To add a dtype: its `load` and `store` in simd.h, its rows in the table.h and kernels.cpp of each folder,
+// To add a dtype, add its `load` and `store` in simd.h, its rows in the table.h and kernels.cpp of each folder,
 // and a case in `with_dtype` below.
 
 #pragma once
@@ -17,8 +17,8 @@
 
 namespace resnet {
 
-// Calls work(Number()) with the C++ type of a dtype for which the tables have rows. For others the result is
-// empty.
+// Calls work(Number()), where `Number` is the C++ type of the dtype. If the tables have no rows for the dtype,
+// the result is empty.
 template <class Work>
 auto with_dtype(c10::ScalarType dtype, const Work& work) -> decltype(work(float())) {
   switch (dtype) {
@@ -36,9 +36,10 @@ constexpr c10::ScalarType dtype_of = c10::CppTypeToScalarType<Number>::value;
 template <InstructionSet set>
 using Constant = std::integral_constant<InstructionSet, set>;
 
-// Calls work(Constant<set>()) with the widest instruction set that libtorch's own kernels use too, and whose
-// vectors divide all these counts of channels. The result is empty if there is none. libtorch takes the
-// widest set of the machine unless the environment variable ATEN_CPU_CAPABILITY lowers it.
+// Calls work(Constant<set>()) with the widest possible instruction set. libtorch's own kernels must use the set
+// too, and all these counts of channels must be multiples of its vector length. If there is no such set, the
+// result is empty. libtorch uses the widest set of the machine, unless the environment variable
+// ATEN_CPU_CAPABILITY selects a smaller one.
 template <class Work>
 auto with_instruction_set(std::initializer_list<int64_t> channels, const Work& work)
     -> decltype(work(Constant<InstructionSet::avx2>())) {

@@ -1,8 +1,9 @@
-//! Convolutions and batch norm on a CPU, with kernels of this program where they are faster than libtorch's.
+//! Convolutions and batch norm on a CPU. This program has its own kernels where they are faster than libtorch's
+//! kernels.
 //!
-//! Kernels work on plain memory and are compiled for each instruction set: `matrix` (matrix products),
-//! `winograd` (its transforms) and `batch_norm`, each a table with a row for each dtype and instruction set.
-//! `dispatch.h` chooses the row. `convolution` chooses the way in which a convolution is computed.
+//! Kernels work on plain memory and are compiled for each instruction set. The folders `matrix` (matrix products),
+//! `winograd` (the transforms of Winograd's algorithm) and `batch_norm` each have a table, with a row for each dtype
+//! and instruction set. `dispatch.h` chooses the row. `convolution` chooses the algorithm for a convolution.
 
 mod batch_norm;
 mod convolution;

@@ -1,4 +1,5 @@
-// Vectors of floats in the width of the instruction set that a file of kernels is compiled for (build.rs).
+// Vectors of floats. Their width depends on the instruction set that a file of kernels is compiled for
+// (build.rs).
 
 #pragma once
 
@@ -11,7 +12,7 @@ namespace {
 
 constexpr int64_t lanes = lanes_of(InstructionSet::RESNET_INSTRUCTION_SET);
 
-// The kernels compute in 32 bits. For each dtype in memory, `load` and `store` convert from and to it.
+// The kernels compute in 32 bits. `load` and `store` convert between 32-bit floats and each dtype in memory.
 using Vec = float __attribute__((vector_size(lanes * sizeof(float))));
 
 // A vector at any address in an array of floats.
@@ -25,7 +26,7 @@ inline void store(float* to, Vec vector) {
   *reinterpret_cast<Floats*>(to) = vector;
 }
 
-// The larger of each number and zero; a NaN stays one.
+// The larger of each number and zero. A NaN stays NaN.
 inline Vec relu(Vec vector) {
   return vector < 0.f ? Vec{} : vector;
 }

@@ -1,9 +1,9 @@
-// Sharing work among libtorch's threads.
+// Shares work among libtorch's threads.
 //
-// at::parallel_for is a template that uses OpenMP's directives, so a program that calls it links to a runtime
-// of OpenMP. But libtorch comes with its own runtime, whose file name differs from package to package, and
-// the threads of two runtimes would compete for the processor. So this file looks up the functions of the
-// runtime that is already loaded by name.
+// at::parallel_for is a template that uses OpenMP's directives, so a program that calls it must be linked to an
+// OpenMP runtime. But libtorch comes with its own OpenMP runtime, and the file name of that runtime differs
+// between packages. The threads of two runtimes would compete for the processor. So this file uses the runtime
+// that is already loaded, and looks up its functions by name.
 
 #pragma once
 
@@ -17,7 +17,7 @@
 namespace resnet {
 
 struct OpenMp {
-  // The interface of GCC's libgomp, which LLVM's and Intel's libraries have too.
+  // The interface of GCC's libgomp. LLVM's and Intel's libraries have it too.
   void (*parallel)(void (*part)(void*), void* data, unsigned threads, unsigned flags);
   int (*thread)();
   int (*threads)();
@@ -48,8 +48,8 @@ struct OpenMp {
   }
 };
 
-// Divides [0, count) into ranges and calls part(thread, first, last) for each, on a thread of its own; on this
-// thread alone if there are no others. `part` must not throw.
+// Divides [0, count) into ranges, and calls part(thread, first, last) for each range on a separate thread. If
+// there are no other threads, this thread does all the work. `part` must not throw.
 template <class Part>
 void in_parallel(int64_t count, const Part& part) {
   const OpenMp& runtime = OpenMp::loaded();

@@ -2,9 +2,9 @@
 // fail
 //
 // - returns null if it succeeded, else the error's text, which is valid until the thread's next call;
-// - gives its results through out-parameters, which it leaves as they are if it fails;
-// - leaves an out-parameter null if it has no way to compute the result, such as a kernel that does not
-//   support a shape. That is a result and not an error.
+// - returns its results through out-parameters, and does not change them if it fails;
+// - leaves an out-parameter null if it cannot compute the result, for example because a kernel does not
+//   support a shape. This is a result and not an error.
 //
 // src/libtorch/ffi.rs is the other side.
 
@@ -28,7 +28,7 @@ inline const char* kept_text(const char* text) noexcept {
   }
 }
 
-// Does the work of a C function: null if it succeeded, else the error's text.
+// Does the work of a C function. Returns null if it succeeded, else the error's text.
 template <class Work>
 const char* guard(const Work& work) noexcept {
   try {

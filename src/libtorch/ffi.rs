@@ -1,19 +1,19 @@
-//! The Rust side of the error protocol between C++ and Rust, which `ffi.h` describes.
+//! The Rust side of the error protocol between C++ and Rust. `ffi.h` describes the protocol.
 
 use anyhow::{Result, anyhow};
 use std::ffi::{CStr, c_char, c_void};
 use std::ptr;
 use tch::{TchError, Tensor};
 
-/// The `at::Tensor` behind a tensor of tch; null for none.
+/// The address of the `at::Tensor` behind a tensor of tch; null for `None`.
 pub(crate) fn address(tensor: Option<&Tensor>) -> *const c_void {
     tensor.map_or(ptr::null(), |tensor| tensor.as_ptr().cast())
 }
 
-/// The result of a C++ function that has no other result than its error.
+/// Turns the error of a C++ function into a result.
 ///
 /// # Errors
-/// The error of the C++ function, in libtorch's words if an operation of libtorch failed.
+/// The C++ function failed. If an operation of libtorch failed, the error has libtorch's message.
 ///
 /// # Safety
 ///
@@ -27,15 +27,15 @@ pub(crate) unsafe fn check(error: *const c_char) -> Result<()> {
     }
 }
 
-/// The tensor that a C++ function gives through its out-parameter; none if the function left it null.
+/// The tensor that a C++ function returns through its out-parameter; `None` if the function left it null.
 ///
 /// # Errors
-/// As for [`check`].
+/// The same errors as [`check`].
 ///
 /// # Safety
 ///
-/// `call` passes the pointer to the function as the out-parameter and returns what the function returned. The
-/// function follows the protocol and gives a new `at::Tensor`, which the caller owns.
+/// `call` passes the pointer to the function as the out-parameter and returns what the function returned. The function
+/// follows the protocol and returns a new `at::Tensor`, which the caller owns.
 pub(crate) unsafe fn tensor(
     call: impl FnOnce(&mut *mut c_void) -> *const c_char,
 ) -> Result<Option<Tensor>> {
@@ -46,16 +46,17 @@ pub(crate) unsafe fn tensor(
     Ok((!tensor.is_null()).then(|| unsafe { Tensor::from_ptr(tensor.cast()) }))
 }
 
-/// The value of a result.
+/// The value of a result, or a panic.
 ///
 /// # Panics
 ///
-/// With the error in the form of tch's own panics, so that they are handled alike.
+/// Panics if the result is an error. The message has the form of tch's own panics, so that both are handled in the same
+/// way.
 pub(crate) fn or_panic<T>(result: Result<T>) -> T {
     result.unwrap_or_else(|error| panic!("{:?}", TchError::Torch(format!("{error:#}"))))
 }
 
-/// A copy of a C string; none for null.
+/// A copy of a C string; `None` for null.
 ///
 /// # Safety
 ///

@@ -24,18 +24,18 @@ namespace {
 
 constexpr size_t ALIGNMENT = c10::gAlignment;
 
-// Bytes that tensors leave to others if memory has a limit, else 0.
+// Bytes that tensors leave free for other allocations if memory has a limit, else 0.
 size_t reserve_bytes = 0;
 
-// The end of malloc's memory when a tensor was last allocated.
+// The end of malloc's heap when a tensor was last allocated.
 std::atomic<uintptr_t> heap_end{0};
 
 uintptr_t current_heap_end() {
   return reinterpret_cast<uintptr_t>(sbrk(0));
 }
 
-// Whether the reserve is still free. Others may have used a part of it already; a tensor that fits into
-// memory that malloc has is allowed all the same. So this asks the system only if malloc's memory has grown.
+// Whether the reserve is still free. Other allocations may already have used a part of it. A tensor that fits
+// into malloc's current heap is still allowed, so this asks the system only if the heap has grown.
 bool leaves_reserve() {
   if (reserve_bytes == 0) {
     return true;
@@ -44,7 +44,7 @@ bool leaves_reserve() {
   if (end <= heap_end.exchange(end, std::memory_order_relaxed)) {
     return true;
   }
-  // A mapping that nobody writes to takes no memory.
+  // A mapping that is never written to takes no memory.
   void* const reserve =
       mmap(nullptr, reserve_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (reserve == MAP_FAILED) {
@@ -104,14 +104,14 @@ class Aligning final : public c10::Allocator {
 
 extern "C" {
 
-// Installs the allocator for all tensors that are made later. They leave `reserve` bytes to others.
+// Installs the allocator for all later tensors. They leave `reserve` bytes free for other allocations.
 void resnet_align_within_malloc(size_t reserve) noexcept {
   reserve_bytes = reserve;
   static Aligning allocator;
   c10::SetCPUAllocator(&allocator, 1);
 }
 
-// Returns the free memory at the end of malloc's memory to the system.
+// Returns malloc's free memory to the system.
 void resnet_release_free_memory() noexcept {
 #ifdef __GLIBC__
   malloc_trim(0);

@@ -1,5 +1,5 @@
-//! The memory of this process: the C library's allocator, from which tensors get their memory, and the peak
-//! of memory.
+//! The memory of this process: the C library's allocator, which also provides the memory of tensors, and the peak of
+//! memory.
 
 use super::ffi::check;
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -14,15 +14,15 @@ unsafe extern "C" {
     fn resnet_peak_cuda_memory(index: i8, bytes: *mut u64) -> *const c_char;
 }
 
-/// Bytes that tensors leave to others if the system limits the process's memory. oneDNN maps memory for the
-/// code that it generates, 60 MiB for a ResNet-50. If it gets none, it fails at best, and at worst calls code
-/// that is not there.
+/// Bytes that tensors leave free for other allocations if the system limits the process's memory. oneDNN maps memory
+/// for the code that it generates, 60 MiB for a ResNet-50. Without this memory, oneDNN fails, or in the worst case
+/// calls code that does not exist.
 pub const MEMORY_RESERVE: usize = 128 << 20;
 
-/// Makes the allocator keep freed memory for the next step (docs/decisions/0012). Without this, the memory
-/// returns to the system and is zeroed page by page at each step. A freed tensor's memory then fits a new
-/// tensor of the same size. All threads share one heap, because a heap of their own takes 64 MiB of address
-/// space each. Call it once, at the start.
+/// Makes the allocator keep freed memory for the next step (docs/decisions/0012). Without this, the memory returns to
+/// the system, and the system sets its pages to zero again at each step. A new tensor fits into the memory of a freed
+/// tensor of the same size. All threads share one heap, because a separate heap takes 64 MiB of address space for each
+/// thread. Call this function once, at the start.
 pub fn set_up_allocator() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: three calls set a number in the C library's allocator. The last one gives libtorch the allocator
@@ -41,15 +41,15 @@ fn is_limited() -> bool {
     [Resource::As, Resource::Data].into_iter().any(|kind| getrlimit(kind).current.is_some())
 }
 
-/// Returns the free memory that the allocator keeps to the system. Call it after memory ran out, so that
-/// others find some.
+/// Returns the allocator's free memory to the system. Call this function after memory ran out, so that other
+/// allocations find free memory.
 pub fn release_free_memory() {
-    // SAFETY: it calls the C library's allocator alone, which any thread may call.
+    // SAFETY: the function only calls the C library's allocator, which any thread may call.
     unsafe { resnet_release_free_memory() }
 }
 
-/// The peak of memory so far in bytes: for the CPU that of this process, for a CUDA device what libtorch has
-/// reserved on it. `None` if it is not known.
+/// The peak of memory so far, in bytes. For the CPU, it is the memory of this process. For a CUDA device, it is the
+/// memory that libtorch has reserved on the device. `None` if it is not known.
 pub fn peak_memory_bytes(device: Device) -> Option<u64> {
     match device {
         Device::Cpu => peak_of_process(),

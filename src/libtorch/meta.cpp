@@ -1,4 +1,4 @@
-// Tensors of libtorch's meta device, which have a shape and no memory: operations on them compute shapes.
+// Tensors of libtorch's meta device have a shape but no memory. Operations on them compute only shapes.
 
 #include "ffi.h"
 

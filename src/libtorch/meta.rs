@@ -8,17 +8,17 @@ unsafe extern "C" {
     fn resnet_meta(dims: *const i64, count: usize, tensor: *mut *mut c_void) -> *const c_char;
 }
 
-/// An uninitialised float tensor of shape `dims` on libtorch's meta device. It has a shape and no memory, and
-/// operations on it compute shapes alone. Weights in such an operation may be ordinary tensors on the CPU;
-/// the result is on the meta device. Keep gradients off (`tch::no_grad`), and do not ask it for its device:
-/// tch has no name for the meta device and answers `Mps`.
+/// An uninitialised float tensor of shape `dims` on libtorch's meta device. It has a shape but no memory, and
+/// operations on it compute only shapes. Weights in these operations may be ordinary tensors on the CPU; the result is
+/// on the meta device. Use it without gradients (`tch::no_grad`). Do not ask it for its device: tch has no name for the
+/// meta device, and answers `Mps`.
 ///
 /// # Panics
 ///
-/// Like tch's own constructors, if no tensor can have that shape: a dimension is negative or the number of
+/// Panics like tch's own constructors if no tensor can have this shape: a dimension is negative, or the number of
 /// elements overflows.
 pub fn meta(dims: &[i64]) -> Tensor {
-    // SAFETY: the pointer and the count are those of a live slice; the function gives a new tensor.
+    // SAFETY: the pointer and the count belong to a live slice, and the function returns a new tensor.
     let tensor = unsafe { tensor(|out| resnet_meta(dims.as_ptr(), dims.len(), out)) };
     tensor.ok().flatten().unwrap_or_else(|| panic!("no tensor has the shape {dims:?}"))
 }
@@ -27,7 +27,7 @@ pub fn meta(dims: &[i64]) -> Tensor {
 mod tests {
     use super::*;
 
-    /// All operations of a residual network, in its order. `resnet shapes` needs each of them.
+    /// Runs all operations of a residual network in order. `resnet shapes` needs each of them.
     #[test]
     fn a_meta_tensor_passes_through_every_layer_of_a_network() {
         let _no_grad = tch::no_grad_guard();
@@ -99,7 +99,7 @@ mod tests {
         let logits = norm.mean_dim([2i64, 3].as_slice(), false, None);
         let logits = logits.linear(&weights(&[10, 8]), Some(&weights(&[10])));
         assert_eq!(logits.size(), [2, 10]);
-        assert!(logits.f_to_device(tch::Device::Cpu).is_err(), "it has no values");
+        assert!(logits.f_to_device(tch::Device::Cpu).is_err(), "a meta tensor has no values");
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! The few calls of libtorch that tch does not bind, behind a safe face. Each C++ file has a Rust file of the
-//! same name; `ffi.h` and `ffi.rs` are the one error protocol between them.
+//! A safe interface to the few functions of libtorch that tch does not bind. Each C++ file has a Rust file of the same
+//! name. `ffi.h` and `ffi.rs` define the error protocol between them.
 
 mod ffi;
 mod memory;

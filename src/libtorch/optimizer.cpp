@@ -1,4 +1,4 @@
-// The optimizer's operations on all tensors at once, which tch does not bind.
+// The optimizer's operations on all tensors at once. tch does not bind them.
 
 #include "ffi.h"
 #include "tensors.h"
@@ -21,7 +21,7 @@ std::vector<at::Tensor> list(const at::Tensor* const* tensors, size_t count) {
   return result;
 }
 
-// The gradient in the memory order of its parameter: the fused kernels need both in the same order.
+// The gradient in the memory order of its parameter. The fused kernels need both in the same order.
 at::Tensor in_order_of(const at::Tensor& parameter, const at::Tensor& gradient) {
   if (gradient.strides() == parameter.strides()) {
     return gradient;
@@ -39,8 +39,8 @@ at::Tensor in_order_of(const at::Tensor& parameter, const at::Tensor& gradient) 
 
 extern "C" {
 
-// torch.optim.SGD's update of all parameters; `momenta` is null without momentum. Nothing changes if
-// `found_inf` is not null and holds 1.
+// torch.optim.SGD's update of all parameters. `momenta` is null without momentum. If `found_inf` is not null
+// and is 1, nothing changes.
 const char* resnet_sgd(
     const at::Tensor* const* parameters, const at::Tensor* const* gradients,
     const at::Tensor* const* momenta, size_t count, const at::Tensor* lr, double momentum,
@@ -69,8 +69,8 @@ const char* resnet_unscale(
   });
 }
 
-// Multiplies `scale` by `backoff` if `found_inf` holds 1, and by `growth` after `interval` steps in a row
-// for which it holds 0. `steps` counts them.
+// Multiplies `scale` by `backoff` if `found_inf` is 1. Multiplies it by `growth` after `interval` steps in a
+// row in which `found_inf` is 0. `steps` counts these steps.
 const char* resnet_update_scale(
     at::Tensor* scale, at::Tensor* steps, const at::Tensor* found_inf, double growth,
     double backoff, int64_t interval) noexcept {

@@ -1,5 +1,5 @@
-//! The optimizer's operations on all tensors at once. On a GPU each is a few kernels for all parameters, in
-//! place of several kernels for each parameter.
+//! The optimizer's operations on all tensors at once. On a GPU, each operation takes a few kernels for all parameters,
+//! instead of several kernels for each parameter.
 
 use super::ffi::{address, check};
 use anyhow::{Context, Result, ensure};
@@ -35,24 +35,24 @@ unsafe extern "C" {
     ) -> *const c_char;
 }
 
-/// The numbers of an update by [`sgd`]; see `torch.optim.SGD`.
+/// The settings of an update by [`sgd`]; see `torch.optim.SGD`.
 #[derive(Debug, Clone, Copy)]
 pub struct SgdUpdate<'a> {
     /// The learning rate: one element on the parameters' device, 64-bit on a CPU, 32-bit elsewhere.
     pub lr: &'a Tensor,
-    /// The factor of the momentum before the gradient is added to it.
+    /// The factor by which the momentum is multiplied before the gradient is added to it.
     pub momentum: f64,
-    /// This times the parameter is added to the gradient.
+    /// This multiple of the parameter is added to the gradient.
     pub weight_decay: f64,
     /// Whether to use Nesterov's momentum.
     pub nesterov: bool,
 }
 
 /// Updates parameters by their gradients, which may be overwritten. `momenta` has one tensor for each
-/// parameter, or is empty. Nothing changes if `found_inf`, a tensor of one element, holds 1.
+/// parameter, or is empty. If `found_inf`, a tensor of one element, is 1, nothing changes.
 ///
 /// # Errors
-/// If the operation of libtorch fails, such as for tensors of several dtypes.
+/// The operation of libtorch failed, for example because the tensors have different dtypes.
 pub fn sgd(
     parameters: &[&Tensor],
     gradients: &[&Tensor],
@@ -62,7 +62,10 @@ pub fn sgd(
 ) -> Result<()> {
     let count = parameters.len();
     ensure!(count == gradients.len(), "{count} parameters, {} gradients", gradients.len());
-    ensure!(momenta.is_empty() || count == momenta.len(), "{count} parameters have other momenta");
+    ensure!(
+        momenta.is_empty() || count == momenta.len(),
+        "{count} parameters have a different number of momenta"
+    );
     let [parameters, gradients, momenta] = [parameters, gradients, momenta].map(addresses);
     let SgdUpdate { lr, momentum, weight_decay, nesterov } = update;
     // SAFETY: the tensors are alive, tch's pointers point to `at::Tensor`s, and each list has `count` of them.
@@ -86,7 +89,7 @@ pub fn sgd(
 /// tensors of one element.
 ///
 /// # Errors
-/// If the operation of libtorch fails.
+/// The operation of libtorch failed.
 pub fn unscale(gradients: &[Tensor], found_inf: &mut Tensor, inverse_scale: &Tensor) -> Result<()> {
     let gradients = addresses(&gradients.iter().collect::<Vec<_>>());
     // SAFETY: the tensors are alive, and tch's pointers point to `at::Tensor`s.
@@ -101,12 +104,11 @@ pub fn unscale(gradients: &[Tensor], found_inf: &mut Tensor, inverse_scale: &Ten
     done.context("libtorch refused to unscale the gradients")
 }
 
-/// Multiplies `scale` by `backoff` if `found_inf` holds 1, and by `growth` after `interval` calls in a row for
-/// which it holds 0. `steps` counts those calls. Each is a tensor of one element; that of `steps` is a 32-bit
-/// integer.
+/// Multiplies `scale` by `backoff` if `found_inf` is 1. Multiplies it by `growth` after `interval` calls in a row in
+/// which `found_inf` is 0. `steps` counts these calls. Each is a tensor of one element; `steps` holds a 32-bit integer.
 ///
 /// # Errors
-/// If the operation of libtorch fails.
+/// The operation of libtorch failed.
 pub fn update_scale(
     scale: &mut Tensor,
     steps: &mut Tensor,

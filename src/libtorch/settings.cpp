@@ -1,4 +1,4 @@
-// What libtorch is, and the settings of its global context.
+// Information about libtorch, and the settings of its global context.
 
 #include "ffi.h"
 
@@ -18,7 +18,7 @@ const char* resnet_libtorch_version() noexcept {
   return TORCH_VERSION;
 }
 
-// The file that libtorch's CPU part was loaded from, or null if the loader does not know it. The loader
+// The file that libtorch's CPU part was loaded from, or null if the dynamic loader does not know it. The loader
 // owns the text.
 const char* resnet_libtorch_file() noexcept {
   Dl_info info;
@@ -32,7 +32,7 @@ const char* resnet_cpu_capability() noexcept {
   return capability.c_str();
 }
 
-// Whether CUDA devices may round the products of 32-bit floats to TF32.
+// Sets whether CUDA devices may round the factors of products of 32-bit floats to TF32.
 const char* resnet_allow_tf32(bool allow) noexcept {
   return resnet::guard([&] {
     at::globalContext().setAllowTF32CuDNN(allow);
@@ -40,8 +40,8 @@ const char* resnet_allow_tf32(bool allow) noexcept {
   });
 }
 
-// Whether CUDA devices use algorithms that give the same bits each time, or those that are the fastest at
-// the first use of a shape.
+// Sets whether CUDA devices use algorithms that give the same bits each time. Otherwise they use the algorithms
+// that are the fastest when a shape is first used.
 const char* resnet_set_deterministic(bool deterministic) noexcept {
   return resnet::guard([&] {
     if (deterministic) {
@@ -49,9 +49,9 @@ const char* resnet_set_deterministic(bool deterministic) noexcept {
       setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0);
     }
     auto& context = at::globalContext();
-    // An operation that has no such algorithm fails.
+    // An operation without a deterministic algorithm fails.
     context.setDeterministicAlgorithms(deterministic, false);
-    // No operation here reads memory that it has not written.
+    // No operation in this program reads memory before it is written.
     context.setDeterministicFillUninitializedMemory(false);
     context.setDeterministicCuDNN(deterministic);
     context.setBenchmarkCuDNN(!deterministic);

@@ -1,4 +1,4 @@
-//! What libtorch is, and its settings.
+//! Information about libtorch, and its settings.
 
 use super::ffi::{check, or_panic, text};
 use std::ffi::{CStr, OsStr, c_char};
@@ -19,45 +19,45 @@ pub fn libtorch_version() -> String {
     unsafe { text(resnet_libtorch_version()) }.unwrap_or_default()
 }
 
-/// The folder that libtorch was loaded from. It need not be the one that the program was built against,
-/// because `LD_LIBRARY_PATH` comes before the run path. `None` if the loader does not know it.
+/// The folder that libtorch was loaded from. It can differ from the folder that the program was built against, because
+/// `LD_LIBRARY_PATH` comes before the run path. `None` if the dynamic loader does not know it.
 pub fn libtorch_folder() -> Option<PathBuf> {
-    // SAFETY: the function takes nothing.
+    // SAFETY: the function takes no arguments.
     let file = unsafe { resnet_libtorch_file() };
     if file.is_null() {
         return None;
     }
-    // SAFETY: not null, so a C string that the loader keeps for as long as the library is loaded. Nothing
-    // unloads libtorch.
+    // SAFETY: the pointer is not null, so it points to a C string that the loader keeps as long as the library is
+    // loaded. libtorch is never unloaded.
     let file = unsafe { CStr::from_ptr(file) };
     Path::new(OsStr::from_bytes(file.to_bytes())).parent().map(PathBuf::from)
 }
 
 /// The instruction set that libtorch's own CPU kernels use on this machine: `AVX512`, `AVX2`, `DEFAULT`, …
-/// The environment variable `ATEN_CPU_CAPABILITY` lowers it.
+/// The environment variable `ATEN_CPU_CAPABILITY` can select a smaller one.
 pub fn cpu_capability() -> String {
     // SAFETY: settings.cpp returns a string that lives as long as the process.
     unsafe { text(resnet_cpu_capability()) }.unwrap_or_default()
 }
 
-/// Sets whether CUDA devices may round the products of 32-bit floats to TF32. libtorch's own default is to
-/// do so in convolutions and not in other products.
+/// Sets whether CUDA devices may round the factors of products of 32-bit floats to TF32. By default, libtorch does so
+/// in convolutions, but not in other products.
 ///
 /// # Panics
 ///
-/// If libtorch does not accept the setting.
+/// Panics if libtorch does not accept the setting.
 pub fn allow_tf32(allow: bool) {
     // SAFETY: settings.cpp sets two flags.
     or_panic(unsafe { check(resnet_allow_tf32(allow)) });
 }
 
-/// Sets whether CUDA devices use algorithms that give the same bits each time, or those that are measured
-/// to be the fastest for each shape. Call it before the first product on such a device. On a CPU all
+/// Sets whether CUDA devices use algorithms that give the same bits each time. Otherwise libtorch measures which
+/// algorithm is the fastest for each shape. Call this function before the first product on a CUDA device. On a CPU, all
 /// algorithms give the same bits each time.
 ///
 /// # Panics
 ///
-/// If libtorch does not accept the setting.
+/// Panics if libtorch does not accept the setting.
 pub fn set_deterministic(deterministic: bool) {
     // SAFETY: settings.cpp sets flags, and an environment variable that only libtorch reads, at its first
     // product.

@@ -1,4 +1,4 @@
-// Small questions about tensors that several files ask.
+// Small helper functions for tensors that several files use.
 
 #pragma once
 
@@ -12,7 +12,7 @@ inline bool is_float_on_cpu(const at::Tensor& tensor) {
   return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat;
 }
 
-// Whether a tensor is a contiguous vector of `channels` floats on the CPU. True for null, too.
+// Whether a tensor is a contiguous vector of `channels` floats on the CPU. The result is also true for null.
 inline bool is_by_channel(const at::Tensor* tensor, int64_t channels) {
   return tensor == nullptr ||
       (is_float_on_cpu(*tensor) && tensor->dim() == 1 && tensor->size(0) == channels &&
@@ -33,7 +33,8 @@ inline at::Tensor channels_last(const at::Tensor& tensor) {
   return tensor.contiguous(at::MemoryFormat::ChannelsLast);
 }
 
-// Gives a tensor to Rust, which then owns it. An undefined tensor stands for none and stays null.
+// Gives a tensor to Rust, which then owns it. An undefined tensor means that there is none, and `out` stays
+// null.
 inline void give(const at::Tensor& tensor, at::Tensor** out) {
   if (tensor.defined()) {
     *out = new at::Tensor(tensor);

@@ -6,7 +6,8 @@ use super::parameters::Parameters;
 use super::plan::{self, BlockPlan};
 use tch::Tensor;
 
-/// A main path and a shortcut from the same input, and their join; one shape for every kind of block.
+/// A residual block: a main path and a shortcut from the same input, and their join. Every kind of block has this
+/// structure.
 #[derive(Debug)]
 pub struct Residual {
     main: Sequential,
@@ -49,7 +50,7 @@ impl Join {
         }
     }
 
-    /// The block's output for the outputs of its two paths.
+    /// Computes the block's output from the outputs of its two paths.
     pub fn forward(&self, main: &Tensor, shortcut: &Tensor, mode: Mode) -> Tensor {
         match self {
             Self::NormAdd(norm) => norm.forward_sum(main, Some(shortcut), mode),

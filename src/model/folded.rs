@@ -1,4 +1,4 @@
-//! A network for inference only: batch norm is folded into the convolutions, which also compute the block's
+//! A network for inference only: batch norm is folded into the convolutions. The convolutions also compute the block's
 //! sum and the ReLU (docs/decisions/0014).
 
 use super::layers::{BatchNorm2d, Linear};
@@ -12,15 +12,15 @@ use anyhow::{Result, anyhow, bail};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
-/// Enough images to find out that a network has diverged.
+/// This number of images is enough to find out that a network has diverged.
 const CHECKED_IMAGES: i64 = 16;
 
-/// A network with the weights that it had when it was folded. It must not be trained in between.
+/// A network with the weights that it had when it was folded. It must not be trained after folding.
 #[derive(Debug)]
 pub struct Folded {
     network: Network,
-    /// `None` where fused convolutions are not available: on a GPU, in row-major order, in a dtype that the
-    /// CPU cannot multiply.
+    /// `None` if fused convolutions are not available: on a GPU, in row-major order, or in a dtype that the CPU cannot
+    /// multiply.
     fused: Option<Fused>,
 }
 
@@ -28,7 +28,7 @@ impl Folded {
     /// Folds a network for images of the dtype `kind`.
     ///
     /// # Errors
-    /// A plan that cannot be folded, and a tensor of the network that folding does not use.
+    /// The plan cannot be folded, or folding does not use a tensor of the network.
     pub fn new(network: &Network, kind: Kind) -> Result<Self> {
         let can = network.device() == Device::Cpu
             && network.layout() == Layout::ChannelsLast
@@ -43,9 +43,10 @@ impl Folded {
         Self { network: network.clone(), fused: None }
     }
 
-    /// Whether folded inference would hide that the network has diverged: the network's own logits of the
-    /// first of these images [N, channels, size, size] are not all finite. oneDNN's ReLU turns NaN into 0,
-    /// so that folded logits can be finite. `false` without folding.
+    /// Whether folded inference would hide that the network has diverged. oneDNN's ReLU turns NaN into 0, so folded
+    /// logits can be finite although the network's own logits are not. This computes the network's own logits of the
+    /// first of these images [N, channels, size, size], and returns true if a logit is not finite. `false` without
+    /// folding.
     pub fn hides_divergence(&self, images: &Tensor) -> bool {
         let checked = images.size().first().map_or(0, |&count| count.min(CHECKED_IMAGES));
         self.fused.is_some() && {
@@ -54,14 +55,14 @@ impl Folded {
         }
     }
 
-    /// Logits of a batch: [N, channels, size, size] → floats [N, classes]. They equal those of
-    /// [`Network::forward`] in evaluation mode up to rounding.
+    /// Logits of a batch: [N, channels, size, size] → floats [N, classes]. Except for rounding, they equal the logits
+    /// of [`Network::forward`] in evaluation mode.
     ///
     /// # Panics
-    /// Like tch's own operations, where an operation of libtorch fails.
+    /// Panics like tch's own operations if an operation of libtorch fails.
     pub fn forward(&self, images: &Tensor) -> Tensor {
         let fused = self.fused.as_ref().and_then(|fused| tch::no_grad(|| fused.forward(images)));
-        // If oneDNN failed, the network computes the logits or fails with libtorch's message.
+        // If oneDNN failed, the unfolded network computes the logits, or fails with libtorch's message.
         fused.unwrap_or_else(|| self.network.forward(images, Mode::Evaluate))
     }
 }
@@ -109,7 +110,7 @@ impl Fused {
         }
     }
 
-    /// `None` where oneDNN fails.
+    /// `None` if oneDNN fails.
     fn forward(&self, images: &Tensor) -> Option<Tensor> {
         let mut xs = run(&self.stem, &Layout::ChannelsLast.apply(images))?;
         for block in &self.blocks {
@@ -140,7 +141,7 @@ fn run(steps: &[Step], xs: &Tensor) -> Option<Tensor> {
     Some(ys)
 }
 
-/// The tensors of a network by name, each of which folding takes once.
+/// The tensors of a network by name. Folding takes each tensor once.
 struct Weights<'a> {
     unused: HashMap<&'a str, &'a Tensor>,
     /// The dtype of the folded weights.
@@ -202,7 +203,7 @@ impl Weights<'_> {
         Ok(steps)
     }
 
-    /// A convolution with the batch norm behind it, if there is one.
+    /// A convolution with the batch norm after it, if there is one.
     fn convolution(&mut self, conv: &Conv, norm: Option<&Norm>) -> Result<PreparedConvolution> {
         let weight = self.take(&conv.weight())?;
         let bias = match conv.bias() {
@@ -334,12 +335,12 @@ mod tests {
         more.insert(5, Parameter { name: name.clone(), role: Role::Weight, tensor });
         assert!(refusal(plan, &more).contains(&name));
 
-        // A block without its projection is not a block with zero padding.
+        // A block without the tensors of its projection must not pass as a block with zero padding.
         let mut fewer = copies();
         fewer.retain(|p| p.name != "layer2.0.downsample.0.weight");
         assert!(refusal(plan, &fewer).contains("layer2.0.downsample.0.weight"));
 
-        // A network of another order of layers, such as pre-activation blocks.
+        // A network whose layers have another order, such as pre-activation blocks.
         let mut other = plan.clone();
         other.stages[0].blocks[0].main.reverse();
         other.stages[0].blocks[0].main.rotate_left(1);

@@ -49,7 +49,8 @@ impl Conv2d {
 
 impl Module for Conv2d {
     fn forward(&self, xs: &Tensor, _mode: Mode) -> Tensor {
-        // In the dtype of the activations. `to_kind` returns the same tensor if it has that dtype already.
+        // The weight and the bias get the dtype of the activations. `to_kind` returns the same tensor if it already has
+        // this dtype.
         let kind = xs.kind();
         let (weight, bias) =
             (self.weight.to_kind(kind), self.bias.as_ref().map(|bias| bias.to_kind(kind)));
@@ -61,8 +62,8 @@ impl Module for Conv2d {
     }
 }
 
-/// Batch normalisation over [N, H, W] (Ioffe and Szegedy 2015), with PyTorch's defaults: scale 1,
-/// shift 0, momentum 0.1, epsilon 1e-5, running variance unbiased.
+/// Batch normalisation over [N, H, W] (Ioffe and Szegedy 2015), with PyTorch's defaults: scale 1, shift 0, momentum
+/// 0.1, epsilon 1e-5, and an unbiased running variance.
 #[derive(Debug)]
 pub struct BatchNorm2d {
     weight: Tensor,
@@ -84,8 +85,8 @@ impl BatchNorm2d {
         Self { weight, bias, running_mean, running_var, relu: norm.relu }
     }
 
-    /// The normalised `xs` plus `other`, if given, followed by the ReLU, if it has one. The three take
-    /// fewer passes over memory together than one after the other.
+    /// The normalised `xs` plus `other`, if given, followed by the ReLU, if the layer has one. Computing the three
+    /// together takes fewer passes over memory than computing one after the other.
     pub fn forward_sum(&self, xs: &Tensor, other: Option<&Tensor>, mode: Mode) -> Tensor {
         let running = (&self.running_mean, &self.running_var);
         let (train, running) = match mode {

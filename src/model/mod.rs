@@ -1,9 +1,9 @@
-//! Residual networks from a few numbers.
+//! Residual networks.
 //!
-//! [`spec`] is the table of depths and what a user chose, validated. [`plan`] derives the network from it as
+//! [`spec`] has the table of depths and the validated choices of the user. [`plan`] derives the network from a spec as
 //! plain data. [`network`] and [`block`] turn a plan into [`module`]s of [`layers`], whose [`parameters`] have
-//! torchvision's names. [`folded`] computes logits faster, for inference only. [`shape`] measures the output
-//! and the cost of each layer.
+//! torchvision's names. [`folded`] computes logits faster, for inference only. [`shape`] measures the output and the
+//! cost of each layer.
 
 pub mod block;
 pub mod folded;

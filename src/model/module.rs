@@ -1,4 +1,4 @@
-//! What a layer of a network does, and layers in a row.
+//! The interface of a layer of a network, and a sequence of layers.
 
 use tch::Tensor;
 
@@ -7,25 +7,25 @@ use tch::Tensor;
 pub enum Mode {
     /// Training: batch norm uses the batch's statistics and updates its running statistics.
     Train,
-    /// Training, computed a second time for the backward pass: batch norm uses the batch's statistics and
-    /// leaves its running statistics as they are.
+    /// Training, when activations are computed a second time for the backward pass: batch norm uses the batch's
+    /// statistics and does not change its running statistics.
     Recompute,
     /// Evaluation: batch norm uses its running statistics.
     Evaluate,
 }
 
-/// A part of a network that can be computed. It replaces tch's `ModuleT`, whose `bool` has no value for
+/// A part of a network that can be computed. It replaces tch's `ModuleT`, which has only a `bool` and so cannot express
 /// [`Mode::Recompute`].
 pub trait Module: std::fmt::Debug {
     /// The output for the input `xs`.
     ///
     /// # Panics
-    /// Like tch's own operations, where an operation of libtorch fails.
+    /// Panics like tch's own operations if an operation of libtorch fails.
     fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor;
 }
 
-/// Modules that are computed one after the other, like tch's `SequentialT`. Without modules it is the
-/// identity.
+/// Modules that are computed one after the other, like tch's `SequentialT`. A sequence without modules returns its
+/// input.
 #[derive(Debug)]
 pub struct Sequential(Vec<Box<dyn Module>>);
 

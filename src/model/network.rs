@@ -1,4 +1,4 @@
-//! A whole network that can be computed.
+//! A whole network with its tensors, which computes logits.
 
 use super::block::Residual;
 use super::layers::sequential;
@@ -41,7 +41,7 @@ impl Network {
         for block in plan.blocks() {
             add(residual(block, &mut parameters), block.tensors());
         }
-        // The layers of the head keep too little to be worth a segment each.
+        // The head is one segment. Its layers keep so few activations that separate segments would save almost nothing.
         add(sequential(&plan.head, &mut parameters), tensors(&plan.head));
         let (device, parameters) = (parameters.device(), parameters.into_entries());
         Self(Rc::new(Parts { spec: spec.clone(), plan, layout, segments, parameters, device }))
@@ -72,17 +72,17 @@ impl Network {
         self.parameters().iter().filter(|parameter| parameter.role != Role::Buffer)
     }
 
-    /// Learned numbers in the whole network.
+    /// Number of learned parameters in the whole network.
     pub fn parameter_count(&self) -> usize {
         self.plan().parameter_count()
     }
 
-    /// The order in memory of its images, activations and weights.
+    /// The order in memory of the network's images, activations and weights.
     pub fn layout(&self) -> Layout {
         self.0.layout
     }
 
-    /// The segments that make the network one after the other: the stem, each block, the head.
+    /// The segments of the network, in the order of computation: the stem, each block, the head.
     pub fn segments(&self) -> &[Segment] {
         &self.0.segments
     }
@@ -91,7 +91,7 @@ impl Network {
     /// dtype of `images`.
     ///
     /// # Panics
-    /// Like tch's own operations, where an operation of libtorch fails.
+    /// Panics like tch's own operations if an operation of libtorch fails.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Tensor {
         let images = self.layout().apply(images);
         self.segments().iter().fold(images, |xs, segment| segment.forward(&xs, mode))
@@ -111,15 +111,15 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Its output for the input `xs`.
+    /// The segment's output for the input `xs`.
     ///
     /// # Panics
-    /// Like tch's own operations, where an operation of libtorch fails.
+    /// Panics like tch's own operations if an operation of libtorch fails.
     pub fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor {
         self.modules.forward(xs, mode)
     }
 
-    /// Which of the network's learned tensors are its own, as positions in [`Network::learned`].
+    /// The segment's learned tensors, as positions in [`Network::learned`].
     pub fn learned(&self) -> Range<usize> {
         self.learned.clone()
     }

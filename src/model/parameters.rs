@@ -1,7 +1,7 @@
 //! The named tensors of a network: learned parameters and batch-norm statistics.
 //!
-//! They replace tch's `VarStore`, which silently renames a duplicate, loses the order of creation, and
-//! always allocates and draws its tensors (docs/decisions/0003).
+//! They replace tch's `VarStore`. It silently renames a tensor whose name exists already, loses the order of creation,
+//! and always allocates its tensors and draws random values (docs/decisions/0003).
 
 pub use super::plan::Role;
 use super::plan::{Initial, PlannedTensor};
@@ -11,38 +11,38 @@ use crate::random::{self, Purpose};
 use rand_distr::{Distribution, StandardNormal, Uniform};
 use tch::{Device, Kind, Tensor};
 
-/// A tensor of a network under torchvision's name for it.
+/// A tensor of a network, with torchvision's name.
 #[derive(Debug)]
 pub struct Parameter {
-    /// Such as `layer1.0.conv1.weight`.
+    /// The name, such as `layer1.0.conv1.weight`.
     pub name: String,
-    /// What it is to the optimizer.
+    /// How the optimizer treats it.
     pub role: Role,
-    /// Its values, 32-bit floats; it requires a gradient unless it is a buffer.
+    /// Its values, 32-bit floats. It requires a gradient unless it is a buffer.
     pub tensor: Tensor,
 }
 
 /// How the tensors of a network are created.
 #[derive(Debug, Clone, Copy)]
 pub enum Creation {
-    /// Drawn; each tensor is a pure function of the seed and its own name.
+    /// Drawn at random. Each tensor depends only on the seed and on its own name.
     Draw {
         /// The distribution of weights.
         init: Init,
-        /// Whether the last batch norm of each block starts with the scale 0, so that each block starts
-        /// as the identity (Goyal et al. 2017, section 5.1).
+        /// Whether the last batch norm of each block starts with the scale 0. Each block then starts as the identity
+        /// (Goyal et al. 2017, section 5.1).
         zero_init_residual: bool,
         /// The run's seed.
         seed: u64,
         /// The device of the tensors.
         device: Device,
     },
-    /// Allocated and not initialised; the values are read from a file next.
+    /// Allocated, but not initialised. The caller writes the values afterwards.
     Empty {
         /// The device of the tensors.
         device: Device,
     },
-    /// Only shapes: no memory is allocated, and no value can be read.
+    /// Only shapes. No memory is allocated, and no value can be read.
     Meta,
 }
 
@@ -58,8 +58,8 @@ enum Fill {
 }
 
 impl Fill {
-    /// Weights as [`Init`] says, biases uniform in ±1/√fan-in as in PyTorch, and the values of batch norm
-    /// as in PyTorch, which differ from tch's (docs/decisions/0004).
+    /// Weights follow [`Init`]. Biases are uniform in ±1/√fan-in, and batch norm has the initial values of PyTorch. tch
+    /// has other defaults (docs/decisions/0004).
     fn new(initial: Initial, init: Init, zero_init_residual: bool) -> Self {
         match (initial, init) {
             (Initial::ConvWeight { fan_out, .. }, Init::He) => {
@@ -85,15 +85,15 @@ impl Fill {
 /// computes a convolution in the layout of its inputs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Layout {
-    /// C innermost: 1.27 times as fast on a CPU, and the order that tensor cores use.
+    /// C is innermost. This is 1.27 times as fast on a CPU, and tensor cores use this order too.
     ChannelsLast,
-    /// W innermost, the order of the dimensions.
+    /// W is innermost, as in the order of the dimensions.
     RowMajor,
 }
 
 impl Layout {
-    /// The layout in which a network is computed: channels-last if its channel counts are multiples of 8,
-    /// as in oneDNN's blocks of channels (docs/decisions/0005).
+    /// The layout in which a network is computed: channels-last if its channel counts are multiples of 8, because
+    /// oneDNN computes in blocks of channels (docs/decisions/0005).
     pub fn of(spec: &Spec) -> Self {
         if spec.width.is_multiple_of(8) { Self::ChannelsLast } else { Self::RowMajor }
     }
@@ -105,8 +105,9 @@ impl Layout {
             (Self::ChannelsLast, 4) => {
                 tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
             }
-            // Through one dimension: if a dimension is 1, libtorch takes a channels-last tensor for
-            // contiguous and keeps its strides, and it chooses the layout by the strides.
+            // The tensor is first flattened to one dimension, so that it gets new strides. If a dimension is 1,
+            // libtorch treats a channels-last tensor as contiguous and keeps its strides. But it chooses the layout of
+            // a convolution by the strides.
             (Self::RowMajor, 4) => tensor.contiguous().view(-1).view(dims.as_slice()),
             _ => tensor.shallow_clone(),
         }
@@ -122,12 +123,12 @@ pub struct Parameters {
 }
 
 impl Parameters {
-    /// No tensors yet.
+    /// A collection without tensors.
     pub fn new(creation: Creation, layout: Layout) -> Self {
         Self { creation, layout, entries: Vec::new() }
     }
 
-    /// The device of the tensors; for [`Creation::Meta`] the CPU.
+    /// The device of the tensors. For [`Creation::Meta`], it is the CPU.
     pub fn device(&self) -> Device {
         match self.creation {
             Creation::Draw { device, .. } | Creation::Empty { device } => device,

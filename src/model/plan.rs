@@ -1,10 +1,10 @@
-//! The network as plain data, derived from a [`Spec`]. It holds no tensors and knows nothing of libtorch.
+//! The network as plain data, derived from a [`Spec`]. It has no tensors and does not use libtorch.
 //!
-//! This is the only place that knows how a residual network is put together. Its readers are the factories
-//! ([`network`](super::network), [`block`](super::block)), folded inference ([`folded`](super::folded)),
-//! shapes and costs ([`shape`](super::shape)), and the check of a checkpoint's tensors. A new block, stem or
-//! shortcut is a new arm of an enum in [`spec`](super::spec) and what it plans here. A new kind of layer is a
-//! new arm of [`Layer`]; the compiler then names each reader that must handle it.
+//! This is the only module that defines the structure of a residual network. The plan is read by the code that builds
+//! modules ([`network`](super::network), [`block`](super::block)), by folded inference ([`folded`](super::folded)), by
+//! the code for shapes and costs ([`shape`](super::shape)), and by the check of a checkpoint's tensors. A new block,
+//! stem or shortcut needs a new variant of an enum in [`spec`](super::spec), and its plan here. A new kind of layer
+//! needs a new variant of [`Layer`]; the compiler then names each place that must handle it.
 
 mod tensors;
 
@@ -20,7 +20,7 @@ pub struct Plan {
     pub stem: Vec<Layer>,
     /// The stages.
     pub stages: Vec<Stage>,
-    /// The layers behind the last stage.
+    /// The layers after the last stage.
     pub head: Vec<Layer>,
 }
 
@@ -40,9 +40,9 @@ pub struct BlockPlan {
     pub name: String,
     /// The kind of block.
     pub kind: Block,
-    /// The main path without what [`BlockPlan::join`] does.
+    /// The main path without the layers of [`BlockPlan::join`].
     pub main: Vec<Layer>,
-    /// How the two paths become one.
+    /// How the two paths are joined.
     pub join: Join,
     /// The shortcut; empty for the identity.
     pub shortcut: Vec<Layer>,
@@ -51,7 +51,7 @@ pub struct BlockPlan {
 /// How a block joins its main path and its shortcut.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Join {
-    /// norm(main) + shortcut, then the norm's ReLU: one pass over memory in training.
+    /// norm(main) + shortcut, then the norm's ReLU. In training, this takes one pass over memory.
     NormAdd(Norm),
 }
 
@@ -70,7 +70,7 @@ pub enum Layer {
     Flatten(Flatten),
     /// Affine map.
     Linear(Linear),
-    /// Shortcut without parameters.
+    /// A shortcut without parameters.
     ZeroPad(ZeroPad),
 }
 
@@ -93,7 +93,7 @@ pub struct Conv {
     pub has_bias: bool,
 }
 
-/// Batch norm over [N, H, W], with or without a ReLU behind it.
+/// Batch norm over [N, H, W], with or without a ReLU after it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Norm {
     /// torchvision's name.
@@ -129,7 +129,7 @@ pub struct GlobalAvgPool {
 /// [N, C, H, W] → [N, C·H·W].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flatten {
-    /// Its name; torchvision flattens without a module.
+    /// Its name. torchvision has no module for this layer.
     pub name: String,
 }
 
@@ -148,11 +148,11 @@ pub struct Linear {
 /// section 3.3, option A).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ZeroPad {
-    /// Its name; torchvision has no such layer.
+    /// Its name. torchvision has no such layer.
     pub name: String,
     /// Distance between two pixels that are kept, in pixels.
     pub stride: usize,
-    /// Channels of the output that the input lacks.
+    /// Number of zero channels that are added to the input's channels.
     pub new_channels: usize,
 }
 
@@ -266,12 +266,12 @@ fn plan_head(features: usize, classes: usize) -> Vec<Layer> {
     ]
 }
 
-/// The chapter's network has biases, although the batch norm behind most of them cancels them.
+/// The network of Dive into Deep Learning has biases, although the batch norm after most of them cancels them.
 fn convs_have_bias(spec: &Spec) -> bool {
     spec.shortcut == Shortcut::PlainConv
 }
 
-/// A convolution that keeps the image's size at a stride of 1.
+/// A convolution whose padding keeps the image's size at a stride of 1.
 fn conv(
     name: impl Into<String>,
     (inputs, outputs): (usize, usize),
@@ -303,7 +303,7 @@ impl Layer {
 }
 
 impl fmt::Display for Layer {
-    /// What it is, for people: `conv 7×7/2`.
+    /// A short description for users, such as `conv 7×7/2`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Layer::Conv(Conv { kernel, stride, .. }) => {
@@ -328,7 +328,8 @@ mod tests {
     use super::super::spec::Choices;
     use super::*;
 
-    /// The spec computes depth and sizes before a plan exists, to refuse impossible networks by flag.
+    /// The spec computes depth and sizes before a plan exists, so that errors about impossible networks can name the
+    /// flag.
     #[test]
     fn the_depth_and_the_last_size_of_a_spec_are_those_of_its_plan() {
         for (depth, size) in [(18, 33), (50, 96), (20, 13), (56, 8)] {

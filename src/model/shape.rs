@@ -10,16 +10,15 @@ use crate::libtorch;
 use serde::Serialize;
 use tch::Tensor;
 
-/// What layers cost for a whole batch. A number that does not fit is `u64::MAX`.
+/// The cost of layers for a whole batch. A number that is too large is stored as `u64::MAX`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Cost {
-    /// Multiply-adds of convolutions and linear layers. Batch norm, pooling and additions are not
-    /// counted, as is usual.
+    /// Multiply-adds of convolutions and linear layers. As usual, batch norm, pooling and additions are not counted.
     pub macs: u64,
-    /// Numbers that training keeps from the forward pass for the backward pass.
+    /// Number of activations that training keeps from the forward pass for the backward pass.
     #[serde(skip)]
     pub activations: u64,
-    /// The largest count of these numbers in one layer.
+    /// The largest number of activations that one layer keeps.
     #[serde(skip)]
     pub largest: u64,
 }
@@ -34,14 +33,14 @@ impl Cost {
         }
     }
 
-    /// A layer with `outputs` numbers in its output.
+    /// The cost of a layer whose output has `outputs` elements.
     fn of(layer: &Layer, outputs: usize) -> Self {
         let outputs = outputs as u64;
         let (kept, terms) = match layer {
             Layer::Conv(conv) => (outputs, conv.fan_in()),
             Layer::Linear(linear) => (outputs, linear.inputs),
             Layer::Norm(_) => (outputs, 0),
-            // It also keeps the position of each maximum, in 64 bits.
+            // Max pooling also keeps the position of each maximum, in 64 bits.
             Layer::MaxPool(_) => (outputs.saturating_mul(3), 0),
             Layer::GlobalAvgPool(_) | Layer::Flatten(_) | Layer::ZeroPad(_) => (0, 0),
         };
@@ -55,23 +54,23 @@ impl Cost {
 pub struct LayerShape {
     /// torchvision's name.
     pub name: String,
-    /// A description for people.
+    /// A description for users.
     pub kind: String,
     /// Shape of the output, [N, C, H, W] or [N, features].
     pub output: Vec<i64>,
-    /// Learned numbers.
+    /// Number of learned parameters.
     pub parameters: usize,
     /// Its cost for the whole batch.
     #[serde(flatten)]
     pub cost: Cost,
 }
 
-/// A row of `resnet shapes`, the stem, a stage or a layer of the head, and the blocks or layers in it.
+/// A row of `resnet shapes`: the stem, a stage or a layer of the head.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TopLevelShape {
-    /// The whole.
+    /// The row as a whole.
     pub layer: LayerShape,
-    /// Its parts.
+    /// The blocks or layers in it.
     pub units: Vec<LayerShape>,
 }
 
@@ -88,8 +87,8 @@ pub struct Convolution {
     pub padding: i64,
 }
 
-/// The shapes and costs of a network on a batch of `batch_size` images. A tensor goes through the modules
-/// of the plan's layers on libtorch's meta device: every operation runs, and none allocates or computes.
+/// The shapes and costs of a network on a batch of `batch_size` images. A tensor passes through the modules of the
+/// plan's layers on libtorch's meta device. There, operations compute only shapes, and allocate no memory.
 pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
     tch::no_grad(|| Walk::through(spec, batch_size).0)
 }
@@ -108,7 +107,7 @@ struct Walk {
 }
 
 impl Walk {
-    /// The rows, and the convolutions on the way.
+    /// Returns the rows, and the convolutions that the tensor passed.
     fn through(spec: &Spec, batch_size: usize) -> (Vec<TopLevelShape>, Vec<Convolution>) {
         let plan = Plan::new(spec);
         let size = spec.size as i64;
@@ -154,7 +153,7 @@ impl Walk {
         self.arrive(&block.name, value_name(block.kind), parameters, cost)
     }
 
-    /// The tensor through the layers of a block's path.
+    /// Passes the tensor through the layers of a block's path. Returns the output and the cost.
     fn path(&mut self, layers: &[Layer]) -> (Tensor, Cost) {
         let start = (self.xs.shallow_clone(), Cost::default());
         layers.iter().fold(start, |(xs, sum), layer| {
@@ -197,7 +196,7 @@ fn row(name: &str, kind: String, units: Vec<LayerShape>) -> TopLevelShape {
     TopLevelShape { layer, units }
 }
 
-/// `2 basic blocks`.
+/// A description of a stage, such as `2 basic blocks`.
 fn describe(stage: &Stage) -> String {
     let kind = stage.blocks.first().map(|block| value_name(block.kind)).unwrap_or_default();
     let plural = if stage.blocks.len() == 1 { "block" } else { "blocks" };

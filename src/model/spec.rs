@@ -1,4 +1,4 @@
-//! What a user chose of a network: a table of depths and a validated description, without tensors.
+//! The description of a network: the table of depths, the user's choices, and the validated result. It has no tensors.
 
 use crate::error::{in_range, usage};
 use anyhow::Result;
@@ -26,7 +26,7 @@ impl Block {
         }
     }
 
-    /// Weighted layers on a block's main path, as the depth in a network's name counts them.
+    /// Number of layers with weights on a block's main path. The depth in a network's name counts these layers.
     pub fn layers(self) -> usize {
         match self {
             Block::Basic => 2,
@@ -62,16 +62,16 @@ pub enum Shortcut {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Init {
-    /// Normal with the variance 2 / fan-out for convolutions (He et al. 2015), as torchvision.
+    /// Normal with the variance 2 / fan-out for convolutions (He et al. 2015), as in torchvision.
     He,
-    /// Xavier uniform for all weights (Glorot and Bengio 2010), as the chapter.
+    /// Xavier uniform for all weights (Glorot and Bengio 2010), as in Dive into Deep Learning.
     Xavier,
 }
 
 /// A row of [`VARIANTS`].
 #[derive(Debug, Clone, Copy)]
 pub struct Variant {
-    /// Weighted layers, as in the network's name.
+    /// Number of layers with weights, as in the network's name.
     pub depth: usize,
     /// The kind of every block.
     pub block: Block,
@@ -96,7 +96,7 @@ pub const VARIANTS: [Variant; 12] = [
     Variant { depth: 1202, block: Block::Basic, blocks: &[200, 200, 200] },
 ];
 
-/// What the user chose; the rest is derived. [`Spec::resolve`] turns it into a [`Spec`].
+/// The user's choices. [`Spec::resolve`] derives the rest and returns a [`Spec`].
 #[derive(Debug, Clone, Default)]
 pub struct Choices {
     /// A depth of [`VARIANTS`].
@@ -113,13 +113,13 @@ pub struct Choices {
     pub shortcut: Option<Shortcut>,
     /// Channels of an image.
     pub channels: usize,
-    /// Classes to tell apart.
+    /// Number of classes.
     pub classes: usize,
     /// Height and width of an image, in pixels.
     pub size: usize,
 }
 
-/// A network that can be built. Every field is valid, and no field follows from the others.
+/// A network that can be built. Every field is valid, and no field can be derived from the others.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Spec {
@@ -127,7 +127,7 @@ pub struct Spec {
     pub block: Block,
     /// Blocks in each stage.
     pub blocks: Vec<usize>,
-    /// Channels of the first stage; each later stage doubles them.
+    /// Channels of the first stage. Each later stage has twice as many as the stage before it.
     pub width: usize,
     /// The layers before the first stage.
     pub stem: Stem,
@@ -135,13 +135,13 @@ pub struct Spec {
     pub shortcut: Shortcut,
     /// Channels of an image.
     pub channels: usize,
-    /// Classes to tell apart.
+    /// Number of classes.
     pub classes: usize,
     /// Height and width of an image, in pixels.
     pub size: usize,
 }
 
-// Far beyond any published network. They stop a typing error from allocating terabytes.
+// These limits are far beyond any published network. They keep a typing error from allocating terabytes.
 const MAX_STAGE_BLOCKS: usize = 2000;
 const MAX_WIDTH: usize = 4096;
 const MAX_CHANNELS: usize = 1024;
@@ -149,10 +149,10 @@ const MAX_CLASSES: usize = 100_000;
 const MAX_SIZE: usize = 4096;
 
 impl Spec {
-    /// Fills in what was not chosen and checks every field.
+    /// Fills in the fields that the user did not choose, and checks every field.
     ///
     /// # Errors
-    /// A usage error that names the flag, the value and the choices.
+    /// A usage error that names the flag, the value and the allowed values.
     pub fn resolve(choices: &Choices) -> Result<Spec> {
         let (block, blocks) = match (choices.depth, &choices.blocks) {
             (depth, Some(blocks)) => {
@@ -195,7 +195,7 @@ impl Spec {
     /// Checks every field of a spec that was read from a file.
     ///
     /// # Errors
-    /// A usage error that names the flag, the value and what is possible.
+    /// A usage error that names the flag, the value and the allowed values.
     pub fn check(&self) -> Result<()> {
         if !matches!(self.blocks.len(), 3 | 4) {
             return Err(usage(format!(
@@ -223,14 +223,14 @@ impl Spec {
                 Stem::Cifar => "",
             };
             return Err(usage(format!(
-                "--size {}: too small, a stage of this network would have nothing to halve; expected at least {smallest}{remedy}",
+                "--size {}: too small, a layer of stride 2 would get an image of one pixel; expected at least {smallest}{remedy}",
                 self.size
             )));
         }
         Ok(())
     }
 
-    /// Layers of stride 2 between the image and the last stage.
+    /// Number of layers of stride 2 from the image to the last stage.
     fn halvings(&self) -> u32 {
         let stem = match self.stem {
             Stem::Imagenet => 2,
@@ -239,7 +239,7 @@ impl Spec {
         stem + self.blocks.len() as u32 - 1
     }
 
-    /// Layers with weights, as in the network's name: the convolutions of the main paths and of the stem, and
+    /// Number of layers with weights, as in the network's name: the convolutions of the main paths and of the stem, and
     /// the linear layer.
     pub fn depth(&self) -> usize {
         2 + self.block.layers() * self.blocks.iter().sum::<usize>()
@@ -255,8 +255,8 @@ impl Spec {
         if self.last_size() == 1 { 2 } else { 1 }
     }
 
-    /// Whether most of its work is in wide 3×3 convolutions. In fp32 a CPU computes these with fewer products
-    /// (docs/decisions/0015), and faster than in bf16 (docs/decisions/0020).
+    /// Whether most of the network's work is in wide 3×3 convolutions. In fp32, a CPU computes these with fewer
+    /// products (docs/decisions/0015), so they are faster than in bf16 (docs/decisions/0020).
     pub fn favours_fp32(&self) -> bool {
         self.block == Block::Basic && self.width >= 64
     }
@@ -290,7 +290,7 @@ pub fn value_name(value: impl ValueEnum) -> String {
     value.to_possible_value().map(|v| v.get_name().to_owned()).unwrap_or_default()
 }
 
-/// Width and stem of the papers' networks with this number of stages; those for CIFAR have three.
+/// Width and stem of the papers' networks with this number of stages. Networks for CIFAR have three stages.
 fn layout_defaults(blocks: &[usize]) -> (usize, Stem) {
     if blocks.len() == 3 { (16, Stem::Cifar) } else { (64, Stem::Imagenet) }
 }
@@ -309,7 +309,7 @@ fn check_depth_of_blocks(depth: Option<usize>, block: Block, blocks: &[usize]) -
     let actual = 2 + block.layers() * blocks.iter().copied().fold(0, usize::saturating_add);
     match depth {
         Some(depth) if depth != actual => Err(usage(format!(
-            "--depth {depth} and --blocks {} contradict each other: these {} blocks make {actual} layers; drop one of the two flags",
+            "--depth {depth} and --blocks {} contradict each other: these {} blocks make {actual} layers; remove one of the two flags",
             join(blocks, ","),
             value_name(block),
         ))),

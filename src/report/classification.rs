@@ -1,19 +1,19 @@
-//! Per-class figures out of a confusion matrix.
+//! Figures for each class, from a confusion matrix.
 
 use serde::Serialize;
 
-/// How well one class was told from the others.
+/// How well the network recognises one class.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct ClassFigures {
     /// Its name.
     pub name: String,
-    /// Of the images taken for this class, the fraction that are of it; 0 where there are none.
+    /// Of the images that were predicted as this class, the fraction that belong to it; 0 if there are none.
     pub precision: f64,
-    /// Of the images of this class, the fraction taken for it; 0 where there are none.
+    /// Of the images of this class, the fraction that were predicted as this class; 0 if there are none.
     pub recall: f64,
-    /// Harmonic mean of the two; 0 where both are.
+    /// Harmonic mean of precision and recall; 0 if both are 0.
     pub f1: f64,
-    /// Images of this class.
+    /// Number of images of this class.
     pub support: u64,
 }
 
@@ -44,7 +44,8 @@ fn ratio(part: u64, whole: u64) -> f64 {
 mod tests {
     use super::*;
 
-    // scikit-learn's classification_report for true 0 0 0 1 1 2 and predicted 0 0 1 1 1 0.
+    // The expected values are from scikit-learn's classification_report for the true classes 0 0 0 1 1 2 and the
+    // predicted classes 0 0 1 1 1 0.
     #[test]
     fn figures_are_scikit_learns() {
         let names = ["a", "b", "c"].map(str::to_owned);

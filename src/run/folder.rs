@@ -1,4 +1,5 @@
-//! Claiming a run's folder before anything else is done, so that two runs never share one, and its configuration file.
+//! A run's folder and its configuration file. A run claims its folder before it does anything else, so that two runs
+//! never share a folder.
 
 use crate::checkpoint::{CHECKPOINTS, LAST};
 use crate::config::Config;
@@ -12,9 +13,9 @@ use std::io::{self, ErrorKind, Read, Seek, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-/// Locked as long as a process trains in the folder. It holds the number of that process.
+/// This file is locked as long as a process trains in the folder. It holds the number of that process.
 const LOCK_FILE: &str = ".lock";
-/// The settings of a run. Each run has it from its start.
+/// The settings of a run. The file exists from the start of the run.
 const CONFIG_FILE: &str = "config.toml";
 
 /// The folder of a run that this process trains.
@@ -23,7 +24,7 @@ pub struct RunFolder {
     path: PathBuf,
     /// Whether the folder was made for this run.
     made: bool,
-    /// The system unlocks the file when the process ends, in whatever way.
+    /// The lock file. The system unlocks it when the process ends, also after a crash.
     lock: RefCell<File>,
 }
 
@@ -31,15 +32,15 @@ impl RunFolder {
     /// Claims the new or empty folder that the user chose.
     ///
     /// # Errors
-    /// A usage error if something is in the folder; another error if it cannot be made or written to.
+    /// A usage error if the folder is not empty; another error if it cannot be made or written to.
     pub fn create(path: &Path) -> Result<Self> {
         if is_used(path)? {
             let holds = if path.join(CHECKPOINTS).join(LAST).exists() {
-                format!("holds a run (--resume {} goes on with it)", path.display())
+                format!("holds a run (--resume {} continues it)", path.display())
             } else if path.join(CONFIG_FILE).is_file() {
-                // If another process has only begun it, that is what to say.
+                // If another process has just begun this run, the error of `lock` says so.
                 drop(lock(path)?);
-                "holds a run without a checkpoint, which cannot go on: delete it, or choose another"
+                "holds a run without a checkpoint, which cannot continue: delete it, or choose another"
                     .to_owned()
             } else {
                 "is not empty".to_owned()
@@ -55,7 +56,8 @@ impl RunFolder {
         Self::claim(path.to_owned(), made)
     }
 
-    /// Makes a new folder `runs/<network>-<date-time>`, with a number at the end if another run began in the same second.
+    /// Makes a new folder `runs/<network>-<date-time>`, with a number at the end if another run began in the same
+    /// second.
     ///
     /// # Errors
     /// The folder cannot be made or written to.
@@ -85,13 +87,13 @@ impl RunFolder {
         Self::claim(path.to_owned(), false)
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Makes sure that the folder belongs to this run before something is written to it. If somebody removed it, it is
-    /// made and locked again.
+    /// Makes sure that the folder belongs to this run before something is written to it. If the folder was removed, it
+    /// is made and locked again.
     ///
     /// # Errors
     /// The folder cannot be made, or another process trains in it now.
@@ -104,7 +106,7 @@ impl RunFolder {
         }
         fs::create_dir_all(&self.path)
             .with_context(|| format!("cannot make {}", self.path.display()))?;
-        // After the start, this is an error of the run, not of the command line.
+        // After the start, this is an error of the run, and not a usage error.
         *self.lock.borrow_mut() = lock(&self.path).map_err(|error| anyhow!("{error:#}"))?;
         Ok(())
     }
@@ -139,7 +141,7 @@ pub fn write_config(run_dir: &Path, config: &Config) -> Result<()> {
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK_FILE);
     let mut options = File::options();
-    // What lies there may be anything, and only a lock is written over.
+    // An existing file can be anything, and only a lock file may be overwritten.
     let opened = options.read(true).write(true).create(true).truncate(false).custom_flags(OWN_FILE);
     let mut file = opened.open(&path).with_context(|| match path.is_symlink() {
         true => format!("{}: is a link; expected a run's own file: delete it", path.display()),
@@ -162,7 +164,7 @@ fn lock(folder: &Path) -> Result<File> {
                 process.trim()
             )));
         }
-        // Some network file systems have no locks; a run is better than none.
+        // Some network file systems have no locks. There, the run continues without a lock.
         Err(TryLockError::Error(_)) | Ok(()) => {}
     }
     file.set_len(0)
@@ -172,11 +174,11 @@ fn lock(folder: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// More bytes than the number of a process has.
+/// The maximum length of a lock file in bytes. Every process number is shorter.
 const LONGEST_LOCK: u64 = 32;
 
 impl Drop for RunFolder {
-    /// A run that failed before it began leaves nothing.
+    /// Removes the lock file and the new folder if the run failed before it began.
     fn drop(&mut self) {
         if !self.has_config() {
             let _ = fs::remove_file(self.path.join(LOCK_FILE));
@@ -187,7 +189,7 @@ impl Drop for RunFolder {
     }
 }
 
-/// Whether something lies at `path` that a new run would write over or into.
+/// Whether there is something at `path` that a new run would overwrite or write into.
 fn is_used(path: &Path) -> Result<bool> {
     match fs::read_dir(path) {
         Ok(entries) => {

@@ -1,7 +1,7 @@
 //! Keeps a run's folder up to date while it trains: metrics, checkpoints and settings.
 //!
-//! A disk that fails does not end the run: it continues, and is saved when the next checkpoint is due, in the end in the
-//! system's folder of temporary files (docs/decisions/0013).
+//! A disk that fails does not end the run. The run continues, and is saved when the next checkpoint is due. If the last
+//! save fails too, the run is saved in the system's folder for temporary files (docs/decisions/0013).
 
 use super::folder::{RunFolder, write_config};
 use super::metrics::MetricsFile;
@@ -27,26 +27,26 @@ pub struct Keeper<'a> {
     metrics: MetricsFile<'a>,
     /// The best checkpoint that is saved.
     best: Option<Best>,
-    /// The best checkpoint after the next save.
+    /// The best checkpoint if the next save succeeds.
     best_if_saved: Option<Best>,
     /// The last epoch that is over.
     last: Option<EpochFigures>,
     position: Position,
-    /// When this part of the run began.
+    /// When this process began to run. A run that was resumed has several parts, one for each process.
     start: Instant,
-    /// Seconds of the parts of the run before.
+    /// Seconds of the earlier parts of the run.
     earlier_seconds: f64,
     last_save: Instant,
     /// How long the last save took.
     save_cost: Duration,
-    /// Why the last checkpoint that was due could not be written, if it could not.
+    /// The error of the last save, if it failed.
     unsaved: Option<anyhow::Error>,
     ui: Ui,
 }
 
 impl<'a> Keeper<'a> {
-    /// The keeper of the run in `folder`. A run that continues stands where `resumed` says. This part of the run began at
-    /// `start`.
+    /// The keeper of the run in `folder`. A resumed run continues from the state `resumed`. This part of the run began
+    /// at `start`.
     ///
     /// # Errors
     /// The folder cannot be written to.
@@ -65,13 +65,13 @@ impl<'a> Keeper<'a> {
         if let Some(state) = resumed {
             best = state.best.filter(|best| store.has(best.step));
             if best != state.best {
-                ui.warn("the best checkpoint so far is gone; the best is chosen anew");
+                ui.warn("the best checkpoint so far is gone; a new best one will be chosen");
             }
-            // Before metrics of later epochs are set aside, the last checkpoint must be this one.
+            // `last` must lead to this checkpoint before the metrics of later epochs are moved.
             let aside = store.go_on_from(state.step, best)?;
             if !aside.is_empty() {
                 let aside = aside.join(", ");
-                ui.warn(format!("checkpoints of later steps, which are repeated, are now {aside}"));
+                ui.warn(format!("later steps are repeated, so their checkpoints are now {aside}"));
             }
         }
         let (metrics, warnings) = MetricsFile::open(folder, position.epoch, position.step)?;
@@ -95,12 +95,13 @@ impl<'a> Keeper<'a> {
         })
     }
 
-    /// Where the run stands in its folder.
+    /// The position of the run that the next save writes.
     pub fn position(&self) -> Position {
         self.position
     }
 
-    /// Takes an event of the run: keeps its line, and saves at the end of an epoch if a checkpoint is due.
+    /// Takes an event of the run: writes its line to the metrics, and saves at the end of an epoch if a checkpoint is
+    /// due.
     pub fn take(&mut self, event: &Event, trainer: &Trainer) {
         if let Event::OutOfMemory { accumulate, .. } = event {
             self.config.settle_accumulate(*accumulate);
@@ -111,17 +112,18 @@ impl<'a> Keeper<'a> {
         if let Event::Epoch(figures) = event {
             self.position = Position { epoch: figures.epoch, step: figures.step, in_epoch: None };
         }
-        // The line first: a resumed run drops lines after its checkpoint, but could not add one.
+        // The line is written before the checkpoint. A resumed run can remove lines after its checkpoint, but it could
+        // not add a missing line.
         self.record(event);
         if let Event::Epoch(figures) = event {
             self.end_epoch(figures, trainer);
         }
     }
 
-    /// Adds a line to the metrics. If that fails, it warns, and the line is written with the next.
+    /// Adds a line to the metrics. If that fails, this warns, and the line is written with the next one.
     fn record(&mut self, event: &Event) {
         if let Err(error) = self.metrics.take(event) {
-            self.ui.warn(format!("{}; the line is written with the next", one_line(&error)));
+            self.ui.warn(format!("{}; the line is written with the next one", one_line(&error)));
         }
     }
 
@@ -145,34 +147,35 @@ impl<'a> Keeper<'a> {
         self.config.checkpoint_every.is_due_after_step(step, self.last_save.elapsed())
     }
 
-    /// Saves the run in the middle of an epoch. If that fails, it warns; `is_last` says that no later checkpoint follows.
+    /// Saves the run in the middle of an epoch. If that fails, this warns. `is_last` means that no later checkpoint
+    /// follows.
     pub fn save(&mut self, trainer: &Trainer, position: Position, is_last: bool) {
         self.position = position;
         self.best_if_saved = self.best;
         self.save_or_warn(trainer, is_last);
     }
 
-    /// Saves and records that the run continues with other settings, so that it will be resumed with these.
+    /// Saves the run and records that it continues with other settings, so that a later resume uses these settings.
     pub fn resumed_with(&mut self, changes: &toml::Table, trainer: &Trainer) {
         self.save_or_warn(trainer, false);
         let Position { epoch, step, .. } = self.position;
         self.record(&Event::Resume { epoch, step, changes: changes.clone() });
     }
 
-    /// Makes sure that the run is saved as it stands where it stops: in its folder, or else among the system's temporary
+    /// Makes sure that the run is saved when it stops: in its folder, or else in the system's folder for temporary
     /// files.
     ///
     /// # Errors
-    /// Why the run is not in its folder, and where it is.
+    /// The run could not be saved in its folder. The message gives the reason and the folder that it is saved in.
     pub fn stop(&mut self, trainer: &Trainer) -> Result<()> {
         self.ensure_saved(trainer, false).map(drop)
     }
 
-    /// Makes sure that the run, which is over, is saved with its end: in its folder, or else among the system's temporary
-    /// files. Returns the figures of the run.
+    /// Makes sure that a run that is over is saved with its end: in its folder, or else in the system's folder for
+    /// temporary files. Returns the figures of the run.
     ///
     /// # Errors
-    /// Why the run is not in its folder, and where it is.
+    /// The run could not be saved in its folder. The message gives the reason and the folder that it is saved in.
     pub fn finish(&mut self, trainer: &Trainer) -> Result<EndFigures> {
         self.ensure_saved(trainer, true)
     }
@@ -182,7 +185,7 @@ impl<'a> Keeper<'a> {
         self.best.map(|best| (best, self.metrics.epoch_of(best.step)))
     }
 
-    /// Whether the losses of the last epoch are those of a run that has diverged.
+    /// Checks whether the losses of the last epoch show that the run has diverged.
     pub fn explosion(&self) -> Option<Explosion> {
         explosion(self.last.as_ref()?, self.config.spec.classes)
     }
@@ -192,7 +195,7 @@ impl<'a> Keeper<'a> {
         self.earlier_seconds + self.start.elapsed().as_secs_f64()
     }
 
-    /// The figures of the run with the checkpoints that are there now.
+    /// The figures of the run with the checkpoints that exist now.
     fn end(&self) -> EndFigures {
         let last = self.last.as_ref();
         let test_accuracy = last.and_then(|last| last.test_accuracy);
@@ -221,7 +224,7 @@ impl<'a> Keeper<'a> {
         };
         let name = self.folder.path().file_name().unwrap_or_default().to_string_lossy();
         let rescue = || -> Result<_> {
-            // A folder that is not kept is removed again.
+            // If an error occurs before `keep`, the folder is removed again.
             let prefix = format!("resnet-{name}-");
             let folder = tempfile::Builder::new().prefix(&prefix).tempdir()?;
             self.save_to(folder.path(), trainer, is_over)?;
@@ -230,7 +233,7 @@ impl<'a> Keeper<'a> {
         let run_dir = self.folder.path().display();
         Err(match rescue() {
             Ok(folder) => reason.context(format!(
-                "the run's end could not be saved in {run_dir}, but it is in {} (go on with resnet train --resume {})",
+                "the run's end could not be saved in {run_dir}, but it is in {} (continue with resnet train --resume {})",
                 folder.display(),
                 quoted(&folder)
             )),
@@ -245,7 +248,7 @@ impl<'a> Keeper<'a> {
         if self.unsaved.is_some() {
             self.try_save(trainer)?;
         }
-        // Only now it is known which checkpoints there are.
+        // The figures are computed after the last save, because they name the best checkpoint.
         let end = self.end();
         if is_over {
             self.record(&Event::End(end.clone()));
@@ -292,7 +295,7 @@ impl<'a> Keeper<'a> {
         self.save_cost = self.last_save.elapsed();
         if let Some(error) = &self.unsaved {
             let next = if is_last {
-                "one more try follows"
+                "the program will try once more"
             } else {
                 "the run goes on, and is saved when the next checkpoint is due"
             };
@@ -302,13 +305,13 @@ impl<'a> Keeper<'a> {
 
     fn try_save(&mut self, trainer: &Trainer) -> Result<()> {
         self.folder.ensure()?;
-        // The best checkpoint is gone if the folder was removed and made again.
+        // If the folder was removed and made again, the best checkpoint is gone.
         let is_gone = |best: &Best| best.step != self.position.step && !self.store.has(best.step);
         self.best_if_saved = self.best_if_saved.filter(|best| !is_gone(best));
         if !self.folder.has_config() {
             self.folder.write_config(&self.config)?;
         }
-        // The lines first, as in `take`. If they cannot be written, the checkpoint is tried all the same.
+        // The lines are written first, as in `take`. If that fails, the checkpoint is written anyway.
         let lines = self.metrics.complete();
         self.store.save(trainer.result(), &trainer.save(), &self.card, &self.state()?)?;
         self.best = self.best_if_saved;

@@ -1,4 +1,4 @@
-//! What a run's folder holds, for people and programs that look at it.
+//! Lists the checkpoints in a run's folder.
 
 use crate::checkpoint::{BEST, CHECKPOINTS, LAST, State, steps, verify};
 use crate::error::one_line;
@@ -17,28 +17,28 @@ pub struct Listed {
     pub step: u64,
     /// Epochs that were over. None if the checkpoint cannot be read.
     pub epoch: Option<u64>,
-    /// Fraction of the test images that were classified correctly, if the checkpoint is of the end of an epoch.
+    /// Fraction of the test images that were classified correctly, if the checkpoint was saved at the end of an epoch.
     pub test_accuracy: Option<f64>,
     /// The number of test images, if a limit left some of them out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_images: Option<usize>,
-    /// The same for the held-out images.
+    /// Fraction of the held-out images that were classified correctly.
     pub validation_accuracy: Option<f64>,
     /// The number of held-out images, if a limit left some of them out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validation_images: Option<usize>,
-    /// Bytes of its files.
+    /// Total size of its files in bytes.
     pub bytes: u64,
-    /// Which of the links `last` and `best` lead to it.
+    /// The links that lead to it: `last`, `best` or both.
     pub names: Vec<&'static str>,
-    /// Whether its files are as they were written.
+    /// Whether its files are undamaged.
     pub whole: bool,
     /// What is damaged.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
 }
 
-/// The checkpoints of a run from the first to the last, and what is damaged in its metrics, if anything is.
+/// The checkpoints of a run from the first to the last, and a message if its metrics are damaged.
 ///
 /// # Errors
 /// The folder or the metrics cannot be read.
@@ -48,7 +48,7 @@ pub fn checkpoints(run_dir: &Path) -> Result<(Vec<Listed>, Option<String>)> {
     let (events, damage) = read_run(run_dir)?;
     let mut listed: Vec<Listed> =
         steps.into_iter().map(|step| list(&folder, step, &events)).collect();
-    // A run under way may delete a checkpoint meanwhile.
+    // A running process may have deleted a checkpoint in the meantime.
     listed
         .retain(|checkpoint| checkpoint.whole || folder.join(checkpoint.step.to_string()).exists());
     Ok((listed, damage))

@@ -1,4 +1,4 @@
-//! `metrics.jsonl`: a JSON line for each epoch, on disk as soon as the epoch is over.
+//! `metrics.jsonl`: a JSON line for each epoch. It is on disk as soon as the epoch is over.
 
 use super::folder::RunFolder;
 use crate::files::{self, OWN_FILE, is_taken, numbered, write_atomically};
@@ -17,7 +17,7 @@ pub struct MetricsFile<'a> {
     folder: &'a RunFolder,
     path: PathBuf,
     lines: Vec<String>,
-    /// How many of the lines the file holds. None if it is not known to hold exactly these.
+    /// The number of `lines` that the file holds. None if the file may hold anything else.
     written: Option<usize>,
 }
 
@@ -25,7 +25,8 @@ pub struct MetricsFile<'a> {
 const METRICS_FILE: &str = "metrics.jsonl";
 
 impl Sink for MetricsFile<'_> {
-    /// Writes a line for an event that the file keeps. If that fails, the line is written with the next one.
+    /// Writes a line for an event, if the file has lines of this kind. If that fails, the line is written with the next
+    /// one.
     fn take(&mut self, event: &Event) -> Result<()> {
         if !is_kept(event) {
             return Ok(());
@@ -45,9 +46,9 @@ fn is_kept(event: &Event) -> bool {
 }
 
 impl<'a> MetricsFile<'a> {
-    /// The file of a run that continues after `epoch` epochs and `step` steps (0 for a new run). Lines of later steps,
-    /// which will be repeated, are set aside, and the run's end is dropped. A file with damaged lines is kept as it was
-    /// beside the new one. The second result is what to warn the user of.
+    /// The file of a run that continues after `epoch` epochs and `step` steps (0 for a new run). Later steps will be
+    /// repeated, so their lines are moved to another file. The line of the run's end is removed. If lines are damaged,
+    /// a copy of the old file is kept. The second result is a list of warnings for the user.
     ///
     /// # Errors
     /// A file cannot be read or written.
@@ -59,18 +60,18 @@ impl<'a> MetricsFile<'a> {
         if let Some(line) = damaged {
             let copy = set_aside(run_dir, "damaged", &bytes)?;
             warnings.push(format!(
-                "{}; the run goes on with the lines that are whole, and the file as it was is now {copy}",
+                "{}; the run continues with the undamaged lines, and a copy of the damaged file is {copy}",
                 damage(&path, line)
             ));
         }
         let (past, later): (Vec<_>, Vec<_>) =
             lines.into_iter().partition(|line| line.is_before(epoch, step));
-        // The end alone holds nothing that the last epoch's line does not hold.
+        // A line of the run's end has no information that the last epoch's line lacks, so it needs no copy.
         if later.iter().any(|line| !matches!(line.event, Event::End(_))) {
             let later: Vec<_> = later.into_iter().map(|line| line.text).collect();
             let copy = set_aside(run_dir, "abandoned", joined(&later).as_bytes())?;
             warnings.push(format!(
-                "lines of {METRICS_FILE} of later steps, which are repeated, are now in {copy}"
+                "later steps are repeated, so their lines of {METRICS_FILE} are now in {copy}"
             ));
         }
         let lines = past.into_iter().map(|line| line.text).collect();
@@ -79,7 +80,7 @@ impl<'a> MetricsFile<'a> {
         Ok((file, warnings))
     }
 
-    /// Writes the lines into another folder, with this end of the run in place of any other.
+    /// Writes the lines into another folder. If `end` is given, it replaces the line of the run's end.
     ///
     /// # Errors
     /// The folder is read-only, gone or full.
@@ -93,10 +94,10 @@ impl<'a> MetricsFile<'a> {
         write_atomically(&run_dir.join(METRICS_FILE), joined(&lines).as_bytes())
     }
 
-    /// Writes the lines that the file lacks, and waits until they are on disk.
+    /// Writes the lines that are missing in the file, and waits until they are on disk.
     ///
     /// # Errors
-    /// The folder is read-only, gone or full. The lines are written the next time.
+    /// The folder is read-only, gone or full. The next call tries again.
     pub fn complete(&mut self) -> Result<()> {
         let written = self.written.take().filter(|written| self.append(*written).is_ok());
         if written.is_none() {
@@ -124,7 +125,7 @@ impl<'a> MetricsFile<'a> {
         self.epochs_backwards().next()
     }
 
-    /// The epoch that ended with a step of the run.
+    /// The epoch that ended with this step of the run.
     pub fn epoch_of(&self, step: u64) -> Option<EpochFigures> {
         self.epochs_backwards().find(|figures| figures.step == step)
     }
@@ -141,7 +142,7 @@ fn joined(lines: &[String]) -> String {
     lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
-/// Keeps some bytes of a run's metrics in a file of their own. Returns its name.
+/// Copies some bytes of a run's metrics to a new file. Returns the file's name.
 fn set_aside(run_dir: &Path, why: &str, bytes: &[u8]) -> Result<String> {
     let first = format!("{METRICS_FILE}.{why}");
     let name =
@@ -150,7 +151,8 @@ fn set_aside(run_dir: &Path, why: &str, bytes: &[u8]) -> Result<String> {
     Ok(name)
 }
 
-/// The events in a run's metrics file, and which line of it is damaged, if one is. No events if there is no file.
+/// The events in a run's metrics file, and a message about the first damaged line, if there is one. No events if there
+/// is no file.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -161,7 +163,7 @@ pub fn read_run(run_dir: &Path) -> Result<(Vec<Event>, Option<String>)> {
     Ok((events, damaged.map(|line| damage(&path, line))))
 }
 
-/// Whether a run's metrics file has its end.
+/// Whether a run's metrics file has the line of the run's end.
 ///
 /// # Errors
 /// The file cannot be read.
@@ -180,17 +182,18 @@ const LARGEST: u64 = 1 << 29;
 #[derive(Default)]
 struct Lines {
     bytes: Vec<u8>,
-    /// The lines that are whole.
+    /// The undamaged lines.
     lines: Vec<Line>,
-    /// The number of the first damaged line, counted from 1: one that a run does not write at this place, such as a line
-    /// that a kill cut short.
+    /// The number of the first damaged line, counted from 1. A run would not write a damaged line at this place. For
+    /// example, a killed process can leave an incomplete line.
     damaged: Option<usize>,
 }
 
-/// A whole line.
+/// An undamaged line.
 struct Line {
     event: Event,
-    /// The step that an event of another version names, if it does.
+    /// The value of the line's key `step`, also for events of other versions of the program. None if there is no such
+    /// key.
     step: Option<u64>,
     text: String,
 }
@@ -216,7 +219,8 @@ impl Lines {
 }
 
 impl Line {
-    /// Parses a line after `epochs` epochs: the numbers of epochs increase. None if the line is damaged.
+    /// Parses a line. The epoch of a line must be greater than `epochs`, the last epoch before it. None if the line is
+    /// damaged.
     fn parse(line: &[u8], epochs: &mut u64) -> Option<Self> {
         let text = str::from_utf8(line).ok()?.strip_suffix('\n')?;
         let value: Value = serde_json::from_str(text).ok()?;
@@ -231,7 +235,7 @@ impl Line {
         Some(Self { event, step, text: text.to_owned() })
     }
 
-    /// Whether the line is of the first `epoch` epochs and `step` steps of a run.
+    /// Whether the line belongs to the first `epoch` epochs and `step` steps of a run.
     fn is_before(&self, epoch: u64, step: u64) -> bool {
         match &self.event {
             Event::Epoch(figures) => figures.epoch <= epoch,

@@ -1,9 +1,9 @@
-//! A run's folder on disk: who trains in it, its settings, its metrics and its checkpoints.
+//! A run's folder on disk: its lock, its settings, its metrics and its checkpoints.
 //!
 //! ```text
 //! .lock                    the process that trains in the folder
 //! config.toml              the settings
-//! metrics.jsonl            one JSON object for each epoch and for each change on the way
+//! metrics.jsonl            one JSON object for each epoch and for each change during the run
 //! checkpoints/             see [`checkpoint`](crate::checkpoint)
 //! ```
 

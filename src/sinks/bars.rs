@@ -1,4 +1,4 @@
-//! What a person sees of a run while it trains: a progress bar, a line for each epoch, and warnings.
+//! The output for the user while a run trains: a progress bar, a line for each epoch, and warnings.
 
 use crate::config::Config;
 use crate::train::divergence::{REMEDY, explosion};
@@ -9,7 +9,7 @@ use crate::ui::{Progress, Ui, accuracy_text, duration, loss};
 use anyhow::Result;
 use std::time::Instant;
 
-/// A bar for the epoch under way, and a line for each epoch that is over.
+/// A bar for the current epoch, and a line for each epoch that is over.
 #[derive(Debug)]
 pub struct Bars {
     ui: Ui,
@@ -17,14 +17,15 @@ pub struct Bars {
     epochs: u64,
     classes: usize,
     batch_size: usize,
-    /// The epoch under way, counted from 1.
+    /// The current epoch, counted from 1.
     epoch: u64,
     /// Steps in an epoch.
     steps: usize,
     progress: Option<Progress>,
     last_step: Instant,
-    /// Seconds of evaluations and checkpoints so far, and after how many epochs.
+    /// Seconds of evaluations and checkpoints so far.
     seconds_between: f64,
+    /// Number of epochs that are over in this process.
     epochs_seen: u64,
 }
 
@@ -43,7 +44,7 @@ impl Sink for Bars {
                 ));
             }
             Event::GraphsOff { reason, .. } => self.ui.warn(format!(
-                "{reason}; the run goes on without CUDA graphs, as with --cuda-graphs false"
+                "{reason}; the run continues without CUDA graphs, as with --cuda-graphs false"
             )),
             _ => {}
         }
@@ -85,7 +86,7 @@ impl Bars {
         let loss = format!("loss {}", loss(sums.mean_loss()));
         let loss_and_accuracy = format!("{loss}  acc {:.4}", sums.accuracy());
         let left = format!("left {}", duration(run_left));
-        // From all figures to the most important one.
+        // From the line with all figures to the shortest line.
         let figures = [
             format!(
                 "{loss_and_accuracy}  {:.0} images/s  left: epoch {}, run {}",
@@ -145,7 +146,7 @@ impl Bars {
         self.ui.say_parts(&self.label(), &parts);
         self.seconds_between += self.last_step.elapsed().as_secs_f64();
         self.epochs_seen += 1;
-        // After the last epoch, the explosion is the error of the run.
+        // After the last epoch, an explosion is reported as the run's error instead.
         if figures.epoch < self.epochs
             && let Some(explosion) = explosion(figures, self.classes)
         {

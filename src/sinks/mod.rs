@@ -1,5 +1,5 @@
-//! Receivers of a run's events, one file each. [`MetricsFile`](crate::run::metrics::MetricsFile) is one more: it is a
-//! part of the run's folder.
+//! Receivers of a run's events, one file for each. [`MetricsFile`](crate::run::metrics::MetricsFile) is also a
+//! receiver, but it belongs to the run's folder.
 
 mod bars;
 mod json;

@@ -1,5 +1,5 @@
-//! Gradients of a loss: in one pass, or segment by segment, where the activations inside a segment are computed
-//! a second time (Chen et al. 2016, "Training deep nets with sublinear memory cost").
+//! Gradients of a loss, in one pass or segment by segment. In the second way, the activations inside a segment are
+//! computed again for the backward pass (Chen et al. 2016, "Training deep nets with sublinear memory cost").
 
 use crate::model::{Mode, Network};
 use anyhow::Result;
@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 pub struct Pass {
     /// Logits, [N, classes].
     pub logits: Tensor,
-    /// The loss, a scalar without history.
+    /// The loss, a scalar that is detached from the autograd graph.
     pub loss: Tensor,
     /// The gradient of each learned tensor, in the order of [`Network::learned`].
     pub gradients: Vec<Tensor>,
@@ -24,21 +24,22 @@ pub struct Backward {
 }
 
 impl Backward {
-    /// For the learned tensors of `network`. With `recompute`, only the output of each segment is kept for
-    /// the backward pass.
+    /// Computes gradients for the learned tensors of `network`. With `recompute`, only the output of each segment is
+    /// kept for the backward pass.
     pub fn new(network: &Network, recompute: bool) -> Self {
         let learned = network.learned().map(|parameter| parameter.tensor.shallow_clone());
         Self { learned: learned.collect(), recompute }
     }
 
-    /// The pass of a batch of images [N, channels, size, size] through the network. The gradients are
-    /// those of the loss times `scale`, if given. `forward_is_over` is called before the backward pass.
+    /// Runs a batch of images [N, channels, size, size] forward and backward through the network. If `scale` is given,
+    /// the loss is multiplied by it before its gradients are computed. `forward_is_over` is called before the backward
+    /// pass.
     ///
     /// # Errors
     /// An operation of libtorch failed in the backward pass.
     ///
     /// # Panics
-    /// Like tch's own operations, where an operation of libtorch fails in the forward pass.
+    /// Panics like tch's own operations if an operation of libtorch fails in the forward pass.
     pub fn pass(
         &self,
         network: &Network,
@@ -53,7 +54,8 @@ impl Backward {
         let logits = network.forward(images, Mode::Train);
         let loss = loss_of(&logits);
         forward_is_over();
-        // The gradients are new tensors. Sums in `grad` would have to be zeroed at each step.
+        // The gradients are new tensors. Gradients that are added up in `grad` would have to be set to zero before each
+        // step.
         let gradients =
             Tensor::f_run_backward(&[&scaled(&loss, scale)], &self.learned, false, false)?;
         Ok(Pass { logits, loss: loss.detach(), gradients })
@@ -77,10 +79,10 @@ impl Backward {
                 }
             }
         }
-        // From the last segment to the first.
+        // One list for each segment, from the last segment to the first.
         let mut gradients = Vec::new();
         let mut outcome = None;
-        // Of the loss for the segment's output; none for the last segment.
+        // The gradient of the loss with respect to the segment's output; `None` for the last segment.
         let mut gradient: Option<Tensor> = None;
         for (index, segment) in segments.iter().enumerate().rev() {
             let Some(xs) = inputs.pop() else { break };
@@ -93,7 +95,7 @@ impl Backward {
                     outcome = Some((logits.detach(), loss.detach()));
                     scaled(&loss, scale)
                 }
-                // The gradient of this sum for `ys` is exactly `gradient`.
+                // The gradient of this sum with respect to the segment's output is exactly `gradient`.
                 Some(gradient) => {
                     (segment.forward(&xs, Mode::Recompute) * gradient).sum(Kind::Float)
                 }

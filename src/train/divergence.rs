@@ -1,17 +1,17 @@
-//! When a run has diverged. A number that is not finite stops the run. A finite loss that is far too large is also a
-//! divergence: no network that learned anything has such a loss.
+//! Finds out when a run has diverged. A number that is not finite stops the run. A finite loss that is far too large is
+//! also a divergence, because no network that learned anything has a loss that large.
 
 use super::event::EpochFigures;
 use crate::ui::rounded;
 use std::fmt;
 
-/// What helps against it.
+/// Advice for a run that has diverged.
 pub const REMEDY: &str = "try a lower --lr, a longer --warmup-epochs or --clip-grad-norm 1";
 
 /// A step led to a loss or weights that are not finite.
 #[derive(Debug)]
 pub struct Diverged {
-    /// What is not finite.
+    /// The first part of the message: which number is not finite.
     pub what: String,
     /// The step, counted from 1 over the run.
     pub step: u64,
@@ -37,10 +37,10 @@ impl std::error::Error for Diverged {}
 /// A loss that is finite, but so large that the network has diverged.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Explosion {
-    /// Which images the loss is of.
+    /// The images on which the loss was computed.
     split: &'static str,
     loss: f64,
-    /// The loss of guessing, with the same probability for each class, in nats.
+    /// The loss in nats of a guess that gives each class the same probability.
     guess: f64,
 }
 
@@ -51,16 +51,16 @@ impl fmt::Display for Explosion {
     }
 }
 
-/// No network that learns has a loss of this many times the loss of guessing.
+/// No network that learns has a loss of this many times the loss of a guess.
 const FAR: f64 = 100.0;
-/// A network has lost what it knew if its training loss is above that of guessing by this factor, and its accuracy is
-/// below that of guessing times this factor.
+/// A network has lost what it learned if its training loss is above this factor times the loss of a guess, and its
+/// accuracy is below this factor times the accuracy of a guess.
 const LOST: f64 = 2.0;
-/// In the first steps of a run the network knows nothing yet, and the running statistics of batch norm, of which each step
-/// replaces a tenth, do not fit the network.
+/// In the first steps of a run, the network has learned nothing yet. The running statistics of batch norm do not fit
+/// the network either, because each step replaces only a tenth of them.
 const FIRST_STEPS: u64 = 100;
 
-/// Whether the figures of an epoch are those of a run that has diverged.
+/// Checks whether the figures of an epoch show that the run has diverged.
 pub fn explosion(record: &EpochFigures, classes: usize) -> Option<Explosion> {
     let guess = (classes as f64).ln();
     let settled = record.step >= FIRST_STEPS;

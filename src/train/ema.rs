@@ -12,8 +12,8 @@ pub struct Ema {
 }
 
 impl Ema {
-    /// An average that equals the network `of`. `decay`, from 0 to 1, is the fraction of the average that a
-    /// step keeps.
+    /// An average that equals the network `of`. `decay`, from 0 to 1, is the fraction of the average that each step
+    /// keeps.
     pub fn new(of: &Network, decay: f64) -> Self {
         let network = Network::new(of.spec(), Creation::Empty { device: of.device() });
         let average = Self { network, decay };
@@ -26,8 +26,8 @@ impl Ema {
         &self.network
     }
 
-    /// Updates the average with the network `of` after step number `step`, counted from 1. Early steps keep
-    /// a smaller fraction, so that the random initial weights disappear soon.
+    /// Updates the average with the network `of` after step number `step`, counted from 1. Early steps keep a smaller
+    /// fraction, so that the random initial weights lose their influence quickly.
     pub fn update(&self, of: &Network, step: u64) {
         let step = step as f64;
         self.mix(self.decay.min(step / (step + 9.0)), of);
@@ -39,7 +39,7 @@ impl Ema {
         for (average, new) in self.network.parameters().iter().zip(of.parameters()) {
             let mut average = average.tensor.shallow_clone();
             if kept == 0.0 {
-                // A product of NaN and 0 would be NaN.
+                // `lerp_` would keep a NaN of the uninitialised average, because NaN times 0 is NaN.
                 average.copy_(&new.tensor);
             } else {
                 let _ = average.lerp_(&new.tensor, 1.0 - kept);
@@ -77,7 +77,7 @@ mod tests {
         let (first, later) = (network(1), network(2));
         let average = Ema::new(&first, 0.75);
         assert_eq!(tensors(average.network()), tensors(&first));
-        // Step 1 keeps 1/10, step 9 would keep 9/18, step 1000 keeps the decay.
+        // Step 1 keeps 1/10 of the average, step 9 keeps 9/18, and step 1000 keeps the full decay.
         for (step, kept) in [(1, 0.1), (9, 0.5), (1000, 0.75)] {
             let before = tensors(average.network());
             average.update(&later, step);

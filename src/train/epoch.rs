@@ -12,8 +12,8 @@ use std::ops::Range;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
-/// Sums over the steps of an epoch that are done. Together with the weights and the optimizer's state, they are all
-/// that is needed to resume in the middle of an epoch.
+/// Sums over the steps of an epoch that are done. Together with the weights and the optimizer state, they are all that
+/// is needed to resume in the middle of an epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EpochSums {
@@ -23,7 +23,7 @@ pub struct EpochSums {
     pub images: usize,
     /// Sum of the images' losses in nats, with label smoothing.
     pub loss: f64,
-    /// Images that were classified correctly, each before its step.
+    /// Images that were classified correctly. Each image is classified before the step that trains on it.
     pub correct: i64,
     /// Seconds that the steps took.
     pub seconds: f64,
@@ -66,7 +66,7 @@ pub struct Epoch {
     order: Tensor,
     batches: Vec<Range<usize>>,
     augmentation: Augmentation,
-    /// Steps that are done. Those in `sums` are also synced.
+    /// Steps that are done. `sums` covers only those that are also synced.
     steps: usize,
     sums: EpochSums,
     clock: Clock,
@@ -78,7 +78,7 @@ pub struct Epoch {
 struct Clock {
     /// When the clock started. Time during which it was stopped moves this instant forward.
     start: Instant,
-    /// Since when the clock is stopped, if it is.
+    /// When the clock was stopped; `None` while it runs.
     stopped: Option<Instant>,
     /// Seconds of the epoch in an earlier process.
     earlier: f64,
@@ -87,13 +87,13 @@ struct Clock {
 /// Results of steps that the host has not read yet.
 #[derive(Debug)]
 struct Pending {
-    /// For each step the mean loss of its images, and how many images it had.
+    /// For each step, the mean loss of its images, and the number of images.
     losses: Vec<(Tensor, usize)>,
     correct: Tensor,
 }
 
 impl Epoch {
-    /// The epoch of that number, counted from 1. It takes `images` images in these `batches`, and continues after
+    /// The epoch with this number, counted from 1. It trains on `images` images in these `batches`, and continues after
     /// the steps in `sums`.
     pub(super) fn new(
         number: u64,
@@ -138,7 +138,7 @@ impl Epoch {
         self.steps_left() == 0
     }
 
-    /// Stops the clock: time from here on does not count as time of the steps, such as that for a checkpoint.
+    /// Stops the clock. Time from now on, such as the time to save a checkpoint, does not count as time of the steps.
     pub(super) fn stop_clock(&mut self) {
         self.clock.stopped.get_or_insert_with(Instant::now);
     }
@@ -170,15 +170,15 @@ impl Epoch {
         self.steps += 1;
     }
 
-    /// Whether it is time to sync. On a GPU the host then waits for all queued work, so that it is rare there. On a
-    /// CPU it costs nothing.
+    /// Whether it is time to sync. On a GPU, a sync makes the host wait for all queued work, so syncs are rare there.
+    /// On a CPU, a sync costs nothing.
     pub fn sync_is_due(&self) -> bool {
         let steps_between = if self.order.device() == Device::Cpu { 1 } else { 20 };
         self.steps.is_multiple_of(steps_between) || self.is_over()
     }
 
-    /// Reads the results of all steps into the sums. If a loss is not finite, it stops there, and returns the first such
-    /// step, counted from 0 over the run, and its loss.
+    /// Reads the results of all steps into the sums. Stops at the first loss that is not finite, and returns its step,
+    /// counted from 0 over the run, and the loss.
     pub(super) fn sync(&mut self) -> Result<Option<(u64, f64)>> {
         let pending = self.pending.losses.len() as u64;
         for (step, (loss, images)) in (self.step() - pending..).zip(self.pending.take_losses()?) {
@@ -206,7 +206,7 @@ impl Pending {
         if losses.is_empty() {
             return Ok(Vec::new());
         }
-        // To the host first: not every device has 64-bit floats.
+        // The losses are copied to the host first, because not every device has 64-bit floats.
         let losses = Tensor::stack(&losses, 0).to_device(Device::Cpu).to_kind(Kind::Double);
         Ok(Vec::<f64>::try_from(losses)?.into_iter().zip(counts).collect())
     }

@@ -1,4 +1,4 @@
-//! A network against labelled images.
+//! Evaluates a network on labelled images.
 
 use super::out_of_memory::{Attempt, attempt};
 use crate::data::dataset::Dataset;
@@ -25,8 +25,8 @@ pub struct Evaluation {
     pub confusion: Vec<Vec<u64>>,
 }
 
-/// Whether a mean loss in nats can be that of a network that learned something. The same probability for each of 100
-/// classes gives 4.6; a network that is certain and wrong each time gives some tens.
+/// Whether a network that learned something can have this mean loss, in nats. Equal probabilities for 100 classes give
+/// a loss of 4.6. A network that is always certain and always wrong has a loss of a few tens.
 pub fn is_plausible(loss: f64) -> bool {
     loss < 1e6
 }
@@ -59,18 +59,18 @@ pub struct Evaluator<'a> {
     work: Work,
 }
 
-/// What was computed so far in batches of one size.
+/// The results so far, in batches of one size.
 #[derive(Debug)]
 struct Work {
-    /// Batches to do, the next one last.
+    /// Batches that are still to do. The last element is the next batch.
     batches: Vec<Range<usize>>,
-    /// The network for inference, from the first batch on.
+    /// The network for inference; `None` before the first batch.
     folded: Option<Folded>,
     done: usize,
-    /// For each batch the sum of its images' losses.
+    /// For each batch, the sum of its images' losses.
     losses: Vec<Tensor>,
     top_k_correct: Tensor,
-    /// 64-bit counts `[true class, predicted class]`.
+    /// Counts of images, 64-bit integers `[true class, predicted class]`.
     confusion: Tensor,
 }
 
@@ -91,7 +91,8 @@ impl Work {
 }
 
 impl<'a> Evaluator<'a> {
-    /// Evaluates a network as it is now, in evaluation mode, on the images of a data set or its first `limit` ones.
+    /// Evaluates a network in evaluation mode, on all images of a data set or on its first `limit` images. The network
+    /// must not change before the evaluation ends.
     pub fn new(
         network: &Network,
         dataset: &'a Dataset,
@@ -109,16 +110,16 @@ impl<'a> Evaluator<'a> {
         self.count
     }
 
-    /// Images that are evaluated.
+    /// Images that were evaluated so far.
     pub fn done(&self) -> usize {
         self.work.done
     }
 
-    /// Evaluates the next batch; false if all are done. If the device has too little memory, it starts again in batches
-    /// of half the size.
+    /// Evaluates the next batch; false if all are done. If the device has too little memory, the evaluation starts
+    /// again with batches of half the size.
     ///
     /// # Errors
-    /// An operation of libtorch failed, such as for want of memory for a single image.
+    /// An operation of libtorch failed. For example, memory is too small for a single image.
     pub fn advance(&mut self) -> Result<bool> {
         loop {
             match attempt(|| tch::no_grad(|| self.next_batch()))? {
@@ -150,7 +151,7 @@ impl<'a> Evaluator<'a> {
         let classes = batch.targets().classes();
         let correct = likely.eq_tensor(&classes.unsqueeze(1)).sum(Kind::Int64);
         let pairs = self.pairs(classes, &likely.select(1, 0));
-        // Nothing fails from here on: a batch counts once.
+        // Nothing below can fail, so each batch is counted exactly once.
         let work = &mut self.work;
         work.losses.push(loss);
         work.top_k_correct += correct;
@@ -165,12 +166,12 @@ impl<'a> Evaluator<'a> {
         let device = self.network.device();
         let all = Tensor::arange(self.network.spec().classes as i64, (Kind::Int64, device));
         let one_hot = |chosen: &Tensor| chosen.unsqueeze(1).eq_tensor(&all).to_kind(Kind::Float);
-        // Not by bincount, for which the host waits on CUDA. The counts of a batch are below 2²⁴, which 32-bit floats
-        // hold exactly.
+        // This does not use bincount, because the host would wait for it on CUDA. The counts of a batch are below 2²⁴,
+        // so 32-bit floats hold them exactly.
         one_hot(classes).transpose(0, 1).matmul(&one_hot(predicted)).to_kind(Kind::Int64)
     }
 
-    /// The result over all images that are evaluated. It waits until the device is done.
+    /// The result over all images that were evaluated. This waits until the device is done.
     ///
     /// # Errors
     /// An operation of libtorch failed.
@@ -182,7 +183,7 @@ impl<'a> Evaluator<'a> {
             .chunks(self.network.spec().classes)
             .map(|row| row.iter().map(|&count| count as u64).collect())
             .collect();
-        // Summed on the host: not every device has 64-bit floats.
+        // The sum is computed on the host, because not every device has 64-bit floats.
         let loss = match losses.is_empty() {
             true => 0.0,
             false => {

@@ -1,11 +1,11 @@
-//! What happens in a run, as one type: the loop gives events, and sinks take them.
+//! The events of a run, as one type. The training loop produces events, and sinks receive them.
 
 use super::epoch::EpochSums;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
-/// Something that happened in a run. As JSON it is an object whose key `event` names the kind; `metrics.jsonl` and
-/// `--json` have some of the kinds.
+/// Something that happened in a run. As JSON it is an object, and its key `event` names the kind. `metrics.jsonl` and
+/// `--json` contain only some kinds.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "kebab-case")]
 pub enum Event {
@@ -24,20 +24,21 @@ pub enum Event {
         step: u64,
         /// Steps of the epoch that are still to do.
         steps_left: usize,
-        /// The sums of the epoch so far. None for most steps on a GPU, where reading them waits for the device.
+        /// The sums of the epoch so far. None for most steps on a GPU, because reading the sums there waits for the
+        /// device.
         sums: Option<EpochSums>,
     },
-    /// The device had too little memory for a step. The step was repeated in more micro-batches, and so are all
-    /// later ones.
+    /// The device had too little memory for a step. The step was repeated in more micro-batches. All later steps also
+    /// use more micro-batches.
     OutOfMemory {
         /// Epochs that are over.
         epoch: u64,
         /// The step, counted from 1 over the run.
         step: u64,
-        /// Micro-batches in a step from here on.
+        /// Micro-batches in each step from now on.
         accumulate: usize,
     },
-    /// Steps are no longer replayed from a CUDA graph.
+    /// From now on, steps are not replayed from a CUDA graph.
     GraphsOff {
         /// The step, counted from 1 over the run.
         step: u64,
@@ -51,7 +52,7 @@ pub enum Event {
         /// Images to evaluate.
         of: usize,
     },
-    /// An epoch is over, with its evaluation.
+    /// An epoch and its evaluation are over.
     Epoch(EpochFigures),
     /// A run continues with other settings than before.
     Resume {
@@ -62,7 +63,7 @@ pub enum Event {
         /// Each setting that changes, as `section.key` = [old value, new value].
         changes: toml::Table,
     },
-    /// The run stopped before its last epoch, and is saved.
+    /// The run was stopped before its end, and was saved.
     Stop {
         /// The run's folder.
         run_dir: String,
@@ -89,7 +90,8 @@ pub struct EpochFigures {
     pub lr: f64,
     /// Mean training loss of an image in nats, with label smoothing.
     pub train_loss: f64,
-    /// Fraction of the training images that were classified correctly, each before its step.
+    /// Fraction of the training images that were classified correctly. Each image counts before the step that trains on
+    /// it.
     pub train_accuracy: f64,
     /// Mean test loss in nats. None if the epoch was not evaluated.
     pub test_loss: Option<f64>,
@@ -126,22 +128,22 @@ pub struct EndFigures {
     /// The number of test images, if a limit left some of them out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub test_images: Option<usize>,
-    /// Accuracy of `checkpoints/best`. With `--validation` it is the highest accuracy on the held-out images; without,
-    /// that of the last epoch on the test images, which are never used to choose a checkpoint.
+    /// Accuracy of `checkpoints/best`. With `--validation`, it is the highest accuracy on the held-out images.
+    /// Otherwise it is the test accuracy of the last epoch, because test images are never used to choose a checkpoint.
     pub best_accuracy: Option<f64>,
     /// Fraction of the test images that `checkpoints/best` classifies correctly.
     pub best_test_accuracy: Option<f64>,
-    /// Whether the losses of the last epoch are those of a run that has diverged; see
+    /// Whether the losses of the last epoch show that the run has diverged; see
     /// [`explosion`](super::divergence::explosion).
     pub diverged: bool,
     /// Seconds of the run over all its parts, with evaluations and checkpoints.
     pub seconds: f64,
 }
 
-/// A receiver of events: metrics, progress bars, JSON lines. Each has a file of its own, and the loop knows none of
-/// them.
+/// A receiver of events: metrics, progress bars, JSON lines. Each is in a separate file. The training loop does not
+/// depend on any of them.
 pub trait Sink {
-    /// Takes an event; a sink ignores those that it has no use for.
+    /// Takes an event. A sink ignores events that it does not use.
     ///
     /// # Errors
     /// The event cannot be written. The run continues; the caller shows the error as a warning.
@@ -152,7 +154,7 @@ pub trait Sink {
 mod tests {
     use super::*;
 
-    // The keys and their order are a contract: scripts read these lines.
+    // Scripts read these lines, so the keys and their order must not change.
     #[test]
     fn events_are_json_objects_that_begin_with_their_name() {
         let json = |event: &Event| serde_json::to_string(event).unwrap();

@@ -1,5 +1,5 @@
-//! Dynamic loss scaling (Micikevicius et al. 2018, section 3.2). Small gradients become 0 in half floats. So the loss is
-//! multiplied by a scale before the backward pass, and the gradients are divided by it afterwards. If gradients
+//! Dynamic loss scaling (Micikevicius et al. 2018, section 3.2). Small gradients become 0 in half floats, so the loss
+//! is multiplied by a scale before the backward pass. The gradients are divided by the scale afterwards. If gradients
 //! overflow, the step is skipped and the scale is halved. The defaults are those of `torch.amp.GradScaler`.
 
 use super::state::NamedTensors;
@@ -7,7 +7,7 @@ use crate::libtorch;
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-/// The scale of the loss, on the device of the network, so that no step waits for it.
+/// The scale of the loss. It is on the network's device, so no step waits for it.
 #[derive(Debug)]
 pub struct LossScale {
     scale: Tensor,
@@ -19,7 +19,7 @@ impl LossScale {
     const FIRST: f64 = 65_536.0;
     const GROWTH: f64 = 2.0;
     const BACKOFF: f64 = 0.5;
-    /// A scale below this one means that no scale keeps the gradients finite.
+    /// If the scale falls below this value, no scale keeps the gradients finite.
     const LEAST: f64 = 1.0 / 16_777_216.0;
     /// Steps without overflow after which the scale grows.
     const INTERVAL: i64 = 2000;
@@ -39,10 +39,10 @@ impl LossScale {
         }
     }
 
-    /// Takes them out of `state`.
+    /// Loads the scale and its count of steps from `state`.
     ///
     /// # Errors
-    /// One is missing or has another shape.
+    /// A tensor is missing or has another shape.
     pub fn load(&mut self, state: &mut NamedTensors) -> Result<()> {
         self.tensors().into_iter().try_for_each(|(name, tensor)| state.load(name, tensor))
     }
@@ -51,7 +51,7 @@ impl LossScale {
         [("loss_scale.scale", &self.scale), ("loss_scale.steps", &self.steps)]
     }
 
-    /// The factor of the loss.
+    /// The factor by which the loss is multiplied.
     pub fn scale(&self) -> &Tensor {
         &self.scale
     }
@@ -99,7 +99,7 @@ mod tests {
         }
         assert_eq!(scale.scale().double_value(&[]), 16_384.0);
 
-        // As many as torch.amp.GradScaler takes, to the step.
+        // torch.amp.GradScaler's scale grows after exactly the same number of steps.
         for _ in 0..1999 {
             let _ = scale.unscale(&finite()).unwrap();
         }

@@ -1,5 +1,5 @@
-//! How much memory training and inference need on a CPU, estimated before they start: the kernel kills a
-//! process that needs more than there is, without a message.
+//! Estimates the memory that training and inference need on a CPU, before they start. Linux kills a process that needs
+//! more memory than the machine has, and shows no message.
 
 use super::recipe::Recipe;
 use crate::error::usage;
@@ -12,19 +12,19 @@ use tch::Device;
 
 /// Bytes of a 32-bit float.
 const FLOAT: u64 = 4;
-// The constants fit the peaks that `resnet bench --mode train` measured on an AMD EPYC (AVX2) with libtorch
-// 2.11.0 (docs/results/2026-11-24-memory): from 1 to 26 % above them.
+// The constants were fitted to peaks that `resnet bench --mode train` measured on an AMD EPYC (AVX2) with libtorch
+// 2.11.0 (docs/results/2026-11-24-memory). The estimates are 1 to 26 % above these peaks.
 /// Bytes of the program and libtorch.
 const BASE: u64 = 200 << 20;
 /// Bytes of a data set while it is read.
 const DATA: u64 = 100 << 20;
-/// Copies of every weight in training: itself, its momentum, and half of a gradient, since the other
-/// gradients are computed when the activations of later layers are freed.
+/// Copies of every weight in training: the weight, its momentum, and half of a gradient. The other half of the
+/// gradients is computed when the activations of later layers are already freed.
 const WEIGHT_COPIES: f64 = 2.5;
-/// Copies of every weight in inference: itself, the folded weight, and the reordered weight.
+/// Copies of every weight in inference: the weight, the folded weight, and the reordered weight.
 const INFERENCE_WEIGHT_COPIES: f64 = 4.0;
-/// Tensors of the largest layer's size that exist at the same time in inference: its input, its output, and
-/// the shortcut that is added.
+/// Tensors of the largest layer's size that exist at the same time in inference: the layer's input, its output, and the
+/// shortcut that is added.
 const INFERENCE_OUTPUTS: u64 = 3;
 
 /// The memory for a batch: `fixed` bytes, and `per_image` bytes for each image of a micro-batch.
@@ -37,8 +37,8 @@ pub struct BatchMemory {
 }
 
 impl BatchMemory {
-    /// Memory for a step of training. Activations are kept, or with `recompute` computed a second time
-    /// segment by segment.
+    /// Memory for a step of training. Activations are kept for the backward pass. With `recompute`, they are computed a
+    /// second time, segment by segment.
     pub fn of_training(spec: &Spec, precision: Precision, recompute: bool) -> Self {
         let layers = measure(spec, 1);
         let units = || layers.iter().flat_map(|layer| &layer.units);
@@ -51,7 +51,7 @@ impl BatchMemory {
             cost.activations
         };
         let parameters = units().map(|unit| unit.parameters).sum();
-        // The gradient of the largest layer is added.
+        // The gradient of the largest layer's output also needs memory.
         Self::new(spec, precision, WEIGHT_COPIES, parameters, kept + cost.largest)
     }
 
@@ -73,8 +73,8 @@ impl BatchMemory {
         parameters: usize,
         numbers: u64,
     ) -> Self {
-        // If the CPU emulates a 16-bit dtype, each convolution keeps its input in 32 bits, and the peak is
-        // the one of fp32.
+        // If the CPU emulates a 16-bit dtype, each convolution keeps its input in 32 bits. The peak is then as high as
+        // with fp32.
         let kind = precision.kind();
         let emulated = multiplied_in(kind, Device::Cpu) != kind;
         let number = if emulated { FLOAT } else { precision.bytes() };
@@ -85,7 +85,7 @@ impl BatchMemory {
         }
     }
 
-    /// The same with a data set in memory.
+    /// The same memory plus a data set.
     pub fn with_data(self) -> Self {
         Self { fixed: self.fixed + DATA, ..self }
     }
@@ -101,7 +101,7 @@ impl BatchMemory {
     }
 
     /// An error message if a batch of `batch_size` images, computed in micro-batches of `at_once` images, needs
-    /// more memory than is free. `remedy` turns the largest micro-batch that fits into an advice.
+    /// more memory than is free. `remedy` turns the largest micro-batch that fits into advice for the user.
     fn shortage(
         &self,
         (batch_size, at_once): (usize, usize),
@@ -123,7 +123,7 @@ impl BatchMemory {
     }
 }
 
-/// An error message if a step of a run needs more memory than is free. It says what fits.
+/// An error message if a step of a run needs more memory than is free. The message says which batch size fits.
 pub fn run_shortage(
     spec: &Spec,
     recipe: &Recipe,
@@ -143,7 +143,7 @@ pub fn run_shortage(
 /// Refuses batches that need more memory than is free.
 ///
 /// # Errors
-/// A usage error that says what fits.
+/// A usage error that says which batch size fits.
 pub fn check_batches(memory: BatchMemory, batch_size: usize, device: Device) -> Result<()> {
     let free = limits::free_memory().filter(|_| device == Device::Cpu);
     let fits = |fits| format!("--batch-size {fits} fits");

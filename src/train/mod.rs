@@ -1,5 +1,5 @@
-//! Training: a run as an iterator of events, its steps, the optimizer, the schedules, and evaluation. Nothing here
-//! parses or prints.
+//! Training: a run as an iterator of events, its steps, the optimizer, the schedules and the evaluation. This module
+//! neither parses nor prints.
 
 mod backward;
 pub mod divergence;

@@ -1,4 +1,4 @@
-//! Catches errors for want of memory, so that the work can be repeated in smaller parts.
+//! Catches out-of-memory errors, so that the work can be repeated in smaller parts.
 
 use crate::error::take_panic;
 use crate::libtorch;
@@ -6,11 +6,11 @@ use anyhow::{Result, anyhow};
 use std::any::Any;
 use std::panic::{self, AssertUnwindSafe};
 
-/// The messages of libtorch when memory is used up: those of its allocators, and of the libraries that it calls.
+/// Parts of the messages that libtorch's allocators, and the libraries that libtorch calls, give when memory runs out.
 const MESSAGES: [&str; 9] = [
     "CUDA out of memory",
     "CUDA error: out of memory",
-    // cuBLAS and cuDNN, of older and newer versions.
+    // cuBLAS and cuDNN, in older and newer versions.
     "_ALLOC_FAILED",
     "_ALLOCATION_FAILED",
     // cuDNN, if each of its algorithms needs more memory than there is.
@@ -22,22 +22,23 @@ const MESSAGES: [&str; 9] = [
     ONEDNN,
 ];
 
-/// The message of oneDNN. If it cannot compute something at all, the message continues with "descriptor".
+/// oneDNN's message. If oneDNN does not support an operation at all, the message continues with "descriptor".
 const ONEDNN: &str = "could not create a primitive";
 
 /// The result of an attempt.
 #[derive(Debug)]
 pub enum Attempt<T> {
-    /// It was done.
+    /// The work is done.
     Done(T),
-    /// It needs more memory than the device has. The error is that of libtorch.
+    /// The work needs more memory than the device has. This is libtorch's error.
     OutOfMemory(anyhow::Error),
 }
 
-/// Runs `work`, in which operations of tch may panic. If memory runs out, what `work` has changed before stays changed.
+/// Runs `work`, in which operations of tch may panic. If memory runs out, the changes that `work` has already made are
+/// not undone.
 ///
 /// # Errors
-/// Errors of `work` for other reasons. Panics for other reasons continue.
+/// `work` failed for another reason. Panics for other reasons continue.
 pub fn attempt<T>(work: impl FnOnce() -> Result<T>) -> Result<Attempt<T>> {
     let error = match panic::catch_unwind(AssertUnwindSafe(work)) {
         Ok(Ok(done)) => return Ok(Attempt::Done(done)),
@@ -84,7 +85,7 @@ mod tests {
         assert_eq!(message(&*other.unwrap_err()), Some("a fault"));
     }
 
-    /// 2⁵⁰ bytes, which no machine has.
+    /// Asks for 2⁵⁰ bytes, which no machine has.
     #[test]
     fn libtorch_says_it_in_these_words_on_a_cpu() {
         let work = || Ok(tch::Tensor::zeros([1 << 50], (tch::Kind::Uint8, tch::Device::Cpu)));

@@ -1,4 +1,4 @@
-//! How a network is trained, as data: every setting of training, its default and the values it may have.
+//! How a network is trained: every setting of training, its default and its allowed values.
 
 use super::schedule::{Schedule, ScheduleKind};
 use crate::data::augment::Augment;
@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 /// All settings that decide the result of a training run, except the network and the data.
 ///
-/// Each field is named as its flag and its key in a config file. A field that is missing in the input of
-/// serde has its default.
+/// Each field has the name of its flag and of its key in a config file. A field that is missing in a config file has
+/// its default value.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
 pub struct Recipe {
@@ -48,7 +48,7 @@ pub struct Recipe {
     pub augment: Augment,
     /// Seed of all random numbers.
     pub seed: u64,
-    /// Number of batches after which an epoch or an evaluation ends early, for trials.
+    /// Number of batches after which an epoch or an evaluation ends early, for short tests.
     pub limit_batches: Option<usize>,
     /// Epochs from one evaluation to the next; the last epoch is always evaluated.
     pub eval_every: u64,
@@ -62,9 +62,9 @@ pub struct SgdOptions {
     pub momentum: f64,
     /// Whether the momentum is Nesterov's: the gradient is computed after a step along the last update.
     pub nesterov: bool,
-    /// The gradient of each weight has this multiple of the weight added to it.
+    /// This multiple of each weight is added to the weight's gradient.
     pub weight_decay: f64,
-    /// Whether biases and batch norm's scales and shifts decay too.
+    /// Whether weight decay also applies to biases and to batch norm's scales and shifts.
     pub decay_all: bool,
 }
 
@@ -104,7 +104,7 @@ impl Default for SgdOptions {
     }
 }
 
-/// The default of [`Recipe::warmup_epochs`], which follows from the schedule and the number of epochs.
+/// The default of [`Recipe::warmup_epochs`]. It depends on the schedule and the number of epochs.
 pub fn default_warmup(schedule: ScheduleKind, epochs: u64) -> f64 {
     match schedule {
         ScheduleKind::Constant | ScheduleKind::OneCycle => 0.0,
@@ -118,16 +118,16 @@ pub fn default_step_every(epochs: u64) -> f64 {
     epochs as f64 / 3.0
 }
 
-/// The default of [`SgdOptions::nesterov`], which is impossible without momentum.
+/// The default of [`SgdOptions::nesterov`]: true if there is momentum, because Nesterov momentum needs it.
 pub fn default_nesterov(momentum: f64) -> bool {
     momentum > 0.0
 }
 
-/// The largest number of epochs. No run needs as many; the limit keeps the number of steps within 64 bits.
+/// The largest number of epochs. No run needs that many epochs. The limit keeps the number of steps within 64 bits.
 const MAX_EPOCHS: u64 = 1_000_000;
 
 impl Recipe {
-    /// Refuses values that a run on `images` training images cannot have.
+    /// Refuses values that are not possible for a run on `images` training images.
     ///
     /// # Errors
     /// A usage error that names the flag, its value and the values that are possible.

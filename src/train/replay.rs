@@ -1,5 +1,5 @@
-//! Steps that are recorded once as a CUDA graph, and replayed. A GPU can finish a kernel before the host has started the
-//! next one. Replaying a graph starts all kernels of a step in one call (docs/decisions/0017).
+//! Steps that are recorded once as a CUDA graph, and then replayed. A GPU can finish a kernel before the host has
+//! started the next one. Replaying a graph starts all kernels of a step in one call (docs/decisions/0017).
 
 use super::epoch::StepOutcome;
 use crate::cuda::CudaGraph;
@@ -9,8 +9,8 @@ use anyhow::{Result, anyhow};
 use std::panic::{self, AssertUnwindSafe};
 use tch::Device;
 
-/// Steps that are computed before one is recorded. In the first of them, libraries initialise and search for the fastest
-/// algorithm.
+/// Number of steps that are computed before a step is recorded. In the first of them, libraries initialise and search
+/// for the fastest algorithm.
 const WARM_UP: usize = 3;
 
 /// How whole batches are computed.
@@ -18,9 +18,9 @@ const WARM_UP: usize = 3;
 pub enum Replay {
     /// Each step is computed.
     Off,
-    /// Some more steps are computed, then one is recorded.
+    /// Some more steps are computed, and then a step is recorded.
     After {
-        /// Steps until one is recorded.
+        /// Steps before the recorded one.
         steps: usize,
         /// The index of the CUDA device.
         index: usize,
@@ -40,7 +40,7 @@ pub struct Recorded {
 }
 
 impl Replay {
-    /// Recording for a CUDA device; other devices cannot record.
+    /// Replay on a CUDA device. Other devices cannot record a step.
     pub fn on(device: Device) -> Self {
         match device {
             Device::Cuda(index) => Self::After { steps: WARM_UP, index },
@@ -48,14 +48,14 @@ impl Replay {
         }
     }
 
-    /// Starts to count again, because the work of a step has changed.
+    /// Starts to count the warm-up steps again, because the work of a step has changed.
     pub fn restart(&mut self) {
         if let Self::After { steps, .. } = self {
             *steps = WARM_UP;
         }
     }
 
-    /// Steps until each is a replay, with the one that is recorded; 0 if steps are never replayed.
+    /// Number of steps before every step is a replay, including the recorded one; 0 if steps are never replayed.
     pub fn steps_before(&self) -> usize {
         match self {
             Self::After { steps, .. } => steps + 1,
@@ -75,7 +75,7 @@ impl Replay {
 }
 
 impl Recorded {
-    /// Records what `compute` does with a batch of the shape of `like`. Nothing is computed yet, so that weights and
+    /// Records the work of `compute` for a batch with the shape of `like`. Nothing is computed yet, so weights and
     /// statistics are unchanged after an error.
     ///
     /// # Errors
@@ -93,14 +93,14 @@ impl Recorded {
         Ok(Self { graph, buffer, outcome })
     }
 
-    /// Takes the step with another batch.
+    /// Replays the step with another batch.
     ///
     /// # Errors
     /// An operation of libtorch failed.
     pub fn replay(&self, batch: &Batch) -> Result<StepOutcome> {
         self.buffer.fill(batch);
         self.graph.replay()?;
-        // The next replay overwrites them.
+        // The next replay overwrites the originals.
         let StepOutcome { loss, correct } = &self.outcome;
         Ok(StepOutcome { loss: loss.copy(), correct: correct.copy() })
     }

@@ -1,6 +1,6 @@
 //! A run as an iterator of events: epochs of training, and the evaluations between them.
 //!
-//! Whoever holds the iterator decides between two events whether to save, to stop or to go on.
+//! Between two events, the caller decides whether to save, to stop or to continue.
 
 use super::epoch::{Epoch, EpochSums};
 use super::evaluate::{Evaluation, Evaluator};
@@ -41,20 +41,20 @@ pub struct Run<'a> {
     trainer: Trainer<'a>,
     sets: EvalSets<'a>,
     stage: Stage<'a>,
-    /// Events that happened and were not given yet.
+    /// Events that happened and were not returned yet.
     events: VecDeque<Event>,
 }
 
 /// What a run does next.
 #[derive(Debug)]
 enum Stage<'a> {
-    /// It begins the epoch after this position, or continues it.
+    /// It begins or continues the epoch at this position.
     Start(Position),
     /// It takes the steps of an epoch.
     Training(Box<Epoch>),
     /// It evaluates after an epoch.
     Evaluating(Box<Epoch>, Box<Evaluations<'a>>),
-    /// Nothing: an operation failed.
+    /// Nothing, because an operation failed.
     Failed,
 }
 
@@ -66,7 +66,8 @@ struct Evaluations<'a> {
 }
 
 impl Evaluations<'_> {
-    /// Evaluates the next batch. Returns (images that are done, images) of its set; None if all are done.
+    /// Evaluates the next batch. Returns (images that are done, all images) of the batch's data set; `None` if all
+    /// batches are done.
     fn advance(&mut self) -> Result<Option<(usize, usize)>> {
         for evaluator in [&mut self.validation, &mut self.test].into_iter().flatten() {
             if evaluator.advance()? {
@@ -83,16 +84,16 @@ impl<'a> Run<'a> {
         Self { trainer, sets, stage: Stage::Start(from), events: VecDeque::new() }
     }
 
-    /// The network in training, its optimizer, and what else a checkpoint saves.
+    /// The network in training, its optimizer, and everything else that a checkpoint saves.
     pub fn trainer(&self) -> &Trainer<'a> {
         &self.trainer
     }
 
-    /// Where the run stands, for a checkpoint. It waits until the device is done, and stops the epoch's clock until the
-    /// next event is asked for.
+    /// Where the run stands, for a checkpoint. This waits until the device is done, and stops the epoch's clock until
+    /// the next call of `next`.
     ///
     /// # Errors
-    /// The run has [diverged](super::divergence::Diverged): nothing of it may be saved.
+    /// The run has [diverged](super::divergence::Diverged), so its state must not be saved.
     pub fn pause(&mut self) -> Result<Position> {
         if let Stage::Training(epoch) = &mut self.stage {
             self.trainer.sync(epoch)?;
@@ -109,7 +110,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    /// Goes on until something has happened. None at the end of the run.
+    /// Continues until there is an event. `None` at the end of the run.
     fn advance(&mut self) -> Result<Option<Event>> {
         loop {
             if let Some(event) = self.events.pop_front() {
@@ -164,7 +165,7 @@ impl<'a> Run<'a> {
         Ok(Stage::Training(epoch))
     }
 
-    /// What is to be evaluated after an epoch.
+    /// The evaluations that follow an epoch.
     fn evaluations(&self, epoch: &Epoch) -> Evaluations<'a> {
         let (trainer, recipe) = (&self.trainer, self.trainer.recipe());
         if !recipe.evaluates(epoch.number()) {
@@ -173,8 +174,8 @@ impl<'a> Run<'a> {
         let limit =
             recipe.limit_batches.map(|limit| limit.saturating_mul(recipe.micro_batch_size()));
         let evaluator = |images| {
-            // A batch that fits in training fits here too. Beside a recorded step it may not; the evaluator then takes
-            // smaller ones.
+            // A batch that fits in memory in training fits here too. It may not fit while a recorded step holds memory;
+            // the evaluator then uses smaller batches.
             let batch_size = trainer.micro_batch_size();
             Evaluator::new(trainer.result(), images, trainer.preprocess(), batch_size, limit)
         };
@@ -202,7 +203,7 @@ impl<'a> Run<'a> {
         Ok(Stage::Start(position))
     }
 
-    /// The figures of an epoch that is over, with everything finite.
+    /// The figures of an epoch that is over. It fails if a loss or a weight is not finite.
     fn figures(
         &self,
         epoch: &Epoch,
@@ -237,9 +238,10 @@ impl<'a> Run<'a> {
 impl Iterator for Run<'_> {
     type Item = Result<Event>;
 
-    /// Goes on until something has happened.
+    /// Continues until there is an event.
     ///
-    /// An error is [`Diverged`](super::divergence::Diverged), or an operation of libtorch that failed. It ends the run.
+    /// An error means that the run has [diverged](super::divergence::Diverged), or that an operation of libtorch
+    /// failed. It ends the run.
     fn next(&mut self) -> Option<Self::Item> {
         self.advance().transpose()
     }

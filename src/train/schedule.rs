@@ -27,7 +27,7 @@ const ONE_CYCLE_START: f64 = 1.0 / 25.0;
 /// Last learning rate as a fraction of the peak (1 / `div_factor` / `final_div_factor`).
 const ONE_CYCLE_END: f64 = ONE_CYCLE_START / 1e4;
 
-/// A learning-rate schedule of a run of known length.
+/// The learning-rate schedule of a run of known length.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// The kind of schedule after the warm-up.
@@ -116,7 +116,7 @@ mod tests {
         }
     }
 
-    /// Golden values, computed in Python by the formulas in PyTorch 2.11's documentation of each class.
+    /// Expected values, computed in Python with the formulas in PyTorch 2.11's documentation of each class.
     #[test]
     fn rates_are_pytorchs() {
         let agrees = |schedule: Schedule, rates: &[(u64, f64)]| {
@@ -124,7 +124,7 @@ mod tests {
                 assert!(close(schedule.lr(step), rate), "{schedule:?}, step {step}");
             }
         };
-        // OneCycleLR(max_lr=0.4, total_steps=100), and with 10 and 1407.
+        // OneCycleLR(max_lr=0.4, total_steps=100), then the same with total_steps=10 and total_steps=1407.
         let cycle = schedule(ScheduleKind::OneCycle, 0);
         agrees(
             cycle,
@@ -142,7 +142,8 @@ mod tests {
         agrees(Schedule { total_steps: 10, ..cycle }, &[(1, 0.208), (2, 0.4), (9, 1.6e-6)]);
         let odd = Schedule { total_steps: 1407, ..cycle };
         agrees(odd, &[(421, 0.399_999_946_568_117_5), (422, 0.399_999_175_864_818_9)]);
-        // CosineAnnealingLR(T_max=100); behind LinearLR(start_factor=0.1, total_iters=9) T_max=90.
+        // CosineAnnealingLR(T_max=100). Then LinearLR(start_factor=0.1, total_iters=9) followed by
+        // CosineAnnealingLR(T_max=90).
         let cosine = |warmup_steps| schedule(ScheduleKind::Cosine, warmup_steps);
         agrees(
             cosine(0),
@@ -182,7 +183,7 @@ mod tests {
         let rises = (0..29).all(|s| cycle.lr(s) < cycle.lr(s + 1));
         let falls = (29..99).all(|s| cycle.lr(s) > cycle.lr(s + 1));
         assert!(rises && falls);
-        // Runs of a few steps, in which nothing goes up.
+        // These runs are so short that the learning rate never rises.
         for total_steps in 1..4 {
             let cycle = Schedule { total_steps, ..cycle };
             assert!((0..total_steps).all(|s| (0.0..=0.4).contains(&cycle.lr(s))));

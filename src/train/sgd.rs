@@ -1,5 +1,5 @@
-//! Stochastic gradient descent over plain tensors. tch's optimizer does not give its state back, so a run that is
-//! resumed with it would differ (docs/decisions/0006).
+//! Stochastic gradient descent over plain tensors. tch's optimizer does not give access to its state, so a resumed run
+//! would differ (docs/decisions/0006).
 
 use super::recipe::SgdOptions;
 use super::state::NamedTensors;
@@ -30,17 +30,17 @@ struct Learned {
 /// Parameters with the same options.
 #[derive(Debug)]
 struct Group {
-    /// Which of the learned parameters.
+    /// Indices of the group's parameters among all learned parameters.
     indices: Vec<usize>,
     weight_decay: f64,
     /// Multiple of the run's learning rate.
     lr_factor: f64,
-    /// The learning rate, on the device of the parameters, where a CUDA graph reads it.
+    /// The learning rate. It is on the device of the parameters, because a CUDA graph reads it there.
     lr: Tensor,
 }
 
 impl Group {
-    /// Those of `items`, one for each learned parameter, that belong to the group.
+    /// The items of the group's parameters. `items` has one item for each learned parameter.
     fn pick<'a, T>(&self, items: &'a [T]) -> Vec<&'a T> {
         self.indices.iter().filter_map(|&index| items.get(index)).collect()
     }
@@ -52,7 +52,7 @@ impl Sgd {
         let learned: Vec<&Parameter> =
             parameters.iter().filter(|parameter| parameter.role != Role::Buffer).collect();
         let device = parameters.first().map_or(Device::Cpu, |parameter| parameter.tensor.device());
-        // The type that libtorch's update reads.
+        // libtorch's update expects the learning rate in this dtype.
         let dtype = if device == Device::Cpu { Kind::Double } else { Kind::Float };
         let group = |role: Role, weight_decay: f64| Group {
             indices: (0..).zip(&learned).filter(|(_, p)| p.role == role).map(|(i, _)| i).collect(),
@@ -82,7 +82,7 @@ impl Sgd {
         }
     }
 
-    /// Takes the momentum of each parameter out of `state`.
+    /// Loads the momentum of each parameter from `state`.
     ///
     /// # Errors
     /// A tensor is missing or has another shape.
@@ -95,7 +95,7 @@ impl Sgd {
         Ok(())
     }
 
-    /// Sets the learning rate of the steps from here on.
+    /// Sets the learning rate of the next steps.
     pub fn set_lr(&mut self, lr: f64) {
         for group in &mut self.groups {
             let _ = group.lr.fill_(lr * group.lr_factor);
@@ -103,7 +103,7 @@ impl Sgd {
     }
 
     /// Updates every parameter with its gradient. Gradients are in the order of the network's learned parameters, and
-    /// may be overwritten. Nothing changes if `found_inf`, of one element, holds 1.
+    /// may be overwritten. If `found_inf`, a tensor of one element, is 1, nothing changes.
     ///
     /// # Errors
     /// An operation of libtorch failed.
@@ -127,7 +127,7 @@ impl Sgd {
     /// Scales gradients down if their norm over all parameters together exceeds `max_norm` (Pascanu et al. 2013). The
     /// host does not wait for the device.
     pub fn clip(&self, gradients: &mut [Tensor], max_norm: f64) {
-        // Group by group: the order of the sum is part of what a seed means.
+        // The sum goes group by group. Another order would round differently, and a seed would give other results.
         let grouped = self.groups.iter().flat_map(|group| group.pick(gradients));
         let norms: Vec<Tensor> = grouped.map(Tensor::norm).collect();
         let factor = (max_norm / (Tensor::stack(&norms, 0).norm() + 1e-6)).clamp_max(1.0);
@@ -153,7 +153,8 @@ mod tests {
         Vec::try_from(tensor.detach()).unwrap()
     }
 
-    // By hand, lr 0.1, momentum 0.5, decay 0.1, gradient 1 twice, from 2.
+    // The expected values were computed by hand: start 2, lr 0.1, momentum 0.5, weight decay 0.1, gradient 1 in both
+    // steps.
     #[test]
     fn momentum_and_decay_follow_the_formula() {
         let parameters =

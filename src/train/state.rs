@@ -1,10 +1,10 @@
-//! The tensors that exact resume needs besides the weights, by name.
+//! The tensors that a run needs besides the weights to resume exactly, by name.
 
 use anyhow::{Context, Result, ensure};
 use std::collections::BTreeMap;
 use tch::Tensor;
 
-/// Tensors by name, such as the momentum of each parameter. Saving collects them, loading takes them out one by one.
+/// Tensors by name, such as the momentum of each parameter. Saving collects them. Loading takes them out one by one.
 #[derive(Debug, Default)]
 pub struct NamedTensors(BTreeMap<String, Tensor>);
 
@@ -14,10 +14,10 @@ impl NamedTensors {
         self.0.insert(name.into(), tensor.shallow_clone());
     }
 
-    /// Copies the tensor of that name into `target`, and takes it out.
+    /// Copies the tensor with this name into `target`, and removes it from the collection.
     ///
     /// # Errors
-    /// There is no such tensor, or it has another shape.
+    /// There is no tensor with this name, or it has another shape.
     pub fn load(&mut self, name: &str, target: &Tensor) -> Result<()> {
         let values = self.0.remove(name).with_context(|| format!("{name} is missing"))?;
         let (found, expected) = (values.size(), target.size());
@@ -26,10 +26,10 @@ impl NamedTensors {
         Ok(())
     }
 
-    /// Checks that every tensor was taken out.
+    /// Checks that every tensor was loaded.
     ///
     /// # Errors
-    /// A tensor is left that nothing has loaded.
+    /// A tensor was not loaded.
     pub fn finish(self) -> Result<()> {
         match self.0.keys().next() {
             None => Ok(()),

@@ -29,12 +29,12 @@ pub struct Trainer<'a> {
     preprocess: &'a Preprocess,
     recipe: &'a Recipe,
     sgd: Sgd,
-    /// If the network computes in half floats.
+    /// Only if the network computes in half floats.
     loss_scale: Option<LossScale>,
     backward: Backward,
     ema: Option<Ema>,
     schedule: Schedule,
-    /// Micro-batches in a step: those of the recipe, or more if the device has too little memory.
+    /// Micro-batches in a step: the recipe's number, or more if the device has too little memory.
     accumulate: usize,
     replay: Replay,
 }
@@ -52,12 +52,12 @@ pub enum Phase {
     Optimizer,
 }
 
-/// A change in how steps are computed from here on.
+/// A change in how steps are computed from now on.
 #[derive(Debug)]
 pub enum Notice {
-    /// The device ran out of memory: steps are computed in this many micro-batches.
+    /// The device ran out of memory, and steps are now computed in this many micro-batches.
     Accumulates(usize),
-    /// Steps are not replayed from a CUDA graph: recording failed, or its memory was needed.
+    /// Steps are not replayed from a CUDA graph, because recording failed or its memory was needed.
     GraphsOff(anyhow::Error),
 }
 
@@ -94,8 +94,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// The network to evaluate and to save: the average of the weights (EMA) if the recipe asks for one, else the network
-    /// in training.
+    /// The network to evaluate and to save: with an EMA the averaged network, else the network in training.
     pub fn result(&self) -> &Network {
         self.ema.as_ref().map_or(self.network, Ema::network)
     }
@@ -110,8 +109,8 @@ impl<'a> Trainer<'a> {
         self.recipe
     }
 
-    /// The state of the run besides [`Trainer::result`], by name: momentum; with half floats the loss scale; with an EMA
-    /// the weights in training.
+    /// The state of the run besides [`Trainer::result`], by name: the momentum; with half floats, also the loss scale;
+    /// with an EMA, also the weights in training.
     pub fn save(&self) -> NamedTensors {
         let mut state = NamedTensors::default();
         self.sgd.save(&mut state);
@@ -124,10 +123,10 @@ impl<'a> Trainer<'a> {
         state
     }
 
-    /// Loads what [`Trainer::save`] gave.
+    /// Loads the state that [`Trainer::save`] returned.
     ///
     /// # Errors
-    /// A tensor is missing, is of another shape, or has no place here.
+    /// A tensor is missing, has another shape, or is not part of this run.
     pub fn load(&mut self, mut state: NamedTensors) -> Result<()> {
         self.sgd.load(&mut state)?;
         if let Some(loss_scale) = &mut self.loss_scale {
@@ -139,7 +138,7 @@ impl<'a> Trainer<'a> {
         state.finish()
     }
 
-    /// The weights in training, which a checkpoint keeps beside their average.
+    /// With an EMA, the weights in training. A checkpoint saves them in addition to their average.
     fn weights_beside_ema(&self) -> impl Iterator<Item = (String, &Tensor)> {
         let parameters = self.ema.iter().flat_map(|_| self.network.parameters());
         parameters.map(|parameter| (format!("training.{}", parameter.name), &parameter.tensor))
@@ -155,22 +154,21 @@ impl<'a> Trainer<'a> {
         self.recipe.batch_size.div_ceil(self.accumulate)
     }
 
-    /// Learning rate of the epoch's last step.
+    /// Learning rate of the last step that is done.
     pub fn lr(&self, epoch: &Epoch) -> f64 {
         self.schedule.lr(epoch.step().saturating_sub(1))
     }
 
-    /// The epoch of that number, counted from 1, after the steps in `sums`.
+    /// The epoch with this number, counted from 1. It continues after the steps in `sums`.
     pub fn epoch(&self, number: u64, sums: EpochSums) -> Epoch {
         let (images, device) = (self.dataset.len(), self.network.device());
         Epoch::new(number, images, batches(self.dataset, self.recipe), self.recipe, device, sums)
     }
 
-    /// Takes the next optimizer step of the epoch, if one is left: the gradient of the mean loss over the batch,
-    /// computed in as many micro-batches as the recipe says, and the update.
+    /// Takes the epoch's next optimizer step, if one is left: the gradient of the batch's mean loss, and the update.
     ///
-    /// If the device has too little memory for a micro-batch, micro-batches are halved, and the step begins again from
-    /// the same state. On a CUDA device whole batches are soon replayed from a recorded step, if the recipe says so.
+    /// If the device has too little memory, micro-batches are halved, and the step begins again from the same state. If
+    /// the recipe allows it, a CUDA device records a step after a few steps, and replays it for each whole batch.
     ///
     /// # Errors
     /// An operation of libtorch failed.
@@ -186,8 +184,8 @@ impl<'a> Trainer<'a> {
         Ok(notices)
     }
 
-    /// The same, never replayed. It calls `phase_ends` after each part of the step; on a GPU the part is only queued
-    /// then.
+    /// Like [`Trainer::step`], but never a replay. `phase_ends` is called after each part of the step. On a GPU, the
+    /// part is then only queued, not finished.
     ///
     /// # Errors
     /// An operation of libtorch failed.
@@ -205,7 +203,7 @@ impl<'a> Trainer<'a> {
         Ok(notices)
     }
 
-    /// Sets the learning rate of the epoch's next step, and gives its batch. None if every step is done.
+    /// Sets the learning rate of the epoch's next step, and returns its batch. None if every step is done.
     fn begin_step(&mut self, epoch: &Epoch) -> Result<Option<Batch>> {
         self.sgd.set_lr(self.schedule.lr(epoch.step()));
         epoch.next_batch(self.dataset)
@@ -218,7 +216,7 @@ impl<'a> Trainer<'a> {
         epoch.add(outcome);
     }
 
-    /// Replays the recorded step with this batch, or records a step first. None if the step is to be computed.
+    /// Replays the recorded step with this batch, or records a step first. None if the step must be computed.
     fn replayed(
         &mut self,
         batch: &Batch,
@@ -246,7 +244,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Steps of whole batches until they are replayed, with the one that is recorded; 0 if steps are never replayed.
+    /// Whole batches before every step is a replay, including the recorded one; 0 if steps are never replayed.
     pub fn steps_before_replays(&self) -> usize {
         self.replay.steps_before()
     }
@@ -270,7 +268,7 @@ impl<'a> Trainer<'a> {
                 Attempt::Done(pass) => break pass,
                 Attempt::OutOfMemory(error) => {
                     statistics.restore(self.network);
-                    // A recorded step keeps its memory.
+                    // A recorded step holds memory, so it is given up first.
                     if self.replays() {
                         self.replay = Replay::Off;
                         notices.push(Notice::GraphsOff(error));
@@ -286,8 +284,7 @@ impl<'a> Trainer<'a> {
         self.update(pass)
     }
 
-    /// A batch through the network and back, one micro-batch after the other. It changes the running statistics of
-    /// batch norm, and nothing else.
+    /// Runs a batch forward and backward in micro-batches. It changes only batch norm's running statistics.
     fn pass(&self, batch: &Batch, phase_ends: &mut dyn FnMut(Phase)) -> Result<BatchPass> {
         let device = self.network.device();
         let mut whole = BatchPass {
@@ -324,7 +321,6 @@ impl<'a> Trainer<'a> {
         Ok(whole)
     }
 
-    /// Updates the weights.
     fn update(&mut self, pass: BatchPass) -> Result<StepOutcome> {
         let BatchPass { mut gradients, outcome } = pass;
         let scale = self.loss_scale.as_mut();
@@ -336,7 +332,6 @@ impl<'a> Trainer<'a> {
         Ok(outcome)
     }
 
-    /// Halves the micro-batches, if they can be smaller.
     fn halve_micro_batches(&mut self, reason: anyhow::Error) -> Result<()> {
         let size = self.micro_batch_size();
         if size <= self.network.spec().smallest_batch() {
@@ -357,7 +352,7 @@ impl<'a> Trainer<'a> {
     /// Reads the results of all steps of the epoch into its sums.
     ///
     /// # Errors
-    /// [`Diverged`].
+    /// The run has [diverged](Diverged).
     pub fn sync(&self, epoch: &mut Epoch) -> Result<()> {
         match epoch.sync()? {
             None => Ok(()),
@@ -367,11 +362,10 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Checks that everything that a checkpoint would save is finite, and the losses of evaluations too: the update of
-    /// the last step shows in no training loss.
+    /// Checks that a checkpoint's tensors and evaluation losses are finite. No training loss shows the last update.
     ///
     /// # Errors
-    /// [`Diverged`].
+    /// The run has [diverged](Diverged).
     pub fn check_finite(&self, epoch: &Epoch, losses: &[f64]) -> Result<()> {
         let last = epoch.step().saturating_sub(1);
         if let Some(loss) = losses.iter().find(|loss| !loss.is_finite()) {
@@ -379,7 +373,7 @@ impl<'a> Trainer<'a> {
             return Err(self.diverged(what, epoch.number(), last));
         }
         if self.loss_scale.as_ref().is_some_and(LossScale::is_lost) {
-            let what = "the gradients overflowed half floats at any scale of the loss".to_owned();
+            let what = "the gradients overflowed half floats at every scale of the loss".to_owned();
             return Err(self.diverged(what, epoch.number(), last));
         }
         let state = self.save();
@@ -389,7 +383,7 @@ impl<'a> Trainer<'a> {
         if Tensor::stack(&finite, 0).all().int64_value(&[]) == 1 {
             return Ok(());
         }
-        let what = "the weights became infinite or no numbers".to_owned();
+        let what = "the weights became infinite or NaN".to_owned();
         Err(self.diverged(what, epoch.number(), last))
     }
 
@@ -398,7 +392,6 @@ impl<'a> Trainer<'a> {
     }
 }
 
-/// The batches of an epoch.
 fn batches(dataset: &Dataset, recipe: &Recipe) -> Vec<Range<usize>> {
     let mut batches = batch_ranges(dataset.len(), recipe.batch_size);
     batches.truncate(recipe.limit_batches.unwrap_or(usize::MAX));
@@ -441,8 +434,8 @@ mod tests {
         Network::new(&Spec::resolve(&choices).unwrap(), draw)
     }
 
-    /// Trains an epoch of three steps, in the second of which the device runs out of memory `failures`
-    /// times, and `before` that step.
+    /// Trains an epoch of three steps. `before` is called before the second step. In the second step, the device runs
+    /// out of memory `failures` times.
     fn train(
         size: usize,
         recompute: bool,
@@ -459,7 +452,7 @@ mod tests {
         before(&mut trainer);
         let mut failures_left = failures;
         trainer.step_in_phases(&mut epoch, &mut |phase| {
-            // Batch norm's statistics are already another batch's then.
+            // At this point, batch norm's running statistics have already changed.
             if phase == Phase::Forward && failures_left > 0 {
                 failures_left -= 1;
                 panic!("{}", "Torch(\"CUDA out of memory. Tried to allocate 1 GiB\")");
@@ -476,7 +469,7 @@ mod tests {
 
     #[test]
     fn a_step_without_enough_memory_is_taken_in_smaller_parts_from_the_same_state() {
-        // No more parts than images: a run to resume is refused otherwise.
+        // There are never more parts than images. Otherwise the run could not be resumed.
         for (recompute, failures, parts) in [(false, 2, 4), (true, 2, 4), (false, 3, 6)] {
             let (state, sums, accumulate) = train(8, recompute, failures, |_| {}).unwrap();
             assert_eq!(accumulate, parts);
@@ -492,7 +485,7 @@ mod tests {
 
     #[test]
     fn steps_are_computed_where_none_can_be_recorded() {
-        // With a CUDA device, scripts/gpu-check compares steps that are replayed and computed.
+        // With a CUDA device, scripts/gpu-check compares replayed steps with computed steps.
         if !crate::cuda::open_cuda().is_usable() {
             let (expected, expected_sums, _) = train(8, false, 0, |_| {}).unwrap();
             let (state, sums, _) = train(8, false, 0, |trainer| {

@@ -17,7 +17,7 @@ use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::{Mutex, OnceLock};
 use text::{harmless, in_columns, message};
 
-/// The bar on the terminal. Before another line is printed, the bar is taken away for a moment.
+/// The progress bar on the terminal. It is hidden while another line is printed.
 static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
 
 /// Where the output of a command goes. It is decided once from the flags and the terminal.
@@ -46,8 +46,8 @@ impl Ui {
         }
     }
 
-    /// Prints a message that is a label and several parts. On a terminal that is too narrow it becomes several lines of
-    /// whole parts.
+    /// Prints a message that is a label and several parts. If the terminal is too narrow, the message becomes several
+    /// lines; no part is split.
     pub fn say_parts(&self, label: &str, parts: &[String]) {
         let columns = if self.terminal { columns() } else { usize::MAX };
         self.say(in_columns(label, parts, columns));
@@ -76,7 +76,7 @@ impl Ui {
         Progress::new(self, label, length, Unit::Bytes)
     }
 
-    /// Progress over `length` steps, with figures behind the bar.
+    /// Progress over `length` steps, with figures after the bar.
     pub fn steps_progress(&self, label: &str, length: u64) -> Progress {
         Progress::new(self, label, Some(length), Unit::Steps)
     }
@@ -93,7 +93,7 @@ pub fn error(text: &str) {
     stderr(&format!("{} {text}", style("error:").for_stderr().red().bold()));
 }
 
-/// Prints what is wrong with the command line, or the help that was asked for, and ends the process.
+/// Prints what is wrong with the command line, or the help text that the user asked for, and ends the process.
 pub fn refuse(error: &clap::Error) -> ! {
     let hostile =
         |argument: OsString| harmless(&argument.to_string_lossy()) != argument.to_string_lossy();
@@ -104,8 +104,8 @@ pub fn refuse(error: &clap::Error) -> ! {
     error.exit()
 }
 
-/// Why a line could not be written to stdout, if one could not. The command continues without it, and the program fails
-/// at its end.
+/// The reason why a line could not be written to stdout, if that happened. The command continues without the line, and
+/// the program fails at its end.
 pub fn lost_output() -> Option<&'static str> {
     LOST_OUTPUT.get().map(String::as_str)
 }
@@ -114,7 +114,7 @@ static LOST_OUTPUT: OnceLock<String> = OnceLock::new();
 
 fn stdout(line: &str) {
     match writeln!(std::io::stdout().lock(), "{line}") {
-        // A closed pipe (`resnet shapes | head`) is no failure: its reader needs no more lines.
+        // A closed pipe (`resnet shapes | head`) is not a failure: the reader needs no more lines.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             LOST_OUTPUT.get_or_init(|| error.to_string());
         }

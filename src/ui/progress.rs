@@ -5,7 +5,7 @@ use console::measure_text_width;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
 
-/// Time between two plain lines, if stderr is no terminal.
+/// Time between two plain lines, if stderr is not a terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 
 const STEPS_TEMPLATE: &str = "{prefix} {bar:12} {pos}/{len} {wide_msg}";
@@ -14,14 +14,14 @@ const STEPS_BAR: usize = 12;
 const BYTES_TEMPLATE: &str = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
 const UNKNOWN_LENGTH_TEMPLATE: &str = "{prefix} {spinner} {bytes} {bytes_per_sec}";
 
-/// What a progress counts.
+/// What a progress bar counts.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Unit {
     Bytes,
     Steps,
 }
 
-/// A bar on a terminal; elsewhere a plain line every half a minute.
+/// A progress bar, or a plain line every half a minute if stderr is not a terminal.
 #[derive(Debug)]
 pub struct Progress {
     bar: ProgressBar,
@@ -63,8 +63,8 @@ impl Progress {
         }
     }
 
-    /// Sets how much is done, and the figures behind the bar: the first of `figures` that fits the terminal. They are
-    /// ordered from long to short.
+    /// Sets how much is done, and the figures after the bar: the first text in `figures` that fits the terminal. The
+    /// texts are ordered from long to short.
     pub fn show(&mut self, position: u64, figures: &[String]) {
         let room = if self.plain { usize::MAX } else { self.columns_for_figures() };
         let fits = figures.iter().find(|figures| measure_text_width(figures) <= room);
@@ -73,7 +73,7 @@ impl Progress {
         self.set(position);
     }
 
-    /// Columns of the terminal that are free behind the bar.
+    /// Columns of the terminal that are free after the bar.
     fn columns_for_figures(&self) -> usize {
         let length = self.bar.length().unwrap_or_default().to_string().len();
         let before = measure_text_width(&self.bar.prefix()) + STEPS_BAR + 2 * length + "  / ".len();

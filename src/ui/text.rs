@@ -1,11 +1,11 @@
-//! How numbers, names and lines look.
+//! Formats numbers, names and lines.
 
 use console::measure_text_width;
 use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
-/// A label and the parts behind it, in lines of at most `columns` columns. A part is never split.
+/// A label and the parts after it, in lines of at most `columns` columns. A part is never split.
 pub(super) fn in_columns(label: &str, parts: &[String], columns: usize) -> String {
     const GAP: &str = "  ";
     let indent = measure_text_width(label);
@@ -36,12 +36,12 @@ pub fn table<Row: AsRef<[String]>>(lines: &[Row], numbers: Range<usize>) -> Stri
         column.set_cell_alignment(comfy_table::CellAlignment::Right);
     }
     let text = table.to_string();
-    // The style pads every cell on both sides; a table of data starts at the margin.
+    // The style pads every cell on both sides, but a table of data starts in the first column.
     let lines = text.lines().map(|line| line.strip_prefix(' ').unwrap_or(line).trim_end());
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// A number with its thousands set apart: `11,175,370`.
+/// A number with commas between its thousands: `11,175,370`.
 pub fn grouped(number: usize) -> String {
     indicatif::HumanCount(number as u64).to_string()
 }
@@ -52,7 +52,7 @@ pub fn accuracy_text(fraction: f64, limited: Option<usize>) -> String {
     format!("{fraction:.4}{mark}")
 }
 
-/// A number with four digits, and with a power of ten if it is very large or small.
+/// A number with four significant digits, and with a power of ten if it is very large or small.
 pub fn rounded(number: f64) -> String {
     let text = format!("{number:.3e}");
     let number = text.parse().unwrap_or(number);
@@ -133,7 +133,8 @@ pub(super) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(escape).collect())
 }
 
-/// A name from a file, for a table or a message: in one line, and cut after 60 characters. It can be anything.
+/// A name from a file, for a table or a message. The name can be any text, so it is put in one line and cut after 60
+/// characters.
 pub fn short(name: &str) -> String {
     let escape =
         |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };

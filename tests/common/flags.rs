@@ -1,4 +1,4 @@
-//! The flags of every subcommand, taken from clap, so that a new flag is tested without anyone listing it.
+//! The flags of every subcommand, read from clap. So a new flag is tested without a change here.
 
 use clap::{Arg, Command, CommandFactory};
 use resnet::cli::Cli;
@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub struct Subcommand {
     /// What the user types, such as `data fetch`.
     pub words: String,
-    /// Its flags, the global ones too.
+    /// Its flags, including the global ones.
     pub flags: Vec<Flag>,
 }
 
@@ -19,11 +19,11 @@ pub struct Subcommand {
 pub struct Flag {
     /// Its names, such as `--depth` and `-d`. The long one comes first.
     pub names: Vec<String>,
-    /// What it takes.
+    /// The kind of value that it takes.
     pub value: Value,
 }
 
-/// What a flag takes.
+/// The kind of value that a flag takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value {
     /// No value.

@@ -1,9 +1,9 @@
-/* Loaded into the program before the C library (LD_PRELOAD). It counts the calls that change something below
- * the folder RESNET_INJECT_IN, from 1. Call number RESNET_INJECT_AT fails with the error number
- * RESNET_INJECT_ERROR; if that is 0, the process is killed. With RESNET_INJECT_LASTING, every later call fails
- * too. With RESNET_INJECT_ONLY, only calls of that name are counted. At the end the count is written to the file
- * RESNET_INJECT_COUNT. The calls of Rust's standard library come through here. The calls that rustix makes
- * itself (the exchange of two folders) do not. */
+/* Makes system calls of the program fail. LD_PRELOAD loads this library before the C library. It counts the
+ * calls that change something in the folder RESNET_INJECT_IN; the first call has number 1. Call number
+ * RESNET_INJECT_AT fails with the error number RESNET_INJECT_ERROR. If that number is 0, the process is killed
+ * instead. With RESNET_INJECT_LASTING, every later call fails too. With RESNET_INJECT_ONLY, only calls of that
+ * name are counted. At the end, the count is written to the file RESNET_INJECT_COUNT. Calls of Rust's standard
+ * library go through these functions. Calls that rustix makes itself (to exchange two folders) do not. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -31,7 +31,7 @@ static int below(const char *path) {
   return folder && path && strncmp(path, folder, strlen(folder)) == 0;
 }
 
-/* Whether this call is to fail. */
+/* Counts a call, and returns whether it must fail. Kills the process if the error number is 0. */
 static int fails(const char *name, int is_below) {
   const char *only = getenv("RESNET_INJECT_ONLY");
   if (!is_below || (only && strcmp(only, name) != 0)) return 0;

@@ -1,4 +1,4 @@
-//! System calls that fail, or that kill the process.
+//! Makes a system call fail, or kills the process at a system call.
 
 use super::Program;
 use std::fs;
@@ -28,7 +28,7 @@ impl Fate {
     }
 }
 
-/// The library `inject.c`, which fails calls that change something below a folder.
+/// The library `inject.c`. It makes calls fail that change something below a folder.
 pub struct Injector {
     folder: TempDir,
 }
@@ -44,8 +44,9 @@ impl Injector {
         Self { folder }
     }
 
-    /// The program with the library loaded: its `at`th call below the folder `run` meets its fate, and with
-    /// `lasting` all later calls do too. Only calls named `only` are counted, if that is not empty.
+    /// Loads the library into the program. Call number `at` below the folder `run` fails or kills the process, as
+    /// `fate` says. With `lasting` all later calls fail too. If `only` is not empty, only calls of this name are
+    /// counted.
     pub fn arm(
         &self,
         program: Program,
@@ -71,7 +72,7 @@ impl Injector {
         variables.into_iter().fold(program, |program, (name, value)| program.env(name, value))
     }
 
-    /// Number of calls of the last program that was run with the library and was not killed.
+    /// The number of calls of the last program that ran with the library and was not killed.
     pub fn count(&self) -> u64 {
         let text = fs::read_to_string(self.counted()).expect("a count");
         text.parse().expect("a number")

@@ -1,7 +1,7 @@
-//! Runs the program from outside: exit code, stdout and stderr together.
+//! Runs the program as a user does, and captures its exit code, stdout and stderr.
 
-#![allow(dead_code, reason = "each test file uses its own part")]
-#![allow(clippy::expect_used, reason = "clippy takes no helper for a part of a test")]
+#![allow(dead_code, reason = "each test file uses only a part of this module")]
+#![allow(clippy::expect_used, reason = "clippy allows it in tests, but not in their helpers")]
 
 pub mod flags;
 pub mod inject;
@@ -15,12 +15,12 @@ use std::process::{Child, Command, Output, Stdio};
 /// The program with its arguments, ready to be run.
 pub struct Program(Command);
 
-/// The program with arguments that are split at blanks.
+/// The program with arguments that are split at spaces.
 pub fn program(arguments: &str) -> Program {
     Program(Command::new(env!("CARGO_BIN_EXE_resnet"))).args(arguments.split_whitespace())
 }
 
-/// The program with arguments that are split at blanks, run by a shell. `before` is the beginning of the
+/// The program with arguments that are split at spaces, run by a shell. `before` is the beginning of the
 /// shell's command line, for example `ulimit -n 4 && exec`.
 pub fn program_in_shell(before: &str, arguments: &str) -> Program {
     let mut shell = Command::new("bash");
@@ -28,37 +28,37 @@ pub fn program_in_shell(before: &str, arguments: &str) -> Program {
     Program(shell).args(arguments.split_whitespace())
 }
 
-/// Runs the program with arguments that are split at blanks, and paths behind them.
+/// Runs the program with arguments that are split at spaces, and with paths after them.
 pub fn resnet(arguments: &str, paths: &[&Path]) -> Ran {
     program(arguments).args(paths).run()
 }
 
 impl Program {
-    /// Adds an argument as it is, such as a path.
+    /// Adds one argument without splitting it, such as a path.
     pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Self {
         self.0.arg(argument);
         self
     }
 
-    /// Adds arguments as they are.
+    /// Adds arguments without splitting them.
     pub fn args(mut self, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         self.0.args(arguments);
         self
     }
 
-    /// Sets a variable of the environment.
+    /// Sets an environment variable.
     pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Self {
         self.0.env(name, value);
         self
     }
 
-    /// Removes a variable from the environment.
+    /// Removes an environment variable.
     pub fn without(mut self, name: &str) -> Self {
         self.0.env_remove(name);
         self
     }
 
-    /// Removes all variables from the environment.
+    /// Removes all environment variables.
     pub fn without_environment(mut self) -> Self {
         self.0.env_clear();
         self
@@ -87,14 +87,14 @@ impl Program {
         self.0.output().expect("the program starts").into()
     }
 
-    /// Starts the program. Its stdout is thrown away; `stderr` says where stderr goes.
+    /// Starts the program. Its stdout is discarded; `stderr` says where stderr goes.
     pub fn spawn(self, stderr: Stdio) -> Child {
         let Self(mut command) = self.stdout(Stdio::null()).stderr(stderr);
         command.spawn().expect("the program starts")
     }
 }
 
-/// What the program did.
+/// The result of a run of the program.
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
@@ -110,33 +110,33 @@ impl From<Output> for Ran {
 }
 
 impl Ran {
-    /// The program did its work.
+    /// Checks that the program succeeded.
     #[track_caller]
     pub fn done(self) -> Self {
         assert_eq!(self.code, Some(0), "stderr: {}", self.stderr);
         self
     }
 
-    /// The program did its work; its stdout.
+    /// Checks that the program succeeded, and returns its stdout.
     #[track_caller]
     pub fn success(self) -> String {
         self.done().stdout
     }
 
-    /// The program did its work and printed JSON lines.
+    /// Checks that the program succeeded, and returns the JSON lines that it printed.
     #[track_caller]
     pub fn json_lines(self) -> Vec<Value> {
         self.done().printed_json()
     }
 
-    /// The JSON lines that the program printed, whether it did its work or not.
+    /// The JSON lines that the program printed, whether it succeeded or not.
     #[track_caller]
     pub fn printed_json(&self) -> Vec<Value> {
         self.stdout.lines().map(|line| serde_json::from_str(line).expect("a JSON line")).collect()
     }
 
-    /// The program ended with `code` and an error that holds each of `parts`, in a few lines and
-    /// with no trace of panic or C++.
+    /// Checks that the program ended with `code` and with an error that contains each of `parts`, and that it
+    /// showed no panic and no C++ stack trace.
     #[track_caller]
     pub fn fails_with(&self, code: i32, parts: &[&str]) {
         assert_eq!(self.code, Some(code), "stderr: {}", self.stderr);
@@ -147,7 +147,7 @@ impl Ran {
         self.shows_no_trace();
     }
 
-    /// Nothing of a panic or of libtorch's C++ traces reached the user.
+    /// Checks that stderr shows no panic and no C++ stack trace of libtorch.
     #[track_caller]
     pub fn shows_no_trace(&self) {
         for trace in ["panicked", "Exception raised", "frame #"] {

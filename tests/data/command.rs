@@ -1,6 +1,5 @@
-//! `resnet data` through the binary, against Fashion-MNIST as a system package installs it, and
-//! mirrors on this machine. Where no package is installed, the tests that need the images pass
-//! without a check and say so.
+//! Runs `resnet data` with Fashion-MNIST as a system package installs it, and with mirrors on this machine. If the
+//! package is not installed, the tests that need the images print this and pass without a check.
 
 use crate::common::{Program, Ran, program};
 use crate::mirror::{Reply, Server, mirror_of};
@@ -22,7 +21,7 @@ pub const FILES: [&str; 4] = [
     "t10k-labels-idx1-ubyte.gz",
 ];
 
-/// The folder of the system's package, where it is installed.
+/// The folder of the system package, if it is installed.
 pub fn system_folder() -> Option<PathBuf> {
     let folder = Path::new("/usr/share/datasets/fashion-mnist");
     let installed = folder.join(FILES[0]).is_file();
@@ -32,7 +31,7 @@ pub fn system_folder() -> Option<PathBuf> {
     installed.then(|| folder.to_owned())
 }
 
-/// A home without data sets, and no way to the published mirrors: a proxy at a closed port.
+/// A home folder without data sets. The published mirrors cannot be reached, because the proxy is at a closed port.
 pub struct Home(TempDir);
 
 impl Home {
@@ -48,7 +47,7 @@ impl Home {
         self.resnet(&format!("data {args}"))
     }
 
-    /// Any command of the program.
+    /// The program with any command.
     pub fn resnet(&self, args: &str) -> Program {
         let program = program(args)
             .within(self.path())
@@ -67,7 +66,7 @@ impl Home {
         self.command(args).run()
     }
 
-    /// The folder of a data set in the cache, made.
+    /// Creates the folder of a data set in the cache.
     fn dataset(&self, name: &str) -> PathBuf {
         let folder = self.0.path().join("cache/resnet/datasets").join(name);
         fs::create_dir_all(&folder).unwrap();
@@ -108,12 +107,12 @@ fn the_synthetic_set_is_built_in() {
     let fetched = home.run("fetch synthetic --json").json_lines();
     assert_eq!(fetched, [json!({"name": "synthetic", "path": null})]);
     assert_eq!(home.run("verify synthetic --json").json_lines()[0]["ok"], true);
-    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "nothing is written");
+    assert_eq!(fs::read_dir(home.path()).unwrap().count(), 0, "the program must write nothing");
 }
 
 /// Neither training nor the check of a data set waits for a FIFO or reads a device or a huge file.
 #[test]
-fn what_lies_in_place_of_a_data_file_is_refused_by_what_it_is() {
+fn fifos_devices_folders_and_huge_files_in_place_of_a_data_file_are_refused() {
     let home = Home::new();
     let folder = home.dataset("fashion-mnist");
     for file in &FILES[1..] {
@@ -153,7 +152,7 @@ fn what_lies_in_place_of_a_data_file_is_refused_by_what_it_is() {
 }
 
 #[test]
-fn what_is_missing_ends_with_1_and_the_remedy() {
+fn missing_data_gives_exit_code_1_and_names_the_remedy() {
     let home = Home::new();
     for command in ["verify mnist", "path mnist"] {
         let ended = home.run(command);
@@ -167,7 +166,7 @@ fn what_is_missing_ends_with_1_and_the_remedy() {
 }
 
 #[test]
-fn what_the_user_got_wrong_ends_with_2() {
+fn mistakes_of_the_user_give_exit_code_2() {
     let home = Home::new();
     home.run("fetch imagenet").fails_with(2, &["invalid value 'imagenet' for '[NAME]'", "kmnist"]);
     let ended = home.command("fetch mnist").env("RESNET_MIRROR", "mirror").run();
@@ -175,7 +174,7 @@ fn what_the_user_got_wrong_ends_with_2() {
 }
 
 #[test]
-fn a_folder_that_is_a_file_is_named() {
+fn a_data_folder_that_is_a_file_is_an_error_that_names_it() {
     let home = Home::new();
     let file = home.0.path().join("file");
     fs::write(&file, "").unwrap();
@@ -184,7 +183,7 @@ fn a_folder_that_is_a_file_is_named() {
 }
 
 #[test]
-fn a_mirror_without_the_file_is_named_and_nothing_is_left() {
+fn a_mirror_without_the_file_is_named_and_no_partial_file_stays() {
     let home = Home::new();
     let server = Server::start(|_, _| Reply::Html);
     let mirror = server.url.replace("http://", "http://me:secret@");
@@ -192,11 +191,11 @@ fn a_mirror_without_the_file_is_named_and_nothing_is_left() {
     let says = ["cannot download train-images-idx3-ubyte.gz of mnist", "web page", &server.url];
     ended.fails_with(1, &says);
     assert!(!ended.stderr.contains("secret"), "{ended:?}");
-    // The user's mirror comes before the published ones.
+    // The user's mirror is tried before the published ones.
     let asked: Vec<_> = ended.stderr.match_indices("downloading ").map(|(at, _)| at).collect();
     assert!(ended.stderr[asked[0]..asked[1]].contains("from 127.0.0.1"), "{ended:?}");
     let left: Vec<_> = fs::read_dir(home.dataset("mnist")).unwrap().collect();
-    assert_eq!(left.len(), 1, "only the lock: {left:?}");
+    assert_eq!(left.len(), 1, "expected only the lock: {left:?}");
 }
 
 #[test]
@@ -226,11 +225,11 @@ fn a_fetched_data_set_is_verified_and_used_offline() {
     assert_eq!(rows.len(), 4);
     assert!(rows.iter().all(|row| row["ok"] == true && row["checked"] == "sha256"), "{rows:?}");
     run("fetch").done();
-    assert_eq!(server.requests().len(), 4, "what is there is not fetched again");
+    assert_eq!(server.requests().len(), 4, "existing files must not be fetched again");
 }
 
 #[test]
-fn fetch_replaces_what_is_damaged() {
+fn fetch_replaces_damaged_files() {
     let Some(system) = system_folder() else { return };
     let (home, server) = (Home::new(), mirror_of(system.clone()));
     let folder = home.0.path().join("fashion-mnist");
@@ -263,7 +262,7 @@ fn two_processes_fetch_each_file_once() {
 
 /// MNIST and Fashion-MNIST have files of the same names and lengths.
 #[test]
-fn files_of_another_data_set_are_named() {
+fn files_of_another_data_set_are_recognised() {
     let Some(system) = system_folder() else { return };
     let home = Home::new();
     let folder = home.dataset("mnist");
@@ -277,14 +276,14 @@ fn files_of_another_data_set_are_named() {
 }
 
 #[test]
-fn other_bytes_under_these_names_are_refused() {
+fn files_with_the_right_names_and_wrong_content_are_refused() {
     let Some(system) = system_folder() else { return };
     let home = Home::new();
     let folder = home.dataset("fashion-mnist");
     for file in FILES {
         fs::copy(system.join(file), folder.join(file)).unwrap();
     }
-    // Labels of the right number, but of other images.
+    // The number of labels is right, but they belong to other images.
     let other = [&[0, 0, 8, 1, 0, 0, 0x27, 0x10][..], &[3; 10_000]].concat();
     let mut encoder = flate2::read::GzEncoder::new(&other[..], flate2::Compression::fast());
     let mut packed = Vec::new();
@@ -295,7 +294,7 @@ fn other_bytes_under_these_names_are_refused() {
     ended.fails_with(1, &["1 of 4 files of fashion-mnist", "`resnet data fetch fashion-mnist`"]);
     assert!(ended.stdout.contains("bad ") && ended.stdout.contains("2017-08-31"), "{ended:?}");
     home.run("fetch --offline").fails_with(1, &[FILES[3], "--offline forbids a download"]);
-    // The labels under the images' name.
+    // The file of labels under the name of the images.
     fs::copy(system.join(FILES[1]), folder.join(FILES[0])).unwrap();
     let rows = home.run("verify --json").printed_json();
     let error = rows[0]["error"].as_str().unwrap();

@@ -1,4 +1,4 @@
-//! Downloads against mirrors that misbehave. The data set is made up, so that it is small.
+//! Downloads from mirrors that misbehave. The data set is invented, so that it is small.
 
 use crate::mirror::{Reply, Request, Server, refused};
 use flate2::{Compression, write::GzEncoder};
@@ -30,7 +30,7 @@ fn gzip(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// Images that do not compress, so that half a file is half of it.
+/// Images that compression does not make smaller, so that the compressed file is long enough to be cut.
 fn unpacked_images() -> Vec<u8> {
     let mut bytes = vec![0, 0, 8, 3, 0, 0, 1, 44, 0, 0, 0, 2, 0, 0, 0, 2];
     bytes.extend((0..4 * COUNT as u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8));
@@ -47,7 +47,7 @@ fn unpacked_labels() -> Vec<u8> {
     bytes
 }
 
-/// What a good mirror has.
+/// The content of a file on a correct mirror.
 fn published(file: &str) -> Vec<u8> {
     if file == IMAGES { images() } else { gzip(&unpacked_labels()) }
 }
@@ -89,7 +89,7 @@ fn try_fetch(folder: &Path, mirrors: &[&str]) -> Result<(), String> {
         .map_err(|error| error.to_string())
 }
 
-/// Fetches into an empty folder that may hold a partial file of the images.
+/// Fetches into a new folder. If `partial` is not empty, it is there as a partial file of the images.
 fn fetch(partial: &[u8], mirrors: &[&str]) -> (TempDir, Result<(), String>) {
     let folder = tempfile::tempdir().unwrap();
     if !partial.is_empty() {
@@ -117,7 +117,7 @@ fn assert_whole((folder, result): (TempDir, Result<(), String>)) {
     assert_eq!(std::fs::read(folder.path().join(IMAGES)).unwrap(), images());
 }
 
-/// Nothing is left, and the message says why.
+/// Checks that the download failed for this reason and left no files.
 fn assert_refused((folder, result): (TempDir, Result<(), String>), reason: &str) {
     let error = result.unwrap_err();
     assert!(error.contains(reason), "`{reason}` is not in: {error}");
@@ -186,7 +186,7 @@ fn a_stalled_transfer_is_resumed() {
 }
 
 #[test]
-fn a_mirror_that_does_not_answer_or_drips_gives_way_to_the_next() {
+fn after_a_mirror_that_is_silent_or_too_slow_the_next_one_is_used() {
     for slow in [Reply::Silence, Reply::Drip] {
         let first = Server::start(move |request, _| slow(published(&request.file)));
         let next = good();
@@ -212,7 +212,7 @@ fn a_body_that_is_too_long_is_cut_at_its_length_or_refused() {
         Reply::Whole([published(&request.file), b"and more".to_vec()].concat())
     });
     assert_refused(fetch(b"", &[&measured.url]), "8 bytes follow its gzip data");
-    // Without a length, a whole body still ends well.
+    // A complete body without a length is accepted.
     let unmeasured = Server::start(|request, _| Reply::Unmeasured(published(&request.file)));
     assert_whole(fetch(b"", &[&unmeasured.url]));
 }
@@ -249,7 +249,7 @@ fn a_link_in_place_of_the_lock_is_refused() {
 }
 
 #[test]
-fn a_fifo_in_place_of_the_lock_is_not_waited_for() {
+fn a_fifo_in_place_of_the_lock_is_refused_without_waiting() {
     let folder = tempfile::tempdir().unwrap();
     let lock = folder.path().join(".lock");
     assert!(std::process::Command::new("mkfifo").arg(&lock).status().unwrap().success());
@@ -283,11 +283,15 @@ fn a_partial_file_longer_than_the_true_one_is_thrown_away() {
 }
 
 #[test]
-fn what_one_mirror_lacks_comes_from_the_next() {
+fn files_that_one_mirror_lacks_come_from_the_next() {
     for status in [403, 404] {
         let lacking = Server::start(move |_, _| Reply::Status(status));
         assert_whole(fetch(b"", &[&lacking.url, &good().url]));
-        assert_eq!(lacking.requests().len(), 2, "once for each file: {status} does not pass");
+        assert_eq!(
+            lacking.requests().len(),
+            2,
+            "one request for each file, because {status} is not temporary"
+        );
     }
 }
 
@@ -301,14 +305,14 @@ fn a_busy_server_is_asked_again() {
 }
 
 #[test]
-fn asking_again_ends() {
+fn the_number_of_retries_is_limited() {
     let server = Server::start(|_, _| Reply::Status(503));
     assert_refused(fetch(b"", &[&server.url]), "HTTP 503");
     assert_eq!(server.requests().len(), 3);
 }
 
 #[test]
-fn wrong_bytes_come_from_no_mirror() {
+fn files_with_wrong_bytes_are_refused() {
     let wrong = || {
         let mut bytes = unpacked_images();
         bytes[20] ^= 1;
@@ -347,7 +351,7 @@ fn a_redirect_is_followed() {
 }
 
 #[test]
-fn redirects_end() {
+fn the_number_of_redirects_is_limited() {
     let server = Server::start(|_, _| Reply::RedirectToSelf);
     assert_refused(fetch(b"", &[&server.url]), "redirects more than 5 times");
 }
@@ -358,7 +362,7 @@ fn a_refused_connection_is_named() {
 }
 
 #[test]
-fn a_server_that_speaks_no_tls_is_named() {
+fn a_server_without_tls_is_named() {
     let url = good().url.replace("http:", "https:");
     let (folder, result) = fetch(b"", &[&url]);
     let error = result.clone().unwrap_err();
@@ -367,7 +371,7 @@ fn a_server_that_speaks_no_tls_is_named() {
 }
 
 #[test]
-fn a_partial_file_outlives_a_failure_that_may_pass() {
+fn a_partial_file_is_kept_after_a_temporary_failure() {
     let server = Server::start(|request, before| match before {
         0 => Reply::CutOff(published(&request.file), 500),
         _ => Reply::Status(503),
@@ -379,7 +383,7 @@ fn a_partial_file_outlives_a_failure_that_may_pass() {
 }
 
 #[test]
-fn a_folder_that_cannot_be_made_is_named() {
+fn a_folder_that_cannot_be_created_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("file");
     std::fs::write(&file, "").unwrap();
@@ -388,7 +392,7 @@ fn a_folder_that_cannot_be_made_is_named() {
 }
 
 #[test]
-fn two_at_once_fetch_each_file_once() {
+fn two_threads_fetch_each_file_once() {
     let server = good();
     let folder = tempfile::tempdir().unwrap();
     std::thread::scope(|scope| {

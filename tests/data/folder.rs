@@ -1,4 +1,4 @@
-//! A folder of data sets that the user named is the one that is used, or an error says why not.
+//! If the user names a folder of data sets, the program uses this folder, or an error says why it cannot.
 
 use crate::command::{FILES, Home, system_folder};
 use crate::common::{Program, Ran};
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 const TRAIN: &str = "train --device cpu --blocks 1,1,1 --width 8 --size 12 --batch-size 64 \
                      --threads 1 --epochs 1 --limit-batches 1";
 
-/// The two ways to name a folder: what is set, and how an error begins.
+/// Runs a command with each of the two ways to name a folder. Returns each result and the start of its error.
 fn named(command: impl Fn() -> Program, folder: &Path) -> [(Ran, String); 2] {
     let path = folder.display();
     [
@@ -18,7 +18,7 @@ fn named(command: impl Fn() -> Program, folder: &Path) -> [(Ran, String); 2] {
     ]
 }
 
-/// A folder with Fashion-MNIST in it, whose second file is cut off.
+/// A folder with a copy of Fashion-MNIST in which the second file is cut off.
 fn damaged(home: &Home, system: &Path) -> PathBuf {
     let folder = home.path().join("bad");
     fs::create_dir_all(folder.join("fashion-mnist")).unwrap();
@@ -31,7 +31,7 @@ fn damaged(home: &Home, system: &Path) -> PathBuf {
 }
 
 #[test]
-fn one_that_is_not_there_or_is_a_file_is_an_error_that_says_how_it_was_named() {
+fn a_folder_that_is_missing_or_is_a_file_is_an_error_that_says_how_it_was_named() {
     let home = Home::new();
     let (absent, file) = (home.path().join("nope"), home.path().join("file"));
     fs::write(&file, "").unwrap();
@@ -49,7 +49,7 @@ fn one_that_is_not_there_or_is_a_file_is_an_error_that_says_how_it_was_named() {
 }
 
 #[test]
-fn one_level_too_deep_is_an_error() {
+fn a_folder_one_level_too_deep_is_an_error() {
     let Some(system) = system_folder() else { return };
     let home = Home::new();
     for command in [TRAIN, "data verify", "data path", "data fetch"] {
@@ -60,7 +60,7 @@ fn one_level_too_deep_is_an_error() {
 }
 
 #[test]
-fn one_without_the_data_set_is_the_only_one_that_is_looked_in() {
+fn if_the_named_folder_lacks_the_data_set_no_other_folder_is_searched() {
     let home = Home::new();
     let empty = home.path().join("empty");
     fs::create_dir(&empty).unwrap();
@@ -73,7 +73,7 @@ fn one_without_the_data_set_is_the_only_one_that_is_looked_in() {
 }
 
 #[test]
-fn training_downloads_into_an_empty_one_and_says_where_the_images_are() {
+fn training_downloads_into_an_empty_folder_and_says_where_the_images_are() {
     let Some(system) = system_folder() else { return };
     let (home, server) = (Home::new(), mirror_of(system));
     let sets = home.path().join("sets");
@@ -87,7 +87,7 @@ fn training_downloads_into_an_empty_one_and_says_where_the_images_are() {
 }
 
 #[test]
-fn damaged_files_in_one_are_named_and_never_used_or_replaced_by_training() {
+fn damaged_files_are_named_and_training_neither_uses_nor_replaces_them() {
     let Some(system) = system_folder() else { return };
     let home = Home::new();
     let folder = damaged(&home, &system);
@@ -106,13 +106,13 @@ fn damaged_files_in_one_are_named_and_never_used_or_replaced_by_training() {
         }
     };
     check(&["ok  ", "bad ", "ok  ", "ok  "]);
-    // Beside a missing file no other folder is looked in either.
+    // If a file is missing, no other folder is searched either.
     fs::remove_file(folder.join("fashion-mnist").join(FILES[3])).unwrap();
     check(&["ok  ", "bad ", "ok  ", "bad "]);
 }
 
 #[test]
-fn an_empty_variable_names_none() {
+fn an_empty_variable_is_like_no_variable() {
     let Some(system) = system_folder() else { return };
     let home = Home::new();
     let ended = home.resnet("data path").env("RESNET_DATA", "").run();

@@ -1,10 +1,10 @@
-//! Getting data sets onto this machine: the command, and downloads from mirrors that misbehave.
+//! Downloading data sets: the command `resnet data`, and mirrors that misbehave.
 
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a test that fails says so"
+    reason = "tests may panic and print"
 )]
 
 #[path = "../common/mod.rs"]

@@ -1,4 +1,4 @@
-//! A mirror on this machine that misbehaves as told.
+//! A mirror on this machine that misbehaves as a test asks.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-/// What was asked of the server.
+/// A request to the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     /// The file name at the end of the path.
     pub file: String,
-    /// The first byte asked for, where there is a `Range` header.
+    /// The first byte of the requested range, if there is a `Range` header.
     pub range: Option<usize>,
 }
 
@@ -21,26 +21,26 @@ pub struct Request {
 pub enum Reply {
     /// A status and no body.
     Status(u16),
-    /// 200 and these bytes, whatever range was asked for.
+    /// 200 and all of these bytes. A requested range is ignored.
     Whole(Vec<u8>),
-    /// These bytes from where the range begins, as servers do that can resume.
+    /// These bytes from the start of the requested range, like a server that can resume.
     Ranged(Vec<u8>),
     /// 200 with a web page.
     Html,
-    /// The length of all bytes, but only so many of them before the connection closes.
+    /// The length of all bytes, but only this number of bytes before the connection closes.
     CutOff(Vec<u8>, usize),
-    /// The same, but the connection is reset, as by a server that crashed.
+    /// The same, but the connection is reset, as if the server had crashed.
     Reset(Vec<u8>, usize),
-    /// So many bytes, then silence until the client hangs up, or the rest if it waits for
-    /// [`LONGEST_WAIT`].
+    /// This number of bytes, then silence until the client closes the connection. If the client waits for
+    /// [`LONGEST_WAIT`], it gets the rest.
     Stall(Vec<u8>, usize),
-    /// The same silence before any answer.
+    /// The same silence, but before the first byte.
     Silence(Vec<u8>),
-    /// A byte every 10 ms.
+    /// One byte every 10 ms.
     Drip(Vec<u8>),
-    /// The length of the first bytes, and then all of both.
+    /// The length of the first bytes, then the first and the second bytes.
     Overlong(Vec<u8>, Vec<u8>),
-    /// These bytes and no length: the end of the connection is theirs.
+    /// These bytes without a length. The end of the connection is the end of the bytes.
     Unmeasured(Vec<u8>),
     /// 200 with a length and nothing else.
     Length(u64),
@@ -50,7 +50,7 @@ pub enum Reply {
     RedirectTo(String),
 }
 
-/// Far longer than a test's client waits, and short enough for one that does not give up.
+/// Far longer than the client in a test should wait, but short enough if a faulty client does not give up.
 const LONGEST_WAIT: Duration = Duration::from_secs(10);
 
 pub struct Server {
@@ -77,7 +77,7 @@ impl Server {
                         log.push(request.clone());
                         log.len() - 1
                     };
-                    // A client that hangs up early is part of some tests.
+                    // In some tests the client closes the connection early.
                     let _ = send(&stream, &request, reply(&request, before));
                 });
             }
@@ -154,7 +154,7 @@ fn send(mut stream: &TcpStream, request: &Request, reply: Reply) -> std::io::Res
         Reply::Reset(bytes, sent) => {
             head(200, bytes.len() as u64, "")?;
             stream.write_all(&bytes[..sent])?;
-            // What was sent must have arrived: a reset throws away what is under way.
+            // The sent bytes must arrive first, because a reset discards bytes that have not arrived.
             thread::sleep(Duration::from_millis(50));
             reset_when_closed(stream);
             Ok(())
@@ -191,18 +191,18 @@ fn send(mut stream: &TcpStream, request: &Request, reply: Reply) -> std::io::Res
     }
 }
 
-/// Waits until the client hangs up, or for [`LONGEST_WAIT`].
+/// Waits until the client closes the connection, at most for [`LONGEST_WAIT`].
 fn wait_for_the_end(mut stream: &TcpStream) -> std::io::Result<()> {
     stream.set_read_timeout(Some(LONGEST_WAIT))?;
     let _ = stream.read(&mut [0]);
     Ok(())
 }
 
-/// Closing a socket that lingers for no time resets the connection.
+/// Sets the linger time of the socket to zero, so that closing it resets the connection.
 fn reset_when_closed(stream: &TcpStream) {
     let linger = libc::linger { l_onoff: 1, l_linger: 0 };
     let length = size_of::<libc::linger>() as libc::socklen_t;
-    // SAFETY: the socket is open, and the pointer and the length are those of a live value.
+    // SAFETY: the socket is open, and the pointer and the length belong to a live value.
     let result = unsafe {
         let value = std::ptr::from_ref(&linger).cast();
         libc::setsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, value, length)

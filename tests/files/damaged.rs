@@ -1,4 +1,4 @@
-//! Damaged and forged files, and what is said of them.
+//! Damaged and forged files, and the messages about them.
 
 use super::common::{program, resnet};
 use super::{finished, limited, resume, text};
@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 #[test]
-fn eval_takes_no_checkpoint_without_its_checksums() {
+fn eval_refuses_a_checkpoint_without_checksums() {
     let (folder, run) = finished();
     let checkpoint = run.join("checkpoints/8");
     let [sums, model] = ["SHA256SUMS", "model.safetensors"].map(|name| checkpoint.join(name));
@@ -30,7 +30,8 @@ fn eval_takes_no_checkpoint_without_its_checksums() {
             assert!(!ran.stdout.contains("loss"), "{what}: {}", ran.stdout);
             ran.fails_with(1, &["8/SHA256SUMS", &format!("resnet eval {whole}")]);
         }
-        // Named itself, the file is taken as it is, unless something lies beside it.
+        // If the user names the file of weights itself, it needs no SHA256SUMS. But if there is one, it must be
+        // readable.
         let named = limited("eval --offline --threads 1", &model);
         match what {
             "missing" => drop(named.success()),
@@ -53,7 +54,7 @@ fn eval_takes_no_checkpoint_without_its_checksums() {
 }
 
 #[test]
-fn eval_of_weights_without_meaning_is_an_error() {
+fn eval_of_nan_infinite_or_huge_weights_is_an_error() {
     let (folder, run) = finished();
     let bytes = fs::read(run.join("checkpoints/8/model.safetensors")).unwrap();
     for (name, factor) in [("nan", f32::NAN), ("inf", f32::INFINITY), ("large", 1e12)] {
@@ -108,7 +109,7 @@ fn damaged_lines_of_the_metrics_are_named_and_kept() {
 }
 
 #[test]
-fn lines_of_epochs_that_are_trained_anew_are_set_aside() {
+fn metrics_of_epochs_that_are_trained_again_are_kept_in_another_file() {
     let (_folder, run) = finished();
     let before = text(&run.join("metrics.jsonl"));
     let ran = limited("train --offline --resume", &run.join("checkpoints/2"));
@@ -119,13 +120,13 @@ fn lines_of_epochs_that_are_trained_anew_are_set_aside() {
     limited("train --offline --resume", &run.join("checkpoints/4")).success();
     let second = text(&run.join("metrics.jsonl.abandoned-2"));
     assert_eq!(second.lines().collect::<Vec<_>>(), again.lines().skip(1).collect::<Vec<_>>());
-    // The end alone is no loss: the last epoch has its figures.
+    // Only the line of the run's end is dropped now. It is not kept, because the last epoch's line has its figures.
     resume(&run).success();
     assert!(!run.join("metrics.jsonl.abandoned-3").exists());
 }
 
 #[test]
-fn checkpoints_fails_where_one_is_damaged_or_the_folder_is_missing() {
+fn resnet_checkpoints_fails_if_a_checkpoint_is_damaged_or_the_folder_is_missing() {
     let (folder, run) = finished();
     fs::remove_file(run.join("checkpoints/4/optimizer.safetensors")).unwrap();
     let listed = resnet("checkpoints --json", &[&run]);
@@ -140,7 +141,7 @@ fn checkpoints_fails_where_one_is_damaged_or_the_folder_is_missing() {
 }
 
 #[test]
-fn a_card_of_more_layers_than_the_file_has_tensors_is_refused_before_anything_is_built() {
+fn a_model_card_with_more_layers_than_tensors_is_refused_before_the_network_is_built() {
     let (folder, run) = finished();
     let file = forged(&run, folder.path(), |card| {
         card["spec"]["blocks"] = serde_json::json!([2000, 2000, 2000]);
@@ -149,7 +150,7 @@ fn a_card_of_more_layers_than_the_file_has_tensors_is_refused_before_anything_is
 }
 
 #[test]
-fn names_from_files_reach_the_terminal_short_and_without_control_characters() {
+fn names_from_files_are_printed_short_and_without_control_characters() {
     let (folder, run) = finished();
     let evil = format!("\u{1b}[31m\u{9b}2J\u{7}{}", "x".repeat(10_000));
     let file = forged(&run, folder.path(), |card| card["classes"][3] = evil.clone().into());
@@ -177,7 +178,7 @@ fn escape_sequences_in_a_path_are_not_sent_to_the_terminal() {
         assert!(!ran.stderr.contains(['\u{1b}', '\u{7}']), "{:?}", ran.stderr);
         ran.fails_with(2, &["a\\u{1b}]0;title\\u{7}b"]);
     }
-    // Not even as an argument that there is not.
+    // The same for an unexpected argument.
     let unknown = resnet("eval run b", &[&evil]);
     assert!(!unknown.stderr.contains(['\u{1b}', '\u{7}']), "{:?}", unknown.stderr);
     fs::rename(&run, &evil).unwrap();
@@ -186,7 +187,7 @@ fn escape_sequences_in_a_path_are_not_sent_to_the_terminal() {
     assert!(!ran.success().contains(['\u{1b}', '\u{7}']));
 }
 
-/// A copy of a run's file of weights with another card.
+/// A copy of a run's file of weights with another model card.
 fn forged(
     run: &Path,
     folder: &Path,

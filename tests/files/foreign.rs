@@ -1,4 +1,4 @@
-//! A user's own files among those of a run.
+//! The user's own files among the files of a run.
 
 use super::common::resnet;
 use super::{finished, resume, text};
@@ -8,10 +8,10 @@ use std::path::Path;
 const NOTE: &str = "what I thought of it\n";
 
 #[test]
-fn a_users_own_folders_among_the_checkpoints_stay_as_they_are() {
+fn a_users_own_folders_among_the_checkpoints_are_not_changed() {
     let (_folder, run) = finished();
     let checkpoints = run.join("checkpoints");
-    // Names that a checkpoint has, or what becomes of one.
+    // Names like those of checkpoints and of their temporary or replaced folders.
     let names = [
         "5",
         "007",
@@ -29,7 +29,7 @@ fn a_users_own_folders_among_the_checkpoints_stay_as_they_are() {
         fs::write(checkpoints.join(name).join("note"), NOTE).unwrap();
     }
     fs::create_dir(checkpoints.join("3")).unwrap();
-    // A checkpoint with a note in it is not deleted either.
+    // A checkpoint that contains a note of the user is not deleted either.
     fs::write(checkpoints.join("2/note"), NOTE).unwrap();
 
     let listed = resnet("checkpoints --json", &[&run]).json_lines();
@@ -37,7 +37,7 @@ fn a_users_own_folders_among_the_checkpoints_stay_as_they_are() {
     assert_eq!(steps, [2, 4, 6, 8]);
 
     let ran = super::limited("train --offline --epochs 3 --keep 1 --resume", &run);
-    // Its place is taken, so that this checkpoint cannot be written there.
+    // The user's folder `.writing-10` is in the way, so checkpoint 10 cannot be written.
     assert!(ran.stderr.contains("warning") && ran.stderr.contains(".writing-10"), "{}", ran.stderr);
     ran.success();
     for name in names.iter().chain(&["2"]) {
@@ -65,14 +65,14 @@ fn a_folder_in_the_place_of_a_checkpoint_is_not_replaced() {
 }
 
 #[test]
-fn notes_in_a_checkpoint_that_is_trained_anew_stay() {
+fn notes_in_a_checkpoint_are_kept_when_its_steps_are_trained_again() {
     let (_folder, run) = finished();
     let checkpoints = run.join("checkpoints");
     fs::write(checkpoints.join("6/note"), NOTE).unwrap();
     fs::write(checkpoints.join("4/note"), NOTE).unwrap();
     super::limited("train --offline --lr 0.01 --resume", &checkpoints.join("4")).success();
     assert_eq!(text(&checkpoints.join("6.abandoned/note")), NOTE);
-    // Saved again with its new settings.
+    // Checkpoint 4 is saved again with its new settings.
     assert!(!checkpoints.join("4/note").exists());
     assert_eq!(text(&checkpoints.join("4.abandoned/note")), NOTE);
     let whole = |path: &Path| {

@@ -1,4 +1,4 @@
-//! FIFOs, devices and files of absurd size in place of each file of a run.
+//! FIFOs, devices and huge files in place of each file of a run.
 
 use super::{finished, limited};
 use std::fs::{self, File};
@@ -44,7 +44,7 @@ fn refused_in_place_of_each_file(what: &str, put: impl Fn(&Path)) {
 }
 
 #[test]
-fn a_fifo_is_never_waited_for() {
+fn the_program_never_waits_for_a_fifo() {
     refused_in_place_of_each_file("a FIFO", |path| {
         assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     });
@@ -56,14 +56,14 @@ fn a_device_is_never_read() {
 }
 
 #[test]
-fn a_file_of_absurd_size_is_never_read_to_its_end() {
+fn a_huge_file_is_never_read_to_its_end() {
     refused_in_place_of_each_file("a sparse file", |path| {
         File::create(path).unwrap().set_len(1 << 40).unwrap();
     });
 }
 
 #[test]
-fn a_header_that_claims_a_tensor_of_absurd_size_is_refused_before_it_is_read() {
+fn a_header_that_claims_a_huge_tensor_is_refused_before_the_tensor_is_read() {
     let (_folder, run) = finished();
     for name in ["model.safetensors", "optimizer.safetensors"] {
         let path = run.join("checkpoints/8").join(name);

@@ -1,4 +1,4 @@
-//! Links in place of what the program writes.
+//! Links in place of files and folders that the program writes.
 
 use super::common::{TINY, resnet};
 use super::{FLAGS, finished, resume, text};
@@ -9,7 +9,7 @@ use tempfile::tempdir;
 const PRECIOUS: &str = "a diary of years\n";
 
 #[test]
-fn a_link_in_place_of_the_lock_is_refused_and_what_it_leads_to_stays() {
+fn a_link_in_place_of_the_lock_is_refused_and_its_target_is_not_changed() {
     let (folder, run) = finished();
     let precious = folder.path().join("precious");
     fs::write(&precious, PRECIOUS).unwrap();
@@ -18,7 +18,7 @@ fn a_link_in_place_of_the_lock_is_refused_and_what_it_leads_to_stays() {
     symlink(&precious, &lock).unwrap();
     resume(&run).fails_with(1, &[".lock", "link"]);
     assert_eq!(text(&precious), PRECIOUS);
-    // Another name of the same file is no link that could be told from the file.
+    // A hard link cannot be distinguished from an ordinary file. It is refused because of the file's content.
     fs::remove_file(&lock).unwrap();
     fs::hard_link(&precious, &lock).unwrap();
     resume(&run).fails_with(1, &[".lock", "not the lock"]);
@@ -26,7 +26,7 @@ fn a_link_in_place_of_the_lock_is_refused_and_what_it_leads_to_stays() {
     fs::remove_file(&lock).unwrap();
     resume(&run).success();
 
-    // Where a new run would begin.
+    // The same in the folder of a new run.
     let new = folder.path().join("new");
     fs::create_dir(&new).unwrap();
     let made = folder.path().join("made");
@@ -36,7 +36,7 @@ fn a_link_in_place_of_the_lock_is_refused_and_what_it_leads_to_stays() {
 }
 
 #[test]
-fn links_in_place_of_what_is_being_written_are_not_followed() {
+fn links_in_place_of_files_that_are_written_are_not_followed() {
     let (folder, run) = finished();
     let [precious, elsewhere] = ["precious", "elsewhere"].map(|name| folder.path().join(name));
     fs::write(&precious, PRECIOUS).unwrap();
@@ -53,7 +53,7 @@ fn links_in_place_of_what_is_being_written_are_not_followed() {
     fs::remove_file(run.join("metrics.jsonl")).unwrap();
     symlink(&precious, run.join("metrics.jsonl")).unwrap();
     resume(&run).success();
-    assert_eq!(text(&precious), metrics, "nothing was added where the link led");
+    assert_eq!(text(&precious), metrics, "the target of the link must not change");
     assert_eq!(text(&elsewhere.join("state.json")), PRECIOUS);
     assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 1);
     assert_eq!(
@@ -76,7 +76,7 @@ fn a_checkpoints_folder_that_is_a_link_is_refused() {
 }
 
 #[test]
-fn last_and_best_lead_to_checkpoints_of_their_own_run_or_are_refused() {
+fn last_and_best_are_refused_unless_they_point_to_checkpoints_of_the_same_run() {
     let (folder, run) = finished();
     let other = folder.path().join("other");
     resnet(&format!("{TINY} {FLAGS} --seed 5 --run-dir"), &[&other]).success();
@@ -94,7 +94,7 @@ fn last_and_best_lead_to_checkpoints_of_their_own_run_or_are_refused() {
     point("last", "8");
     point("best", "../../other/checkpoints/8");
     resnet("eval --offline --threads 1", &[&run]).fails_with(2, &["checkpoints/best"]);
-    // A run that lies behind a link is a run all the same.
+    // A link to a run's folder is accepted.
     let linked = tempdir().unwrap();
     symlink(&run, linked.path().join("run")).unwrap();
     resume(&linked.path().join("run")).success();

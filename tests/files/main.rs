@@ -1,7 +1,8 @@
-//! What lies in a run's folder and is not what the program wrote there: links, the user's own files, FIFOs,
-//! damaged and forged files. None is followed, changed or believed, and each is named.
+//! Files in a run's folder that are not as the program wrote them: links, the user's own files, FIFOs, damaged and
+//! forged files. The program follows no link, changes no file of the user, and uses no damaged or forged file. Its
+//! messages name the file.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that fails says so")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic makes the test fail")]
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -16,10 +17,10 @@ use common::{Ran, TINY, program_in_shell, resnet};
 use std::path::{Path, PathBuf};
 use tempfile::{TempDir, tempdir};
 
-/// Flags of a run with checkpoints 2, 4, 6 and 8, of two epochs of 4 steps.
+/// Flags of a run of two epochs of 4 steps, with checkpoints at steps 2, 4, 6 and 8.
 const FLAGS: &str = "--epochs 2 --limit-batches 4 --checkpoint-every 2steps --keep 10 --quiet";
 
-/// A finished run, and the folder that it lies in.
+/// A finished run, and the temporary folder that contains it.
 fn finished() -> (TempDir, PathBuf) {
     finished_with("")
 }
@@ -31,13 +32,13 @@ fn finished_with(flags: &str) -> (TempDir, PathBuf) {
     (folder, run)
 }
 
-/// Has a run go on for one epoch more.
+/// Resumes a run for one more epoch.
 fn resume(path: &Path) -> Ran {
     limited("train --offline --epochs 3 --resume", path)
 }
 
-/// Runs the program with little memory and time: one that waits for a FIFO or reads a device without end
-/// fails the test, not the machine.
+/// Runs the program with limits on memory and time. If it waits for a FIFO or reads a device without end, the test
+/// fails and the machine is not affected.
 fn limited(arguments: &str, path: &Path) -> Ran {
     program_in_shell("ulimit -v 8000000; exec timeout 120", arguments).arg(path).run()
 }

@@ -1,4 +1,4 @@
-//! How a run's files are written, and what of that may fail.
+//! How a run's files are written, and what happens if this fails.
 
 use super::common::inject::{Fate, Injector};
 use super::common::runs::assert_best_is_in_the_last_line;
@@ -10,14 +10,14 @@ use std::mem::MaybeUninit;
 use tempfile::tempdir;
 
 #[test]
-fn checkpoints_links_and_settings_appear_whole_by_renaming() {
+fn checkpoints_links_and_settings_are_completed_under_another_name_and_then_renamed() {
     let (_folder, run) = finished();
     let watch = inotify::init(CreateFlags::NONBLOCK).unwrap();
     for folder in [run.clone(), run.join("checkpoints")] {
         let made = WatchFlags::CREATE | WatchFlags::MOVED_TO;
         inotify::add_watch(&watch, &folder, made).unwrap();
     }
-    // Step 8 is saved again, with the new number of epochs; 10 and 12 are new.
+    // Checkpoint 8 is saved again with the new number of epochs. Checkpoints 10 and 12 are new.
     limited("train --offline --epochs 3 --resume", &run).success();
     let mut buffer = [MaybeUninit::uninit(); 4096];
     let mut events = Reader::new(&watch, &mut buffer);
@@ -33,11 +33,11 @@ fn checkpoints_links_and_settings_appear_whole_by_renaming() {
         assert!(renamed.iter().any(|other| other == name), "{name} was not renamed: {renamed:?}");
     }
     made.retain(|name| !name.starts_with(".writing-"));
-    assert!(made.is_empty(), "written under their own names: {made:?}");
+    assert!(made.is_empty(), "written directly under their final names: {made:?}");
 }
 
 #[test]
-fn the_end_tells_of_the_best_checkpoint_whichever_could_be_saved() {
+fn the_last_line_has_the_accuracy_of_the_best_checkpoint_that_could_be_saved() {
     let injector = Injector::new();
     for at in 1.. {
         let folder = tempdir().unwrap();
@@ -50,12 +50,15 @@ fn the_end_tells_of_the_best_checkpoint_whichever_could_be_saved() {
         let stderr = ran.stderr;
         match ran.code {
             Some(0) => assert_best_is_in_the_last_line(&run),
-            // Neither the run's folder nor that of its checkpoints could be made.
+            // The run's folder or the folder of its checkpoints could not be created.
             Some(1) => assert!(!run.join("checkpoints/last").exists() && at < 4, "{at}: {stderr}"),
             code => panic!("{at}: {code:?} {stderr}"),
         }
         if injector.count() < at {
-            assert!(at > 5, "a folder for the run, its checkpoints, and each of them");
+            assert!(
+                at > 5,
+                "expected a folder for the run, for its checkpoints and for each checkpoint"
+            );
             break;
         }
     }

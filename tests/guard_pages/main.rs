@@ -1,13 +1,10 @@
-//! Convolutions neither read nor write beyond their memory, and give the right numbers, for any shape, dtype,
-//! number of threads and instruction set.
+//! Convolutions do not read or write outside their memory, and they compute the right numbers, for any shape,
+//! dtype, number of threads and instruction set.
 //!
-//! `GUARD_CASES=2000 cargo test --release --test guard_pages` tries 2000 convolutions for each instruction set,
-//! each with its gradients and for inference.
+//! `GUARD_CASES=2000 cargo test --release --test guard_pages` tests 2000 convolutions for each instruction set,
+//! with gradients and in inference.
 #![cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64"))]
-#![allow(
-    clippy::print_stderr,
-    reason = "the last line of a process that crashes names the convolution"
-)]
+#![allow(clippy::print_stderr, reason = "the last line of a crashed process names the convolution")]
 
 mod memory;
 
@@ -18,10 +15,10 @@ use resnet::precision::multiplied_in;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
 
-/// The environment variable that gives the instruction set to the process that tries it.
+/// The environment variable that gives the instruction set to the child process.
 const CHILD: &str = "GUARD_INSTRUCTION_SET";
-/// The names of oneDNN and of libtorch. This program chooses its own kernels by libtorch's. The last one is the
-/// widest of the machine.
+/// The name of each instruction set in oneDNN and in libtorch. This program chooses its own kernels by libtorch's
+/// name. The last row is the widest instruction set of the machine.
 const INSTRUCTION_SETS: [(&str, Option<&str>); 4] =
     [("SSE41", Some("default")), ("AVX2", Some("avx2")), ("AVX512_CORE", None), ("DEFAULT", None)];
 
@@ -45,12 +42,13 @@ struct Case {
 impl Case {
     fn draw(rng: &mut ChaCha8Rng) -> Self {
         let mut one_of = |count: u32| i64::from(rng.next_u32() % count);
-        // Networks have multiples of 8, and 1 or 3 at their start; half of the cases.
+        // In real networks the numbers of channels are multiples of 8, except for 1 or 3 input channels. In half
+        // of the cases they are multiples of 8 here.
         let [mut inputs, mut outputs] = [1 + one_of(64), 1 + one_of(64)];
         if one_of(2) == 0 {
             [inputs, outputs] = [inputs, outputs].map(|channels| 8 * ((channels + 7) / 8));
         }
-        // Half of them are strided 1×1 convolutions, for which oneDNN's own way fails.
+        // Half of the cases are strided 1×1 convolutions, because oneDNN's own algorithm has a memory error there.
         let (kernel, stride) = match one_of(8) {
             0..4 => (1, 2),
             4 => (1, 1),
@@ -124,12 +122,12 @@ impl Case {
     }
 }
 
-/// Tries this many convolutions in this process.
+/// Tests this number of convolutions in this process.
 fn try_out(cases: usize) {
     let mut rng = ChaCha8Rng::seed_from_u64(11);
     let before = memory::count();
     let kept = Tensor::zeros([1], (Kind::Float, Device::Cpu));
-    assert_eq!(memory::count(), before + 1, "libtorch takes its memory elsewhere");
+    assert_eq!(memory::count(), before + 1, "libtorch uses another allocator");
     drop(kept);
     for number in 0..cases {
         let case = Case::draw(&mut rng);
@@ -140,7 +138,7 @@ fn try_out(cases: usize) {
 }
 
 #[test]
-fn convolutions_keep_to_their_memory_with_every_instruction_set() {
+fn convolutions_stay_within_their_memory_with_every_instruction_set() {
     let cases = std::env::var(CASES).map_or(100, |cases| cases.parse().unwrap());
     if std::env::var_os(CHILD).is_some() {
         return try_out(cases);

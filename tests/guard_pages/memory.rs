@@ -1,6 +1,6 @@
-//! `posix_memalign` and `free` in place of the C library's. libtorch and oneDNN use them too: they take the
-//! memory of all tensors and scratch memory by `posix_memalign`. Each block ends at the end of a page, and the
-//! next page is not mapped. The rest of the block's pages holds a pattern, which is checked when the block is
+//! Replaces the C library's `posix_memalign` and `free`. libtorch and oneDNN call these functions too: they
+//! allocate all tensors and scratch memory with `posix_memalign`. Each block ends at the end of a page, and the
+//! next page cannot be accessed. The rest of the block's pages holds a pattern, which is checked when the block is
 //! freed.
 
 use std::collections::HashMap;
@@ -11,12 +11,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 const PAGE: usize = 4096;
-/// Bytes of address space for all blocks. No address is used twice, so a freed block never belongs to another.
+/// Bytes of address space for all blocks. No address is used twice, so the address of a freed block never belongs
+/// to another block.
 const REGION: usize = 1 << 42;
 const PATTERN: u8 = 0xA5;
 
-/// Where the region starts, and where its first unused page is; 0 before the first block.
+/// The start of the region. 0 before the first block.
 static START: AtomicUsize = AtomicUsize::new(0);
+/// The address of the first unused page of the region. 0 before the first block.
 static NEXT: Mutex<usize> = Mutex::new(0);
 /// The size of each block in bytes, by its address.
 static BLOCKS: Mutex<Option<HashMap<usize, usize>>> = Mutex::new(None);
@@ -31,7 +33,8 @@ pub fn count() -> usize {
     blocks.as_ref().map_or(0, HashMap::len)
 }
 
-/// The address of `length` new bytes of whole pages. The pages before and after them cannot be accessed.
+/// Makes new pages of `length` bytes in all accessible, and returns their address. The pages before and after them
+/// cannot be accessed.
 fn pages(length: usize) -> Option<usize> {
     let mut next = NEXT.lock().unwrap_or_else(PoisonError::into_inner);
     if *next == 0 {
@@ -49,7 +52,7 @@ fn pages(length: usize) -> Option<usize> {
         return None;
     }
     let access = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: the pages are in the region, and no block has them.
+    // SAFETY: the pages are in the region, and no block uses them.
     let done = unsafe { libc::mprotect(first as *mut c_void, length, access) };
     *next = first + length;
     (done == 0).then_some(first)
@@ -59,7 +62,7 @@ fn pages(length: usize) -> Option<usize> {
 extern "C" fn posix_memalign(to: *mut *mut c_void, alignment: usize, bytes: usize) -> c_int {
     let length = bytes.max(1).div_ceil(PAGE) * PAGE;
     let Some(first) = pages(length) else { return libc::ENOMEM };
-    assert!(alignment <= PAGE, "an alignment of {alignment} bytes");
+    assert!(alignment <= PAGE, "an alignment of {alignment} bytes is larger than a page");
     let block = (first + length - bytes) & !(alignment - 1);
     // SAFETY: the pages belong to this block.
     unsafe {
@@ -75,20 +78,23 @@ extern "C" fn posix_memalign(to: *mut *mut c_void, alignment: usize, bytes: usiz
 extern "C" fn free(pointer: *mut c_void) {
     let (block, start) = (pointer as usize, START.load(Ordering::Acquire));
     if start == 0 || !(start..start + REGION).contains(&block) {
-        // SAFETY: it came from the C library.
+        // SAFETY: the pointer came from the C library's allocator.
         return unsafe { __libc_free(pointer) };
     }
     let mut blocks = BLOCKS.lock().unwrap_or_else(PoisonError::into_inner);
     let bytes = blocks.as_mut().and_then(|blocks| blocks.remove(&block));
     drop(blocks);
-    let bytes = bytes.unwrap_or_else(|| panic!("memory is freed that was not given"));
+    let bytes = bytes.unwrap_or_else(|| panic!("the program frees memory that was not allocated"));
     let end = (block + bytes.max(1)).div_ceil(PAGE) * PAGE;
     let first = block / PAGE * PAGE;
     // SAFETY: the pages belonged to this block, and nothing uses them any more.
     unsafe {
         let around = |from: usize, to: usize| slice::from_raw_parts(from as *const u8, to - from);
         for rest in [around(first, block), around(block + bytes, end)] {
-            assert!(rest.iter().all(|&byte| byte == PATTERN), "written beyond {bytes} bytes");
+            assert!(
+                rest.iter().all(|&byte| byte == PATTERN),
+                "the program wrote outside a block of {bytes} bytes"
+            );
         }
         let length = end - first;
         libc::madvise(first as *mut c_void, length, libc::MADV_DONTNEED);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use serde_json::Value;
 use std::path::Path;
 
-/// The largest file of earlier measurements, in bytes: some thousand results.
+/// The largest file of earlier measurements, in bytes: more than a thousand results.
 const LARGEST_FILE: u64 = 1 << 20;
 
 /// An earlier measurement of the same work.
@@ -15,7 +15,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 pub struct Earlier {
     /// Images per second.
     pub images_per_second: f64,
-    /// The precision and the device, for people.
+    /// The precision and the device, as text.
     pub conditions: String,
 }
 
@@ -23,11 +23,11 @@ impl Earlier {
     /// Reads the last line of a file that `resnet bench --json` wrote.
     ///
     /// # Errors
-    /// A usage error for a file that is not such a file, or that measured other work.
+    /// A usage error if the file is not such a file, or if it is a measurement of other work.
     pub fn read(path: &Path, work: &Work) -> Result<Self> {
         let wrong = |what: &str| {
             let path = path.display();
-            usage(format!("--compare {path}: {what}; expected what resnet bench --json wrote"))
+            usage(format!("--compare {path}: {what}; expected the output of resnet bench --json"))
         };
         let text =
             files::read_text(path, LARGEST_FILE).map_err(|error| wrong(&error.to_string()))?;
@@ -38,7 +38,9 @@ impl Earlier {
         for (key, value) in work.as_object().into_iter().flatten() {
             let found = earlier.get(key).unwrap_or(&Value::Null);
             if found != value {
-                return Err(wrong(&format!("its {key} is {found}, and {value} is to be measured")));
+                return Err(wrong(&format!(
+                    "its {key} is {found}, but this measurement has {value}"
+                )));
             }
         }
         let rate = earlier.get("images_per_second").and_then(Value::as_f64);

@@ -1,4 +1,4 @@
-//! A lower bound for the time of a training step: the time of its convolutions alone, each measured by itself.
+//! A lower bound for the time of a training step: the total time of its convolutions, each measured alone.
 //! The rest of a step is batch norm, ReLU, sums, the optimizer and the data.
 
 use super::throughput::{Step, Throughput, wait};
@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use tch::{Device, Kind, Tensor};
 
-/// Measurements of each convolution, after one run that is not measured.
+/// Number of measurements of each convolution, after one run that is not measured.
 const REPEATS: usize = 3;
 
 /// Seconds of all convolutions of a training step on a batch: the forward pass and both gradients, except

@@ -1,4 +1,4 @@
-//! The speed of a product of large matrices: convolutions that compute all their products are not faster.
+//! The speed of a product of large matrices. A convolution that computes all its products is not faster than this.
 
 use super::throughput::{Step, Throughput, wait};
 use crate::precision::multiplied_in;

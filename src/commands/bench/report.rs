@@ -58,9 +58,9 @@ pub struct Report {
     pub step_seconds: f64,
     /// Floating-point operations of a step per second, in 10⁹.
     pub gflops: f64,
-    /// The same of a product of large matrices.
+    /// The same for a product of large matrices.
     pub matrix_gflops: f64,
-    /// The ratio of the two.
+    /// `gflops` divided by `matrix_gflops`.
     pub fraction_of_matrix_rate: f64,
     /// Phase of a step → its fraction of the step's time.
     #[serde(serialize_with = "as_object")]
@@ -69,20 +69,20 @@ pub struct Report {
     pub peak_memory_bytes: Option<u64>,
     /// Seconds of a step's convolutions alone, if they were measured.
     pub floor_seconds: Option<f64>,
-    /// The same as a fraction of the step's time.
+    /// `floor_seconds` as a fraction of the step's time.
     pub fraction_of_floor: Option<f64>,
-    /// Images per second as a multiple of an earlier measurement's.
+    /// Images per second, divided by those of an earlier measurement.
     pub ratio: Option<f64>,
 }
 
 impl Report {
-    /// The report as lines of text, with the range of the steps in `throughput`.
+    /// The report as lines of text, with the fastest and the slowest step in `throughput`.
     pub fn lines(&self, throughput: &Throughput, earlier: Option<&Earlier>) -> Vec<String> {
         let milliseconds = |seconds: f64| format!("{:.1}", 1e3 * seconds);
         let (fastest, slowest) = throughput.range();
         let mut lines = vec![
             format!(
-                "{:.1} images/s, {} ms a step (median of {}; {} to {})",
+                "{:.1} images/s, {} ms per step (median of {}; {} to {})",
                 self.images_per_second,
                 milliseconds(self.step_seconds),
                 throughput.count(),
@@ -90,13 +90,13 @@ impl Report {
                 milliseconds(slowest)
             ),
             format!(
-                "{:.0} GFLOP/s, {:.2} times the {:.0} of a product of large matrices here{}",
+                "{:.0} GFLOP/s, {:.2} times the {:.0} GFLOP/s of a product of large matrices on this machine{}",
                 self.gflops,
                 self.fraction_of_matrix_rate,
                 self.matrix_gflops,
-                // The convolutions by Winograd's method need fewer multiplications than are counted.
+                // Convolutions by Winograd's method need fewer multiplications than are counted.
                 if self.gflops > self.matrix_gflops {
-                    ", by convolutions that need fewer multiplications"
+                    " (some convolutions need fewer multiplications)"
                 } else {
                     ""
                 }
@@ -113,7 +113,9 @@ impl Report {
         }
         if let (Some(ratio), Some(earlier)) = (self.ratio, earlier) {
             let conditions = &earlier.conditions;
-            lines.push(format!("{ratio:.3} times the images a second of before ({conditions})"));
+            lines.push(format!(
+                "{ratio:.3} times the images a second of the earlier measurement ({conditions})"
+            ));
         }
         lines
     }

@@ -1,4 +1,4 @@
-//! The steps that are measured, of training and of inference, on synthetic images.
+//! The measured steps of training and of inference, on synthetic images.
 
 use super::throughput::{Step, Throughput, wait};
 use crate::cli::BenchArgs;
@@ -37,7 +37,7 @@ pub struct Measurement {
 /// Measures steps of training with the default recipe.
 ///
 /// # Errors
-/// An operation of libtorch that fails, and a usage error for a batch that does not fit in the device's memory.
+/// An operation of libtorch failed. A usage error if the batch does not fit in the device's memory.
 pub fn train(
     args: &BenchArgs,
     spec: &Spec,
@@ -75,7 +75,7 @@ pub fn train(
                 }
                 Notice::Accumulates(_) => {
                     return Err(usage(format!(
-                        "--batch-size {}: the device has too little memory; {} fit",
+                        "--batch-size {}: the device has too little memory for this batch; {} images fit",
                         args.batch_size,
                         trainer.micro_batch_size()
                     )));
@@ -117,9 +117,9 @@ pub fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<M
     Ok(Measurement { throughput, cuda_graphs: false })
 }
 
-/// Computes steps: first those of the warm-up, then a few whose phases are measured, then `unmeasured` ones, then
-/// those that are measured as a whole. Phases are measured in steps of their own, since a GPU must finish each
-/// phase before the next begins. They come first, since a replayed step keeps its memory.
+/// Computes steps in this order: the warm-up steps, a few steps whose phases are measured, `unmeasured` steps, and
+/// the steps that are measured as a whole. Phases are measured in separate steps, because a GPU must then finish
+/// each phase before the next begins. These steps come first, because a replayed step keeps its memory.
 fn measure(
     args: &BenchArgs,
     device: Device,
@@ -152,7 +152,7 @@ fn network(spec: &Spec, device: Device) -> Network {
     Network::new(spec, draw)
 }
 
-/// Images of random pixels, which are resized as in training.
+/// Images of random pixels. They are resized as in training.
 fn images(spec: &Spec, batch_size: usize, device: Device) -> Dataset {
     let count = BATCHES * batch_size;
     let mut random = generator(0, Purpose::Augment, 0);

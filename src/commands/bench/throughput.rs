@@ -4,7 +4,7 @@ use crate::train::trainer::Phase;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
-/// The phases of a step, in their order, with their names.
+/// The phases of a step with their names, in order.
 const PHASES: [(Phase, &str); 4] = [
     (Phase::Data, "data"),
     (Phase::Forward, "forward"),
@@ -86,7 +86,7 @@ impl Throughput {
         })
     }
 
-    /// The fraction of the time of each phase that took any time.
+    /// The phases that took any time, each with its fraction of the total time.
     pub fn fractions(&self) -> Vec<(&'static str, f64)> {
         let total: f64 = self.phases.iter().sum();
         let phases = PHASES.iter().zip(self.phases).filter(|(_, seconds)| *seconds > 0.0);
@@ -99,7 +99,7 @@ pub fn wait(device: Device) {
     match device {
         Device::Cpu => {}
         Device::Cuda(index) => tch::Cuda::synchronize(index as i64),
-        // A number is returned after all work that was queued before it.
+        // Reading a number waits for all work that was queued before.
         _ => {
             Tensor::zeros([], (Kind::Float, device)).double_value(&[]);
         }

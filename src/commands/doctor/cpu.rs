@@ -66,7 +66,7 @@ impl Cpu {
     /// Whether bf16 is fast, as text.
     pub fn bf16_text(&self) -> &'static str {
         if self.bf16 {
-            "in hardware; auto uses it except for wide basic blocks"
+            "in hardware; --precision auto uses it except for wide basic blocks"
         } else {
             "emulated (slow)"
         }
@@ -95,7 +95,7 @@ fn cpuinfo() -> String {
     std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default()
 }
 
-/// The same on macOS, with the names of Linux.
+/// The same description on macOS, with Linux's names.
 #[cfg(not(target_os = "linux"))]
 fn cpuinfo() -> String {
     let ask = |key: &str| {

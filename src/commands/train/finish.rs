@@ -11,13 +11,13 @@ use crate::train::{Event, Run};
 use crate::ui::{Ui, accuracy_text, counted, duration, quoted};
 use anyhow::{Result, bail};
 
-/// What an error of the run adds: what is left of the run.
+/// The text that is added to an error of a run: what is left of the run.
 pub fn what_is_left(folder: &RunFolder) -> String {
     let run_dir = folder.path().display();
     match checkpoint::latest(folder.path()) {
-        Ok(last) => format!("the run in {run_dir} stopped, with {} intact", last.display()),
+        Ok(last) => format!("the run in {run_dir} stopped; {} is intact", last.display()),
         Err(_) => format!(
-            "the run in {run_dir} stopped before its first checkpoint (delete the folder, or begin in another)"
+            "the run in {run_dir} stopped before its first checkpoint (delete the folder, or use another one)"
         ),
     }
 }
@@ -38,7 +38,7 @@ pub fn end(run: &Run, keeper: &mut Keeper, folder: &RunFolder, ui: &Ui) -> Resul
     ui.say(format!("each class, and the confusion matrix: resnet eval {quoted}"));
     if keeper.best().is_some_and(|(best, _)| best.step != keeper.position().step) {
         ui.say(format!(
-            "that is the best checkpoint; the last epoch's is {}/checkpoints/last",
+            "that evaluates the best checkpoint; the last epoch's is {}/checkpoints/last",
             end.run_dir
         ));
     }
@@ -66,10 +66,10 @@ fn print_accuracies(end: &EndFigures, keeper: &Keeper, ui: &Ui) {
     }
 }
 
-/// Ends a part of a run that stops before its last epoch.
+/// Ends the part of a run that stops before its last epoch.
 ///
 /// # Errors
-/// [`Interrupted`] after a signal; the run cannot be saved in its folder.
+/// [`Interrupted`] after a signal. The run cannot be saved in its folder.
 pub fn stop(run: &Run, keeper: &mut Keeper, folder: &RunFolder, stop: Stop, ui: &Ui) -> Result<()> {
     keeper.stop(run.trainer())?;
     let reason = stop.reason();
@@ -80,7 +80,7 @@ pub fn stop(run: &Run, keeper: &mut Keeper, folder: &RunFolder, stop: Stop, ui: 
     }
     stop.wait_for_answer();
     ui.say(format!(
-        "stopped at step {step}, and saved; go on with: resnet train --resume {}",
+        "stopped at step {step}, and saved; continue with: resnet train --resume {}",
         quoted(folder.path())
     ));
     match reason {

@@ -1,4 +1,4 @@
-//! The lines that a run begins with.
+//! The lines that are printed when a run begins.
 
 use super::load::RunImages;
 use super::plan::{Plan, Resumed};

@@ -42,7 +42,7 @@ impl RunImages {
     }
 }
 
-/// What a checkpoint says of its weights.
+/// What a checkpoint says about its weights.
 pub fn model_card(config: &Config, precision: Precision) -> ModelCard {
     let (mean, std) = config.normalisation();
     ModelCard {
@@ -58,10 +58,10 @@ pub fn model_card(config: &Config, precision: Precision) -> ModelCard {
     }
 }
 
-/// A new network, or that of the checkpoint that a run continues from.
+/// A new network, or the network of the checkpoint that a run continues from.
 ///
 /// # Errors
-/// The checkpoint cannot be read, or is of another network than the run's settings describe.
+/// The checkpoint cannot be read, or holds another network than the run's settings describe.
 pub fn network(plan: &Plan, card: &ModelCard, device: Device) -> Result<Network> {
     let config = &plan.config;
     let Some(resumed) = &plan.resumed else {
@@ -77,7 +77,7 @@ pub fn network(plan: &Plan, card: &ModelCard, device: Device) -> Result<Network>
     let found = &checkpoint.card;
     if (&found.spec, &found.dataset) != (&card.spec, &card.dataset) {
         bail!(
-            "{}: holds {} for {}, and the run's state.json describes {} for {}; the two files are not of one checkpoint",
+            "{}: holds {} for {}, but the run's state.json describes {} for {}; the two files do not belong to the same checkpoint",
             checkpoint.path.display(),
             found.spec,
             found.dataset,
@@ -88,7 +88,7 @@ pub fn network(plan: &Plan, card: &ModelCard, device: Device) -> Result<Network>
     checkpoint.network(device)
 }
 
-/// Loads the state of a run that continues into its trainer.
+/// Loads the saved state of a resumed run into its trainer.
 ///
 /// # Errors
 /// The checkpoint's files are damaged, or do not fit each other.

@@ -1,4 +1,4 @@
-//! What is to be trained, and from where: everything that can be decided before data is read.
+//! Decides what to train and where to start: everything that can be decided before data is read.
 
 use crate::checkpoint::{self, State};
 use crate::cli::TrainArgs;
@@ -33,7 +33,7 @@ pub struct Resumed {
 }
 
 impl Plan {
-    /// Decides from the command line, and claims the run's folder.
+    /// Makes the plan from the command line, and claims the run's folder.
     ///
     /// # Errors
     /// A setting, the folder or the checkpoint is wrong.
@@ -61,13 +61,14 @@ impl Plan {
         checkpoint::verify_to_resume(&checkpoint)?;
         let state = State::read(&checkpoint)?;
         let (config, changes) = Config::resume(&state.config, &state.derived, &args.options)?;
-        // A run that was killed between its last checkpoint and its last line still gets that line.
+        // A run that was killed after its last checkpoint may lack the last line of its metrics. It still gets that
+        // line.
         let only_lacks_its_end = changes.is_empty() && !has_end(&run_dir)?;
         if config.recipe.epochs < state.epoch + u64::from(state.in_epoch.is_some())
             || config.recipe.epochs == state.epoch && !only_lacks_its_end
         {
             return Err(usage(format!(
-                "--resume {}: the run has done {} of {}; give --epochs with a larger number to go on",
+                "--resume {}: the run has done {} of {}; give --epochs with a larger number to continue",
                 run_dir.display(),
                 state.epoch,
                 counted(config.recipe.epochs, "epoch")
@@ -76,7 +77,7 @@ impl Plan {
         Ok(Self { config, folder, resumed: Some(Resumed { checkpoint, state, changes }) })
     }
 
-    /// Where a run that continues stands.
+    /// The saved state of a resumed run.
     pub fn state(&self) -> Option<&State> {
         self.resumed.as_ref().map(|resumed| &resumed.state)
     }
@@ -89,14 +90,16 @@ impl Plan {
     /// Chooses the device, its threads and the precision.
     ///
     /// # Errors
-    /// The device is not usable, or does not have the precision.
+    /// The device is not usable, or does not support the precision.
     pub fn prepare_device(&mut self, ui: &Ui) -> Result<(Device, Precision)> {
         let device = device::choose(&self.config.device)?;
         if self.resumed.is_some()
             && self.config.precision == PrecisionChoice::Tf32
             && !device.is_cuda()
         {
-            ui.warn("--precision tf32: this device has none, and goes on with fp32");
+            ui.warn(
+                "--precision tf32: this device does not support it; the run continues with fp32",
+            );
             self.config.precision = PrecisionChoice::Fp32;
         }
         let precision = self.config.settle_precision(device)?;
@@ -108,8 +111,8 @@ impl Plan {
         Ok((device, precision))
     }
 
-    /// Refuses a run that the system would kill for want of memory. A run that continues cannot change its batch, and it
-    /// did fit once: there it is a warning.
+    /// Refuses a run that the system would kill because it needs too much memory. For a resumed run this is only a
+    /// warning: its batch cannot change, and it did fit before.
     ///
     /// # Errors
     /// A usage error that says what fits.

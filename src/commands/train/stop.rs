@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 #[derive(Debug)]
 pub struct Stop {
     signalled: Arc<AtomicBool>,
-    /// Says that the first signal was heard, even in the middle of a step.
+    /// The thread that prints a message at the first signal, even in the middle of a step.
     answer: JoinHandle<()>,
     deadline: Option<Instant>,
 }
@@ -32,11 +32,11 @@ pub enum Reason {
 }
 
 impl Stop {
-    /// Listens for signals from now on. The first is answered at once and has the run saved; a second ends
-    /// the process at once, which leaves the last checkpoint as it is.
+    /// Listens for signals from now on. After the first signal, a message is printed at once, and the run is
+    /// saved and then stops. A second signal ends the process at once and leaves the last checkpoint as it is.
     ///
     /// # Errors
-    /// A system that has no signals to give.
+    /// The system does not let the process listen for signals.
     pub fn listen(start: Instant, time_limit: Option<Duration>, ui: Ui) -> Result<Self> {
         let signalled = Arc::new(AtomicBool::new(false));
         let answer = register(&signalled, ui).context("cannot listen for signals")?;
@@ -44,7 +44,7 @@ impl Stop {
         Ok(Self { signalled, answer, deadline })
     }
 
-    /// Waits until the signal that came is answered.
+    /// If a signal came, waits until its message is printed.
     pub fn wait_for_answer(self) {
         if self.is_signalled() {
             let _ = self.answer.join();
@@ -56,7 +56,7 @@ impl Stop {
         self.signalled.load(Ordering::Relaxed)
     }
 
-    /// Why to stop now, if so.
+    /// The reason to stop now, if there is one.
     pub fn reason(&self) -> Option<Reason> {
         if self.is_signalled() {
             Some(Reason::Signal)
@@ -71,8 +71,8 @@ impl Stop {
 fn register(signalled: &Arc<AtomicBool>, ui: Ui) -> io::Result<JoinHandle<()>> {
     let (mut signals, handler) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM] {
-        // In this order: the first signal finds the flag unset, and whoever finds it set finds the answer
-        // under way.
+        // The order matters: at the first signal the flag is not set yet, so the process does not end. When the
+        // flag is set, the message is already under way.
         flag::register_conditional_shutdown(signal, INTERRUPTED.into(), signalled.clone())?;
         pipe::register(signal, handler.try_clone()?)?;
         flag::register(signal, signalled.clone())?;

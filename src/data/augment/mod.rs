@@ -1,6 +1,6 @@
 //! Random changes to training images: a list of transforms, applied to whole batches on the device.
 //!
-//! To add one: an arm of [`Augment`], and a file here with its [`Transform`].
+//! To add a transform, add a variant to [`Augment`], and a file in this folder with its [`Transform`].
 
 mod shift_flip;
 
@@ -17,7 +17,7 @@ use tch::Device;
 /// How training images are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 pub enum Augment {
-    /// Not at all.
+    /// No change.
     #[serde(rename = "none")]
     #[value(name = "none")]
     None,
@@ -25,14 +25,14 @@ pub enum Augment {
     #[serde(rename = "flip")]
     #[value(name = "flip")]
     Flip,
-    /// Mirrored, and moved by up to 4 pixels with black coming in at the border
-    /// (He et al. 2016, section 4.2).
+    /// Mirrored in the same way, and moved by up to 4 pixels; the pixels that become free at the
+    /// border are black (He et al. 2016, section 4.2).
     #[serde(rename = "flip,crop")]
     #[value(name = "flip,crop")]
     FlipCrop,
 }
 
-/// A random change to the batches of one epoch, with everything drawn in advance.
+/// A random change to the batches of one epoch. All its random numbers are drawn in advance.
 pub trait Transform: Debug {
     /// Changes a batch. `range` is its place in the epoch's order of images.
     fn apply(&self, batch: Batch, range: &Range<usize>) -> Batch;
@@ -43,8 +43,9 @@ pub trait Transform: Debug {
 pub struct Augmentation(Vec<Box<dyn Transform>>);
 
 impl Augmentation {
-    /// Draws what is random in an epoch. Each of its `batches` is given by (step of the run, images). The draws
-    /// depend on the seed and the step alone. All are copied to the device at once, so that no step waits for it.
+    /// Draws all random numbers of an epoch. `batches` has (step of the run, number of images) for each batch. The
+    /// draws depend only on the seed and the step. They are copied to the device all together, so that no step
+    /// waits for a copy.
     pub fn new(
         augment: Augment,
         seed: u64,

@@ -1,5 +1,5 @@
-//! Random crop and mirroring: an image is moved by some pixels, black comes in at the border, and half of the images
-//! are mirrored left to right (He et al. 2016, section 4.2).
+//! Random crop and mirroring: an image is moved by some pixels, the pixels that become free at the border are black,
+//! and half of the images are mirrored left to right (He et al. 2016, section 4.2).
 
 use super::Transform;
 use crate::data::batch::Batch;
@@ -9,7 +9,7 @@ use rand::RngExt;
 use std::ops::Range;
 use tch::{Device, Kind, Tensor};
 
-/// The most pixels by which a crop moves an image.
+/// The largest number of pixels by which a crop moves an image.
 pub const CROP_PADDING: i64 = 4;
 
 /// The draws of an epoch.
@@ -23,7 +23,7 @@ pub(super) struct ShiftFlip {
 }
 
 impl ShiftFlip {
-    /// Draws for the `batches` of an epoch, each given by (step of the run, images).
+    /// Draws for an epoch. `batches` has (step of the run, number of images) for each batch.
     pub(super) fn draw(
         padding: i64,
         seed: u64,
@@ -78,7 +78,7 @@ mod tests {
         Batch::new(images.shallow_clone(), Targets::new(classes))
     }
 
-    /// The images as they are changed in that step of a run.
+    /// The images as this step of a run changes them.
     fn augment(images: &Tensor, augment: Augment, seed: u64, step: u64) -> Tensor {
         let count = images.size()[0] as usize;
         let batches = [(step, count)].into_iter();
@@ -112,7 +112,7 @@ mod tests {
         assert_eq!(*together.pixels(), alone);
     }
 
-    // A seed in a published result must mean the same images for ever.
+    // A seed in a published result must always give the same images.
     #[test]
     fn draws_are_pinned() {
         let draws = ShiftFlip::draw(CROP_PADDING, 0, [(0, 3)].into_iter(), Device::Cpu);
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn a_crop_moves_the_image_whole() {
         let xs = images(1);
-        // Every move and mirroring that can be drawn, by plain slicing.
+        // All shifts and flips that can be drawn, computed by slicing.
         let padded = xs.constant_pad_nd([CROP_PADDING; 4]);
         let mut possible = Vec::new();
         for down in 0..=2 * CROP_PADDING {

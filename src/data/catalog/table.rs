@@ -1,10 +1,10 @@
 //! The table of data sets, one row each.
 //!
-//! Where the checksums come from:
-//! - Fashion-MNIST: of the unpacked files of the clean release of 2017-08-31. These bytes, compressed again
+//! Which files the checksums are of, and where they come from:
+//! - Fashion-MNIST: the unpacked files of the clean release of 2017-08-31. These bytes, compressed again
 //!   with the official headers, have the four MD5s in the README of Fashion-MNIST.
-//! - MNIST: of the unpacked files. The compressed files have the MD5s in torchvision.
-//! - Kuzushiji-MNIST and CIFAR: of the compressed files, from TensorFlow Datasets, with the lengths.
+//! - MNIST: the unpacked files. The compressed files have the MD5s in torchvision.
+//! - Kuzushiji-MNIST and CIFAR: the compressed files. Checksums and lengths come from TensorFlow Datasets.
 
 use super::super::synthetic;
 use super::{Checksum, DatasetInfo, File, Format, IdxFiles};

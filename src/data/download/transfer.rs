@@ -119,7 +119,7 @@ impl Transfer {
                 Err(error) => {
                     let reason = innermost(&error);
                     return Err(Failure::Passing(anyhow!(
-                        "the transfer broke off after {received} bytes ({reason})"
+                        "the transfer was interrupted after {received} bytes ({reason})"
                     )));
                 }
             }
@@ -195,7 +195,7 @@ fn body_start(response: &Response, asked: u64) -> Result<u64, Failure> {
                 Err(Failure::Refused(anyhow!("it sent {found}, asked for bytes from {asked}")))
             }
         }
-        // The partial file is at least as long as this mirror's file, so it belongs to another file.
+        // The partial file is at least as long as this mirror's file, so it is a part of another file.
         StatusCode::RANGE_NOT_SATISFIABLE => {
             Err(Failure::Passing(anyhow!("it has no bytes after {asked}: starting over")))
         }

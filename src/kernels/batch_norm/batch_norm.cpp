@@ -1,5 +1,5 @@
-// Batch normalisation in training and its gradients, with the sum and the ReLU after it in the same passes
-// over memory (docs/decisions/0016).
+// Batch normalisation in training and its gradients. The sum and the ReLU after it are computed in the same
+// passes over memory (docs/decisions/0016).
 
 #include "table.h"
 
@@ -25,8 +25,8 @@ using at::Tensor;
 using torch::autograd::AutogradContext;
 using torch::autograd::variable_list;
 
-// Rows are divided into parts, each of which is summed by one thread. There are at most `most_parts`, and a
-// part has at least `rows_of_a_part` rows.
+// Rows are divided into parts, and one thread sums up each part. There are at most `most_parts` parts. If there
+// are several parts, each has at least `rows_of_a_part` rows.
 constexpr int64_t most_parts = 64;
 constexpr int64_t rows_of_a_part = 256;
 
@@ -38,8 +38,8 @@ const Kernels<Number>* kernels_for(int64_t channels) {
   });
 }
 
-// Rows and channels of images [N, C, H, W]; a row is a pixel. The division into parts depends on the shape
-// alone, and so do the bits of the sums.
+// Rows and channels of images [N, C, H, W]; a row is a pixel. The division into parts depends only on the
+// shape, so the bits of the sums do not depend on the number of threads.
 struct Size {
   int64_t rows, channels, parts;
 
@@ -125,7 +125,8 @@ Tensor by_channel(int64_t channels, const Value& value) {
   return tensor;
 }
 
-// Moves running statistics towards those of a batch. The running variance is the unbiased one.
+// Moves the running statistics towards the statistics of a batch. The running variance is the unbiased
+// variance.
 void update(
     const Moments& moments, int64_t rows, double momentum, const Tensor& mean,
     const Tensor& variance) {
@@ -169,13 +170,13 @@ class BatchNorm : public torch::autograd::Function<BatchNorm<Number>> {
           from + at, map.affine(), added == nullptr ? nullptr : added + at, relu, last - first,
           size.channels, to + at);
     });
-    // Without a sum, x alone decides where the gradient passes ReLU.
+    // Without a sum, x is enough to decide where the gradient passes the ReLU.
     const bool by_output = relu && other.has_value();
     context->save_for_backward(
         {x, weight, bias, mean, deviation, by_output ? y : Tensor()});
     context->saved_data["relu"] = relu;
     context->saved_data["other"] = other.has_value();
-    // After all that can fail, so that a batch that is tried again is not counted twice.
+    // This comes after everything that can fail, so that a batch that is repeated is not counted twice.
     if (running_mean.has_value()) {
       update(now, size.rows, momentum, *running_mean, *running_variance);
     }
@@ -201,7 +202,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm<Number>> {
     const auto mask = [&](int64_t at) {
       return Mask<Number>{relu, output == nullptr ? nullptr : output + at, map.affine()};
     };
-    // The gradient of `other` is the masked one; the second pass then reads it.
+    // The gradient of `other` is the masked gradient. The second pass then reads it.
     Tensor masked;
     if (has_other) {
       masked = relu ? at::empty_like(x) : gradient;
@@ -251,7 +252,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm<Number>> {
   }
 };
 
-// Whether these tensors fit together. Rows of a single number have no unbiased variance.
+// Whether the kernels can compute with these tensors. With fewer than two rows, there is no unbiased variance.
 bool fit(
     const Tensor& input, std::initializer_list<const Tensor*> by_channel, const Tensor* other) {
   if (!input.device().is_cpu() || input.dim() != 4 || input.numel() == 0 ||
@@ -273,9 +274,9 @@ bool fit(
 
 extern "C" {
 
-// Batch norm of a batch by its own statistics, plus `other` unless that is null, then ReLU if `relu`. Gradients
-// flow through it. Running statistics are updated unless they are null. `output` stays null if libtorch's own
-// batch norm is the only way.
+// Batch norm of a batch by its own statistics, plus `other` unless it is null, then ReLU if `relu`. The result
+// has gradients. Running statistics are updated unless they are null. `output` stays null if the kernels do not
+// support the tensors or the processor.
 const char* resnet_batch_norm(
     const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias,
     const at::Tensor* other, const at::Tensor* running_mean, const at::Tensor* running_variance,

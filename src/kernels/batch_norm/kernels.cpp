@@ -1,4 +1,4 @@
-// Compiled once for each instruction set (build.rs).
+// This file is compiled once for each instruction set (build.rs).
 
 #include "table.h"
 
@@ -9,7 +9,8 @@
 namespace resnet::batch_norm {
 namespace {
 
-// Numbers that are summed in 32 bits before they are added to the sums in 64 bits. They fit the first cache.
+// This number of elements is summed up in 32 bits before it is added to the sums in 64 bits. The elements fit
+// into the L1 cache.
 constexpr int64_t numbers_at_a_time = 4096;
 
 int64_t rows_at_a_time(int64_t channels) {
@@ -75,7 +76,7 @@ void apply(
   with(x, affine, other, rows, channels, y);
 }
 
-// What decides where a gradient passes; see Mask.
+// The tensor that decides where a gradient passes; see Mask.
 enum class By { nothing, output, input };
 
 template <class Number>

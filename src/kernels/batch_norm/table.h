@@ -1,5 +1,5 @@
 // The steps of batch normalisation on plain memory, over some rows of images in channels-last order,
-// [pixel][channel]. Each is one pass over memory. Sums over many rows are kept in 64 bits.
+// [pixel][channel]. Each step is one pass over memory. Sums over many rows are stored in 64 bits.
 
 #pragma once
 
@@ -15,8 +15,8 @@ struct Affine {
   const float* shift;
 };
 
-// Where a gradient passes through ReLU: where `output` is above zero or, if `output` is null, where the affine
-// map of the input is above zero. Without `relu` it passes everywhere.
+// Decides where a gradient passes the ReLU: where `output` is above zero or, if `output` is null, where the
+// affine map of the input is above zero. Without `relu`, it passes everywhere.
 template <class Number>
 struct Mask {
   bool relu;
@@ -36,14 +36,14 @@ struct Kernels {
       const Number* x, const Affine& affine, const Number* other, bool relu, int64_t rows,
       int64_t channels, Number* y);
 
-  // Each channel's sum of the masked gradient, and of its products with x - mean. Stores the masked
-  // gradient unless `masked` is null.
+  // For each channel, the sum of the masked gradient, and the sum of its products with x - mean. Stores the
+  // masked gradient unless `masked` is null.
   void (*gradient_sums)(
       const Number* gradient, const Number* x, const float* mean, const Mask<Number>& mask,
       int64_t rows, int64_t channels, float* scratch, Number* masked, double* sums,
       double* products);
 
-  // gradient · factor + x · scale + shift, of the masked gradient.
+  // masked gradient · factor + x · scale + shift.
   void (*input_gradient)(
       const Number* gradient, const Number* x, const Mask<Number>& mask, const float* factor,
       const Affine& affine, int64_t rows, int64_t channels, Number* result);
@@ -54,8 +54,8 @@ constexpr int64_t scratch_numbers = 2;
 
 namespace {
 
-// Merges the mean and the sum of squared deviations of `rows` new numbers into those of the `before` numbers
-// that came before them (Chan, Golub and LeVeque 1983).
+// Merges the mean and the sum of squared deviations of `rows` new numbers into the mean and the sum of the
+// `before` earlier numbers (Chan, Golub and LeVeque 1983).
 inline void take_in(
     double new_mean, double new_squares, int64_t rows, int64_t before, double& mean,
     double& squares) {
@@ -67,7 +67,7 @@ inline void take_in(
 
 }  // namespace
 
-// The table.
+// The row of the table for an instruction set and a dtype.
 template <InstructionSet, class Number>
 const Kernels<Number>& row();
 template <>

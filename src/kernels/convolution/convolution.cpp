@@ -1,4 +1,4 @@
-// The choice of the way in which a convolution is computed, and what Rust calls.
+// Chooses the algorithm that computes a convolution, and defines the C functions that Rust calls.
 
 #include "ways.h"
 
@@ -11,8 +11,8 @@
 namespace resnet {
 namespace {
 
-// oneDNN's own way writes beyond its memory for strided 1×1 convolutions (docs/decisions/0005), so they
-// never reach it on a CPU.
+// oneDNN's own algorithm for strided 1×1 convolutions writes beyond the end of its memory
+// (docs/decisions/0005), so on a CPU oneDNN never computes them.
 at::Tensor convolve(const at::Tensor& input, const Parameters& parameters) {
   if (input.device().is_cpu() && strided::is(parameters)) {
     return strided::convolve(input, parameters);
@@ -61,8 +61,8 @@ extern "C" {
 
 using resnet::Plan;
 
-// A convolution that gradients flow through, with a bias unless that is null. `output` stays null if libtorch's
-// own convolution is as fast or the only way.
+// A convolution with gradients, and with a bias unless `bias` is null. `output` stays null if libtorch's own
+// convolution is as fast, or if only libtorch can compute it.
 const char* resnet_convolution(
     const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias, int64_t stride,
     int64_t padding, at::Tensor** output) noexcept {
@@ -72,7 +72,7 @@ const char* resnet_convolution(
   });
 }
 
-// Prepares a convolution with a bias for inference on inputs of a size; the caller owns the plan.
+// Prepares a convolution with a bias for inference on inputs of size `input_size`. The caller owns the plan.
 const char* resnet_prepare_convolution(
     const at::Tensor* weight, const at::Tensor* bias, int64_t stride, int64_t padding,
     const int64_t* input_size, size_t dimensions, Plan** plan) noexcept {

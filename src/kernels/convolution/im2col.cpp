@@ -1,6 +1,6 @@
-// Inference on few pixels, such as those of the last stage for one image: a matrix product of the pixels under
-// the kernel with the weights. Its speed is limited by how fast the weights come from memory, so they are
-// stored in the order in which they are used.
+// Inference on few pixels, for example in the last stage for one image. It is a matrix product of the pixels
+// under the convolution's kernel with the weights. The speed depends on how fast the weights are read from
+// memory, so they are stored in the order in which they are used.
 
 #include "ways.h"
 
@@ -21,7 +21,7 @@ namespace {
 using at::Tensor;
 using matrix::ceil_div;
 
-// With more pixels oneDNN is faster.
+// With more pixels, oneDNN is faster.
 constexpr int64_t most_pixels = 40;
 
 int64_t output_side(int64_t side, int64_t kernel, int64_t stride, int64_t padding) {

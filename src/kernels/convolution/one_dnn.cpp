@@ -1,4 +1,4 @@
-// Inference by oneDNN, which libtorch registers as operators and declares in no header.
+// Inference by oneDNN. libtorch registers its functions as operators, and declares them in no header.
 
 #include "ways.h"
 

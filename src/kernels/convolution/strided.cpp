@@ -1,8 +1,8 @@
-// 1×1 convolutions that skip pixels, as convolutions of stride 1 on the remaining pixels.
+// Computes 1×1 convolutions that skip pixels as convolutions of stride 1 on the remaining pixels.
 //
-// oneDNN gathers those pixels itself, into scratch memory that is too small if the channels do not fill its
-// blocks or are divided into several parts, and writes beyond it (docs/decisions/0005). So oneDNN never gets
-// such a convolution.
+// oneDNN's own algorithm gathers those pixels into scratch memory. That memory is too small if the channels do
+// not fill oneDNN's blocks, or if they are divided into several parts. oneDNN then writes beyond its end
+// (docs/decisions/0005). So oneDNN never gets a convolution of this kind.
 
 #include "ways.h"
 
@@ -16,7 +16,7 @@ namespace {
 
 using at::Tensor;
 
-// A view of the first pixel of each `stride` in both directions.
+// A view of every `stride`-th pixel in both directions, from the first pixel on.
 Tensor remaining_view(const Tensor& images, int64_t stride) {
   return images.slice(2, std::nullopt, std::nullopt, stride)
       .slice(3, std::nullopt, std::nullopt, stride);
@@ -32,7 +32,7 @@ class Strided : public torch::autograd::Function<Strided> {
   static Tensor forward(
       torch::autograd::AutogradContext* context, const Tensor& input, const Tensor& weight,
       const std::optional<Tensor>& bias, int64_t stride) {
-    // Other layers keep the input too, so that it takes no memory more. Gathering the pixels again is quick.
+    // Other layers keep the input too, so saving it takes no extra memory. Gathering the pixels again is quick.
     context->save_for_backward({input, weight});
     context->saved_data["bias"] = bias.has_value();
     context->saved_data["stride"] = stride;

@@ -1,4 +1,4 @@
-// The ways to compute a convolution on a CPU; convolution.cpp chooses among them. None of them is for
+// The algorithms that compute a convolution on a CPU. convolution.cpp chooses one of them. They do not support
 // transposed, dilated or grouped convolutions.
 
 #pragma once
@@ -19,7 +19,7 @@ struct Parameters {
   int64_t stride, padding;
 };
 
-// A convolution that is prepared for inference: it holds the weight in the order in which its way needs it.
+// A convolution that is prepared for inference. It stores the weight in the order that its algorithm needs.
 class Plan {
  public:
   Plan() = default;
@@ -28,32 +28,32 @@ class Plan {
   virtual ~Plan() = default;
 
   // The convolution of `input` [N, I, H, W], plus `other` [N, O, H', W'] if given, then ReLU if `relu`.
-  // Throws if the tensors do not fit, and if memory runs out.
+  // Throws if the tensors' shapes, dtypes or devices do not fit, or if memory runs out.
   virtual at::Tensor run(
       const at::Tensor& input, const std::optional<at::Tensor>& other, bool relu) const = 0;
 };
 
-// Where a function below has no way, or not a faster one, for these shapes and dtypes, it returns an
-// undefined tensor or null. The plans have a bias, and are made for inputs of `size` [N, I, H, W]. They
-// accept other N, H and W, but may be slower then.
+// A function below returns an undefined tensor or null if it cannot compute these shapes and dtypes, or is not
+// faster than the other algorithms. The plans have a bias, and are made for inputs of `size` [N, I, H, W]. They
+// accept other N, H and W, but may then be slower.
 
 // Winograd's minimal filtering (docs/decisions/0015).
 namespace winograd {
 
-// Gradients flow through it.
+// With gradients.
 at::Tensor convolve(const at::Tensor& input, const Parameters& parameters);
 std::unique_ptr<Plan> prepare(const Parameters& parameters, at::IntArrayRef size);
 
 }  // namespace winograd
 
-// A product of the pixels under the kernel with the weights, for few pixels.
+// A matrix product of the pixels under the convolution's kernel with the weights, for few pixels.
 namespace im2col {
 
 std::unique_ptr<Plan> prepare(const Parameters& parameters, at::IntArrayRef size);
 
 }  // namespace im2col
 
-// oneDNN, of which libtorch has a copy.
+// oneDNN. libtorch contains a copy of it.
 namespace one_dnn {
 
 // Never null; throws if this libtorch has no oneDNN.
@@ -61,17 +61,17 @@ std::unique_ptr<Plan> prepare(const Parameters& parameters, at::IntArrayRef size
 
 }  // namespace one_dnn
 
-// A 1×1 convolution without padding whose stride skips pixels, as one of stride 1 on the remaining pixels
-// (docs/decisions/0005).
+// A 1×1 convolution without padding whose stride skips pixels. It is computed as a convolution of stride 1 on
+// the remaining pixels (docs/decisions/0005).
 namespace strided {
 
 // Whether a convolution is of this kind.
 bool is(const Parameters& parameters);
 
-// Gradients flow through it. Never undefined.
+// With gradients. The result is never undefined.
 at::Tensor convolve(const at::Tensor& input, const Parameters& parameters);
 
-// The first pixel of each `stride` in both directions of `input`, in channels-last order.
+// Every `stride`-th pixel of `input` in both directions, from the first pixel on, in channels-last order.
 at::Tensor remaining(const at::Tensor& input, int64_t stride);
 
 }  // namespace strided

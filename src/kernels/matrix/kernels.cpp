@@ -1,4 +1,4 @@
-// Compiled once for each instruction set (build.rs).
+// This file is compiled once for each instruction set (build.rs).
 
 #include "panel.h"
 #include "table.h"
@@ -8,16 +8,16 @@
 namespace resnet::matrix {
 namespace {
 
-// Each row has two vectors of sums. These and the two vectors of `b` that all rows share fill the 16 or 32
-// registers.
+// Each row has two vectors of sums. These vectors and the two vectors of `b` that all rows share fill the 16 or
+// 32 registers.
 constexpr int rows_at_a_time = lanes == 16 ? 12 : 6;
-// Depth that is summed in one go: a panel of this depth stays in the first cache.
+// Depth that is summed up at a time. A panel of this depth stays in the L1 cache.
 constexpr int64_t depth_at_a_time = 256;
-// How far ahead of the sums the right matrix is fetched, in depth.
+// The right matrix is prefetched this number of depth positions ahead.
 constexpr int64_t depth_ahead = 48;
 
-// c[row][lane] = Σ over depth of a[row][depth] · b[depth][lane], added to what is there if `add`. `a_row` and
-// `a_depth` are the strides of a.
+// c[row][lane] = Σ over depth of a[row][depth] · b[depth][lane]. If `add`, it is added to the old value of c.
+// `a_row` and `a_depth` are the strides of a.
 template <int rows, class Number>
 inline void block(
     int64_t depth, const Number* a, int64_t a_row, int64_t a_depth, const Number* b, float* c,
@@ -58,8 +58,8 @@ void block_of(
   }
 }
 
-// The same for any number of rows, in blocks of nearly equal size. In a block of few rows the processor would
-// wait for its own sums.
+// The same product for any number of rows, in blocks of nearly equal size. In a block with few rows, each
+// addition would have to wait for the one before it.
 template <class Number>
 void multiply(
     int64_t rows, int64_t depth, const Number* a, int64_t a_row, int64_t a_depth, const Number* b,

@@ -1,5 +1,5 @@
 // Batches of matrix products on plain memory. Winograd's filtering needs one product for each position of a
-// transformed tile (../winograd/table.h), im2col needs a single one. `position` is the index in the batch.
+// transformed tile (../winograd/table.h). im2col needs a single product. `position` is the index in the batch.
 //
 // Each function works on a range of the batch, so that threads can share the work. The bits of the result do
 // not depend on how the range is divided.
@@ -18,23 +18,24 @@ struct Strides {
   int64_t position, panel, row;
 };
 
-// Sums are stored as floats whatever the dtype `Number` of the matrices.
+// Sums are stored as floats for every dtype `Number` of the matrices.
 template <class Number>
 struct Kernels {
-  // Columns of a panel; rows of a product that are computed at a time.
+  // `panel` is the number of columns of a panel. `rows` is the number of rows of a product that are computed at
+  // a time.
   int64_t panel, rows;
 
-  // left [rows, depth] · right [depth, columns] → products [rows, columns]. `left_strides` are those of
-  // panels without a gap, so that a row of `left` is contiguous. `right` lies as
-  // [position][panel][depth][lane], with `padded_stride` numbers from one position to the next. Computes the
-  // pairs of a position and a panel of columns [first, last).
+  // left [rows, depth] · right [depth, columns] → products [rows, columns]. `left_strides` must describe panels
+  // without gaps, so that a row of `left` is contiguous. `right` is stored as [position][panel][depth][lane],
+  // with `padded_stride` numbers from one position to the next. Computes the pairs of a position and a panel of
+  // columns [first, last).
   void (*products)(
       const Number* left, const Strides& left_strides, const Number* right, int64_t rows,
       int64_t depth, int64_t columns, const Strides& strides, int64_t first, int64_t last,
       float* products);
 
   // leftᵀ [left_columns, rows] · right [rows, right_columns] → products [position][left column][right
-  // column], added to what is there if `add`. Each row of the products is filled up to whole panels, with
+  // column], added to the old values if `add`. Each row of the products is padded to whole panels, with
   // `padded_stride` numbers from one position to the next. Computes the pairs of a position and a panel of
   // `left` [first, last).
   void (*transposed_products)(
@@ -49,15 +50,15 @@ constexpr int64_t ceil_div(int64_t count, int64_t part) {
   return (count + part - 1) / part;
 }
 
-// The stride between positions of `count` numbers each. It is no power of two: then the same element of all
-// positions would compete for one set of the cache.
+// The stride between positions of `count` numbers each. It is not a power of two. Otherwise the same element of
+// all positions would compete for one set of the cache.
 constexpr int64_t padded_stride(int64_t count) {
   return count + 16;
 }
 
 }  // namespace
 
-// The table.
+// The row of the table for an instruction set and a dtype.
 template <InstructionSet, class Number>
 const Kernels<Number>& row();
 template <>

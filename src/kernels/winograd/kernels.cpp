@@ -1,4 +1,4 @@
-// Compiled once for each instruction set (build.rs).
+// This file is compiled once for each instruction set (build.rs).
 
 #include "table.h"
 #include "transforms.h"
@@ -14,7 +14,7 @@ using matrix::ceil_div;
 using matrix::padded_stride;
 using matrix::panel;
 
-// Where a tile lies in its image, in outputs.
+// The position of a tile in its image, in output pixels.
 struct Place {
   int64_t image, top, left;
 };
@@ -28,7 +28,8 @@ Place place(const Images& size, int64_t tile) {
       tile % columns * F::outputs};
 }
 
-// The addresses of the `side` × `side` pixels that begin at a place. Pixels outside of the image are zeros.
+// The addresses of the `side` × `side` pixels that begin at a place. For a pixel outside the image, it is the
+// address of zeros.
 template <int64_t side, class Number>
 void pixels(
     const Number* images, const Images& size, const Place& place, const Number* zeros,
@@ -79,9 +80,9 @@ void weights(
   }
 }
 
-// The common part of `inputs` and `gradients`: it transforms the `side` × `side` pixels of each tile, the
-// first of which lies `before` pixels before the tile's first output. `transform` makes F::inputs numbers of
-// `side`.
+// The common part of `inputs` and `gradients`. It transforms the `side` × `side` pixels of each tile. The first
+// of these pixels lies `before` pixels before the tile's first output. `transform` computes F::inputs numbers
+// from `side` numbers.
 template <
     class F, class Number, int64_t side, int64_t before,
     void (*transform)(const Vec*, Vec*, int64_t)>

@@ -1,9 +1,9 @@
-// The transforms of Winograd's minimal filtering (Lavin and Gray 2016), for a vector of channels at a
-// time, in one dimension: a two-dimensional transform is that of the columns, then that of the rows.
+// The transforms of Winograd's minimal filtering (Lavin and Gray 2016), for a vector of channels at a time, in
+// one dimension. A two-dimensional transform transforms the columns, and then the rows.
 //
-// F(m, 3) gets m neighbouring outputs of a filter of three taps from m + 2 products. With d the inputs,
-// g the filter and y the outputs, y = Aᵀ [(G g) ⊙ (Bᵀ d)]. Its adjoint gives the gradient of the filter:
-// Gᵀ [(A ∂y) ⊙ (Bᵀ d)]. `stride` is the distance from one result to the next.
+// F(m, 3) computes m neighbouring outputs of a filter with three taps from m + 2 products. With d the inputs, g
+// the filter and y the outputs, y = Aᵀ [(G g) ⊙ (Bᵀ d)]. The adjoint operation gives the gradient of the
+// filter: Gᵀ [(A ∂y) ⊙ (Bᵀ d)]. `stride` is the distance from one result to the next.
 
 #pragma once
 
@@ -11,8 +11,9 @@
 
 namespace resnet::winograd {
 
-// Points 0, ±3/4, ±3/2 and infinity: 36 products for 16 outputs in two dimensions, where the direct way
-// takes 144. The rounding is half of that with the usual points ±1 and ±2, for as many operations.
+// The points are 0, ±3/4, ±3/2 and infinity. In two dimensions, 16 outputs need 36 products; the direct
+// algorithm needs 144. The rounding errors are half as large as with the usual points ±1 and ±2, for the same
+// number of operations.
 template <class Vec>
 struct F4 {
   static constexpr int64_t outputs = 4, inputs = 6;
@@ -74,13 +75,13 @@ struct F4 {
 
  private:
   static constexpr float a = 0.75f, b = 1.5f, a2 = a * a, b2 = b * b;
-  // One over the product of a point's differences from the others.
+  // 1 divided by the product of the differences between a point and the other points.
   static constexpr float at_0 = 1 / (a2 * b2);
   static constexpr float at_a = 1 / (2 * a2 * (a2 - b2)), at_b = 1 / (2 * b2 * (b2 - a2));
 };
 
-// Points 0, 1, -1, 2 and infinity: 25 products for 9 outputs, where the direct way takes 81. It fits
-// images whose sides are no multiples of four.
+// The points are 0, 1, -1, 2 and infinity. 9 outputs need 25 products; the direct algorithm needs 81. This is
+// useful for images whose sides are not multiples of four.
 template <class Vec>
 struct F3 {
   static constexpr int64_t outputs = 3, inputs = 5;

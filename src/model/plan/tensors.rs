@@ -9,43 +9,43 @@ pub struct PlannedTensor {
     pub name: String,
     /// Its dimensions.
     pub shape: Vec<i64>,
-    /// What it is to the optimizer.
+    /// How the optimizer treats it.
     pub role: Role,
     /// Its values before training.
     pub initial: Initial,
 }
 
-/// What a tensor is to the optimizer.
+/// How the optimizer treats a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Weight of a convolution or of the linear layer.
     Weight,
-    /// A bias, or the scale or shift of a batch norm. Weight decay can leave these out.
+    /// A bias, or the scale or shift of a batch norm. Weight decay applies to these only with `--decay-all`.
     BiasOrNorm,
-    /// Running statistic of a batch norm: saved, not learned.
+    /// Running statistic of a batch norm. It is saved, but not learned.
     Buffer,
 }
 
-/// The values of a tensor before training; [`Init`](crate::model::spec::Init) decides how weights are drawn.
+/// The values of a tensor before training. [`Init`](crate::model::spec::Init) is the distribution of random weights.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Initial {
     /// The weight of a convolution.
     ConvWeight {
-        /// Numbers that go into one output.
+        /// Number of inputs that one output is computed from.
         fan_in: usize,
-        /// Outputs that one input goes into.
+        /// Number of outputs that use one input.
         fan_out: usize,
     },
     /// The weight of a linear layer.
     LinearWeight {
-        /// Numbers that go into one output.
+        /// Number of inputs that one output is computed from.
         fan_in: usize,
-        /// Outputs that one input goes into.
+        /// Number of outputs that use one input.
         fan_out: usize,
     },
     /// A bias of a convolution or a linear layer.
     Bias {
-        /// Numbers that go into one output.
+        /// Number of inputs that one output is computed from.
         fan_in: usize,
     },
     /// Zeros.
@@ -66,7 +66,7 @@ impl Plan {
         tensors
     }
 
-    /// Learned numbers in the whole network.
+    /// Number of learned parameters in the whole network.
     pub fn parameter_count(&self) -> usize {
         learned_numbers(&self.tensors())
     }
@@ -114,7 +114,7 @@ impl Conv {
         self.has_bias.then(bias)
     }
 
-    /// Products that are summed for one number of the output.
+    /// Number of products that are added up for one element of the output.
     pub fn fan_in(&self) -> usize {
         self.inputs * self.kernel * self.kernel
     }
@@ -151,7 +151,7 @@ fn tensor(layer: &str, name: &str, shape: &[usize], role: Role, initial: Initial
     PlannedTensor { name: format!("{layer}.{name}"), shape, role, initial }
 }
 
-/// Learned numbers in some tensors.
+/// Number of learned parameters in these tensors.
 pub fn learned_numbers(tensors: &[PlannedTensor]) -> usize {
     let learned = tensors.iter().filter(|tensor| tensor.role != Role::Buffer);
     learned.map(|tensor| tensor.shape.iter().product::<i64>() as usize).sum()

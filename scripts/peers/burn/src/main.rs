@@ -87,7 +87,7 @@ impl ResNet {
         })
     }
 
-    /// From images `[N, 1, H, W]` to logits `[N, 10]`.
+    /// The logits `[N, 10]` of images `[N, 1, H, W]`.
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         let stem = self.pool.forward(relu(self.stem.forward(images)));
         let x = self.blocks.iter().fold(stem, |x, block| block.forward(x));
@@ -116,7 +116,7 @@ fn main() -> Result<(), Box<dyn Error>> {
                 .with_momentum(Some(momentum))
                 .with_weight_decay(Some(WeightDecayConfig::new(5e-4)))
                 .init();
-            // An update consumes the network and gives the next one.
+            // An update consumes the network and returns a new one.
             let mut net = Some(net);
             protocol::serve(|| {
                 let current = net.take().ok_or("the step before failed")?;

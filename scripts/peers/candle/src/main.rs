@@ -11,7 +11,7 @@ use candle_nn::{
 use protocol::{CHANNELS, CLASSES, LEARNING_RATE, Mode, Options, WIDTH};
 use std::error::Error;
 
-/// A convolution and its batch norm, which inference folds into the convolution.
+/// A convolution and its batch norm. In inference, the batch norm is folded into the convolution.
 enum ConvNorm {
     Train(Conv2d, BatchNorm),
     Folded(Conv2d),
@@ -27,7 +27,7 @@ impl ConvNorm {
             Mode::Train => Self::Train(conv, norm),
             Mode::Inference => {
                 let folded = conv.absorb_bn(&norm)?;
-                // Detached from the variables, so that no graph is kept.
+                // Detached from the variables, so that no gradient graph is kept.
                 let bias = folded.bias().map(Tensor::detach);
                 Self::Folded(Conv2d::new(folded.weight().detach(), bias, config))
             }
@@ -95,7 +95,7 @@ impl ResNet {
         })
     }
 
-    /// From images `[N, 1, H, W]` to logits `[N, 10]`.
+    /// The logits `[N, 10]` of images `[N, 1, H, W]`.
     fn forward(&self, images: &Tensor) -> Result<Tensor> {
         let stem = max_pool(&self.stem.forward(images)?.relu()?, self.mode)?;
         let x = self.blocks.iter().try_fold(stem, |x, block| block.forward(&x))?;
@@ -103,10 +103,10 @@ impl ResNet {
     }
 }
 
-/// 3×3, stride 2, padding 1, of what a ReLU gave, so that zeros pad.
+/// Max pooling, 3×3, stride 2, padding 1. `x` is the output of a ReLU, so padding with zeros is right.
 fn max_pool(x: &Tensor, mode: Mode) -> Result<Tensor> {
     match mode {
-        // Candle's own has no gradient where windows overlap.
+        // Candle's own max pooling has no gradient if windows overlap.
         Mode::Train => max_of_three(&max_of_three(x, 2)?, 3),
         Mode::Inference => {
             x.pad_with_zeros(2, 1, 1)?.pad_with_zeros(3, 1, 1)?.max_pool2d_with_stride(3, 2)
@@ -138,7 +138,7 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
         Mode::Train => {
             let labels = (0..count).map(|image| (image % CLASSES) as u32);
             let labels = Tensor::from_iter(labels, &Device::Cpu)?;
-            // Candle's has neither momentum nor weight decay: it does a little less here.
+            // Candle's SGD has neither momentum nor weight decay, so its update is a little less work.
             let mut sgd = SGD::new(weights.all_vars(), LEARNING_RATE)?;
             protocol::serve(|| {
                 let loss = candle_nn::loss::cross_entropy(&net.forward(&images)?, &labels)?;
