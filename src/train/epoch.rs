@@ -1,6 +1,7 @@
 //! An epoch under way: its batches, and the sums of its steps.
 
 use super::recipe::Recipe;
+use super::step::StepOutcome;
 use crate::data::augment::Augmentation;
 use crate::data::batch::Batch;
 use crate::data::dataset::Dataset;
@@ -44,15 +45,6 @@ impl EpochSums {
     pub fn images_per_second(&self) -> f64 {
         self.images as f64 / self.seconds
     }
-}
-
-/// The results of a step, on its device.
-#[derive(Debug)]
-pub struct StepOutcome {
-    /// The mean loss of the images.
-    pub loss: Tensor,
-    /// How many images were classified correctly.
-    pub correct: Tensor,
 }
 
 /// An epoch under way.

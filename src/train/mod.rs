@@ -17,6 +17,7 @@ pub mod schedule;
 pub mod sgd;
 pub mod state;
 mod statistics;
+pub mod step;
 pub mod trainer;
 
 pub use event::{Event, Sink};

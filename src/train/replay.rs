@@ -1,7 +1,7 @@
 //! Steps that are recorded once as a CUDA graph, and then replayed. A GPU can finish a kernel before the host has
 //! started the next one. Replaying a graph starts all kernels of a step in one call (docs/decisions/0017).
 
-use super::epoch::StepOutcome;
+use super::step::StepOutcome;
 use crate::cuda::CudaGraph;
 use crate::data::batch::{Batch, BatchBuffer};
 use crate::error::take_panic;

@@ -5,7 +5,8 @@
 use super::epoch::{Epoch, EpochSums};
 use super::evaluate::{Evaluation, Evaluator};
 use super::event::{EpochFigures, Event};
-use super::trainer::{Notice, Trainer};
+use super::step::Notice;
+use super::trainer::Trainer;
 use crate::data::dataset::Dataset;
 use anyhow::{Result, bail};
 use std::collections::VecDeque;

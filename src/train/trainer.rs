@@ -3,7 +3,7 @@
 use super::backward::{Backward, Pass};
 use super::divergence::Diverged;
 use super::ema::Ema;
-use super::epoch::{Epoch, EpochSums, StepOutcome};
+use super::epoch::{Epoch, EpochSums};
 use super::loss_scale::LossScale;
 use super::out_of_memory::{Attempt, attempt};
 use super::recipe::Recipe;
@@ -12,6 +12,7 @@ use super::schedule::Schedule;
 use super::sgd::Sgd;
 use super::state::NamedTensors;
 use super::statistics::Statistics;
+use super::step::{Notice, Phase, StepOutcome};
 use crate::data::batch::Batch;
 use crate::data::dataset::Dataset;
 use crate::data::order::batch_ranges;
@@ -37,28 +38,6 @@ pub struct Trainer<'a> {
     /// Micro-batches in a step: the recipe's number, or more if the device has too little memory.
     accumulate: usize,
     replay: Replay,
-}
-
-/// A part of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Images are gathered, augmented, resized and normalised.
-    Data,
-    /// Logits and loss.
-    Forward,
-    /// Gradients.
-    Backward,
-    /// The norm of the gradients, and the update.
-    Optimizer,
-}
-
-/// A change in how steps are computed from now on.
-#[derive(Debug)]
-pub enum Notice {
-    /// The device ran out of memory, and steps are now computed in this many micro-batches.
-    Accumulates(usize),
-    /// Steps are not replayed from a CUDA graph, because recording failed or its memory was needed.
-    GraphsOff(anyhow::Error),
 }
 
 /// A batch that went forward and backward through the network.

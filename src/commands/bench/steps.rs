@@ -11,7 +11,7 @@ use crate::model::spec::Init;
 use crate::model::{Folded, Network, Spec};
 use crate::random::{Purpose, generator};
 use crate::train::epoch::EpochSums;
-use crate::train::trainer::{Notice, Phase};
+use crate::train::step::{Notice, Phase};
 use crate::train::{Recipe, Trainer};
 use crate::ui::Ui;
 use anyhow::Result;

@@ -1,6 +1,6 @@
 //! Times of steps and of their phases.
 
-use crate::train::trainer::Phase;
+use crate::train::step::Phase;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
