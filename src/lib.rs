@@ -8,7 +8,7 @@
 //!               flags)    → Batch)    → Network)          └──────────► checkpoint (atomic, exact)
 //! ```
 //!
-//! Four types carry everything:
+//! These types carry everything:
 //!
 //! - A [`model::Spec`] is the user's choice of a network. [`model::plan`] turns it into a plan: plain data that names
 //!   every layer and tensor. The network, folded inference, shapes, costs and names of weights are made from the plan.

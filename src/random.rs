@@ -17,6 +17,8 @@ pub enum Purpose {
     Validation = 4,
     /// The images of the synthetic data set; the index is the number of the image.
     Synthetic = 5,
+    /// The pixels of the images that `resnet bench` measures on.
+    Bench = 6,
 }
 
 /// A generator that depends only on its arguments. ChaCha8 gives the same numbers on every platform and in every

@@ -3,21 +3,21 @@
 mod finish;
 mod introduce;
 mod load;
-mod plan;
 mod stop;
+mod task;
 
 use crate::cli::TrainArgs;
 use crate::data::preprocess::Preprocess;
 use crate::run::Keeper;
-use crate::sinks::{Bars, JsonLines};
+use crate::sinks::{Bars, JsonLines, Sinks};
 use crate::train::run::EvalSets;
 use crate::train::{Event, Run, Sink, Trainer};
 use crate::ui::Ui;
 use anyhow::{Context, Result};
 use load::RunImages;
-use plan::Plan;
 use std::time::Instant;
 use stop::Stop;
+use task::Task;
 
 /// Runs `resnet train`.
 ///
@@ -25,56 +25,51 @@ use stop::Stop;
 /// The command or the configuration is wrong; the run diverged, or an operation of libtorch or of the system failed.
 pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let start = Instant::now();
-    let mut plan = Plan::new(args)?;
-    let (device, precision) = plan.prepare_device(ui)?;
-    plan.check_memory(precision, device, ui)?;
-    let plan = &plan;
-    let config = &plan.config;
+    let mut task = Task::new(args)?;
+    let (device, precision) = task.prepare_device(ui)?;
+    task.check_memory(precision, device, ui)?;
+    let task = &task;
+    let (config, folder) = (&task.config, &task.folder);
 
     let images = RunImages::load(config, &args.data.source(), device, ui)?;
     let card = load::model_card(config, precision);
-    let network = load::network(plan, &card, device)?;
+    let network = load::network(task, &card, device)?;
     let options = (precision.kind(), device);
     let preprocess = Preprocess::new(&card.mean, &card.std, config.spec.size, options);
     let mut trainer = Trainer::new(&network, &images.train, &preprocess, &config.recipe);
-    load::state(plan, &mut trainer)?;
+    load::state(task, &mut trainer)?;
 
     let stop = Stop::listen(start, args.time_limit, *ui)?;
-    let state = plan.state();
-    let mut keeper = Keeper::open(&plan.folder, config, card, state, start, *ui)?;
-    introduce::introduce(plan, &network, &images, device, ui);
-    if let Some(changes) = plan.changes() {
-        keeper.resumed_with(changes, &trainer);
+    let mut keeper = Keeper::open(folder, config, card, task.state(), start, *ui)?;
+    let mut sinks = sinks(task, *ui);
+    introduce::introduce(task, &network, &images, device, ui);
+    if let Some(changes) = task.changes() {
+        sinks.take(&keeper.resumed_with(changes, &trainer));
     }
     let sets = EvalSets { test: &images.test, validation: images.validation.as_ref() };
     let mut run = Run::new(trainer, sets, keeper.position());
-    let is_over = train(&mut run, &mut keeper, sinks(plan, *ui), &stop, ui)
-        .with_context(|| finish::what_is_left(&plan.folder))?;
+    let is_over = train(&mut run, &mut keeper, &mut sinks, &stop)
+        .with_context(|| finish::what_is_left(folder))?;
     match is_over {
-        true => finish::end(&run, &mut keeper, &plan.folder, ui),
-        false => finish::stop(&run, &mut keeper, &plan.folder, stop, ui),
+        true => finish::end(&run, &mut keeper, &mut sinks, folder, ui),
+        false => finish::stop(&run, &mut keeper, &mut sinks, folder, stop, ui),
     }
 }
 
 /// The sinks that take the events, besides the run's folder.
-fn sinks(plan: &Plan, ui: Ui) -> Vec<Box<dyn Sink>> {
-    let bars = Box::new(Bars::new(&plan.config, ui));
-    if ui.is_json() { vec![Box::new(JsonLines::new(ui)), bars] } else { vec![bars] }
+fn sinks(task: &Task, ui: Ui) -> Sinks {
+    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(Bars::new(&task.config, ui))];
+    if ui.is_json() {
+        sinks.push(Box::new(JsonLines::new(ui)));
+    }
+    Sinks::new(sinks, ui)
 }
 
 /// Trains until the run is over, or until it must stop and is saved. Returns whether it is over.
-fn train(
-    run: &mut Run,
-    keeper: &mut Keeper,
-    mut sinks: Vec<Box<dyn Sink>>,
-    stop: &Stop,
-    ui: &Ui,
-) -> Result<bool> {
+fn train(run: &mut Run, keeper: &mut Keeper, sinks: &mut Sinks, stop: &Stop) -> Result<bool> {
     while let Some(event) = run.next().transpose()? {
         keeper.take(&event, run.trainer());
-        for sink in &mut sinks {
-            sink.take(&event).unwrap_or_else(|error| ui.warn(format!("{error:#}")));
-        }
+        sinks.take(&event);
         let stops = match event {
             Event::Step { .. } => stop.reason().is_some(),
             // A time limit does not end an evaluation. If it did, a run whose time limit is always shorter than an

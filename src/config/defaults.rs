@@ -40,17 +40,21 @@ pub fn defaults() -> Result<Table> {
         },
     })?;
     for (key, value) in to_table(&Recipe::default())? {
-        let section = match key.as_str() {
-            "augment" => "data",
-            "recompute" | "cuda-graphs" => "run",
-            _ => "train",
-        };
-        insert(&mut defaults, &format!("{section}.{key}"), value);
+        insert(&mut defaults, &format!("{}.{key}", section_of(&key)), value);
     }
     for name in RULES.iter().map(|rule| rule.name).chain(["train.step-factor"]) {
         remove(&mut defaults, name);
     }
     Ok(defaults)
+}
+
+/// The section of a field of [`Recipe`].
+fn section_of(key: &str) -> &'static str {
+    match key {
+        "augment" => "data",
+        "recompute" | "cuda-graphs" => "run",
+        _ => "train",
+    }
 }
 
 #[cfg(test)]
@@ -68,7 +72,7 @@ mod tests {
             ..Recipe::default()
         };
         let mut train = to_table(&with_all).unwrap();
-        train.retain(|key, _| !matches!(key, "augment" | "recompute" | "cuda-graphs"));
+        train.retain(|key, _| section_of(key) == "train");
         train.try_into::<TrainOptions>().unwrap();
     }
 }

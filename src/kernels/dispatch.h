@@ -36,9 +36,9 @@ constexpr c10::ScalarType dtype_of = c10::CppTypeToScalarType<Number>::value;
 template <InstructionSet set>
 using Constant = std::integral_constant<InstructionSet, set>;
 
-// Calls work(Constant<set>()) with the widest possible instruction set. libtorch's own kernels must use the set
-// too, and all these counts of channels must be multiples of its vector length. If there is no such set, the
-// result is empty. libtorch uses the widest set of the machine, unless the environment variable
+// Calls work(Constant<set>()) with the widest possible instruction set. libtorch's own kernels must use this set or
+// a wider one, and each number in `channels` must be a multiple of the set's vector length. If there is no such
+// set, the result is empty. libtorch uses the widest set of the machine, unless the environment variable
 // ATEN_CPU_CAPABILITY selects a smaller one.
 template <class Work>
 auto with_instruction_set(std::initializer_list<int64_t> channels, const Work& work)

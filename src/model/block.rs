@@ -3,26 +3,37 @@
 use super::layers::{BatchNorm2d, sequential};
 use super::module::{Mode, Module, Sequential};
 use super::parameters::Parameters;
-use super::plan::{self, BlockPlan};
+use super::plan::{BlockPlan, Layer, Norm};
 use tch::Tensor;
 
-/// A residual block: a main path and a shortcut from the same input, and their join. Every kind of block has this
+/// A residual block: a main path and a shortcut from the same input, and their sum. Every kind of block has this
 /// structure.
 #[derive(Debug)]
 pub struct Residual {
     main: Sequential,
-    join: Join,
+    /// The batch norm at the end of the main path, if there is one. With the sum and the ReLU it is computed in fewer
+    /// passes over memory than one after the other.
+    last_norm: Option<BatchNorm2d>,
     shortcut: Sequential,
+    relu_after_sum: bool,
 }
 
 impl Residual {
     /// The module of a planned block; its tensors are created in `parameters`.
     pub fn new(block: &BlockPlan, parameters: &mut Parameters) -> Self {
+        let relu_after_sum = block.relu_after_sum;
+        let (main, last_norm) = match block.main.split_last() {
+            Some((Layer::Norm(norm), main)) if !norm.relu => {
+                (main, Some(Norm { relu: relu_after_sum, ..norm.clone() }))
+            }
+            _ => (block.main.as_slice(), None),
+        };
         // Struct fields are evaluated in this order, which is the order of torchvision's tensors.
         Self {
-            main: sequential(&block.main, parameters),
-            join: Join::new(&block.join, parameters),
+            main: sequential(main, parameters),
+            last_norm: last_norm.map(|norm| BatchNorm2d::new(&norm, parameters)),
             shortcut: sequential(&block.shortcut, parameters),
+            relu_after_sum,
         }
     }
 }
@@ -31,29 +42,15 @@ impl Module for Residual {
     fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor {
         let main = self.main.forward(xs, mode);
         let shortcut = self.shortcut.forward(xs, mode);
-        self.join.forward(&main, &shortcut, mode)
+        match &self.last_norm {
+            Some(norm) => norm.forward_sum(&main, Some(&shortcut), mode),
+            None => sum(&main, &shortcut, self.relu_after_sum),
+        }
     }
 }
 
-/// How a block joins its main path and its shortcut.
-#[derive(Debug)]
-pub enum Join {
-    /// norm(main) + shortcut, then the norm's ReLU.
-    NormAdd(BatchNorm2d),
-}
-
-impl Join {
-    /// The module of a planned join.
-    pub fn new(join: &plan::Join, parameters: &mut Parameters) -> Self {
-        match join {
-            plan::Join::NormAdd(norm) => Self::NormAdd(BatchNorm2d::new(norm, parameters)),
-        }
-    }
-
-    /// Computes the block's output from the outputs of its two paths.
-    pub fn forward(&self, main: &Tensor, shortcut: &Tensor, mode: Mode) -> Tensor {
-        match self {
-            Self::NormAdd(norm) => norm.forward_sum(main, Some(shortcut), mode),
-        }
-    }
+/// The sum of a block's two paths, followed by a ReLU if `relu`.
+pub(super) fn sum(main: &Tensor, shortcut: &Tensor, relu: bool) -> Tensor {
+    let sum = main + shortcut;
+    if relu { sum.relu() } else { sum }
 }

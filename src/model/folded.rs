@@ -1,14 +1,15 @@
 //! A network for inference only: batch norm is folded into the convolutions. The convolutions also compute the block's
 //! sum and the ReLU (docs/decisions/0014).
 
+use super::block::sum;
 use super::layers::{BatchNorm2d, Linear};
 use super::module::{Mode, Module};
 use super::network::Network;
 use super::parameters::{Layout, Parameter};
-use super::plan::{self, BlockPlan, Conv, Join, Layer, Norm, Plan, PlannedTensor};
+use super::plan::{self, BlockPlan, Conv, Layer, Norm, Plan, PlannedTensor};
 use crate::kernels::PreparedConvolution;
 use crate::precision::multiplied_in;
-use anyhow::{Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use std::collections::HashMap;
 use tch::{Device, Kind, Tensor};
 
@@ -62,7 +63,8 @@ impl Folded {
     /// Panics like tch's own operations if an operation of libtorch fails.
     pub fn forward(&self, images: &Tensor) -> Tensor {
         let fused = self.fused.as_ref().and_then(|fused| tch::no_grad(|| fused.forward(images)));
-        // If oneDNN failed, the unfolded network computes the logits, or fails with libtorch's message.
+        // If a prepared convolution fails, such as for want of memory, the unfolded network computes the logits, or fails
+        // with libtorch's message.
         fused.unwrap_or_else(|| self.network.forward(images, Mode::Evaluate))
     }
 }
@@ -78,10 +80,10 @@ struct Fused {
 #[derive(Debug)]
 struct FusedBlock {
     main: Vec<Step>,
-    /// The last convolution of the main path, followed by the sum and, if `relu`, the ReLU.
-    last: PreparedConvolution,
-    relu: bool,
+    /// The convolution that ends the main path, if one does. It also computes the sum and the ReLU.
+    last: Option<PreparedConvolution>,
     shortcut: Vec<Step>,
+    relu_after_sum: bool,
 }
 
 #[derive(Debug)]
@@ -110,7 +112,7 @@ impl Fused {
         }
     }
 
-    /// `None` if oneDNN fails.
+    /// `None` if a prepared convolution fails.
     fn forward(&self, images: &Tensor) -> Option<Tensor> {
         let mut xs = run(&self.stem, &Layout::ChannelsLast.apply(images))?;
         for block in &self.blocks {
@@ -124,7 +126,10 @@ impl FusedBlock {
     fn forward(&self, xs: &Tensor) -> Option<Tensor> {
         let shortcut = run(&self.shortcut, xs)?;
         let ys = run(&self.main, xs)?;
-        self.last.forward(&ys, Some(&shortcut), self.relu).ok()
+        match &self.last {
+            Some(last) => last.forward(&ys, Some(&shortcut), self.relu_after_sum).ok(),
+            None => Some(sum(&ys, &shortcut, self.relu_after_sum)),
+        }
     }
 }
 
@@ -162,13 +167,19 @@ impl Weights<'_> {
     }
 
     fn block(&mut self, block: &BlockPlan) -> Result<FusedBlock> {
-        let Join::NormAdd(norm) = &block.join;
-        let Some((Layer::Conv(last), main)) = block.main.split_last() else {
-            bail!("folded inference cannot fold {}: no convolution comes before it", norm.name);
+        let (main, last) = match block.main.as_slice() {
+            [main @ .., Layer::Conv(conv), Layer::Norm(norm)] if !norm.relu => {
+                (main, Some((conv, Some(norm))))
+            }
+            [main @ .., Layer::Conv(conv)] => (main, Some((conv, None))),
+            main => (main, None),
         };
-        let main = self.path(main)?;
-        let last = self.convolution(last, Some(norm))?;
-        Ok(FusedBlock { main, last, relu: norm.relu, shortcut: self.path(&block.shortcut)? })
+        Ok(FusedBlock {
+            main: self.path(main)?,
+            last: last.map(|(conv, norm)| self.convolution(conv, norm)).transpose()?,
+            shortcut: self.path(&block.shortcut)?,
+            relu_after_sum: block.relu_after_sum,
+        })
     }
 
     fn path(&mut self, layers: &[Layer]) -> Result<Vec<Step>> {
@@ -187,12 +198,8 @@ impl Weights<'_> {
                     }
                     Step::Convolution { convolution, relu: norm.is_some_and(|norm| norm.relu) }
                 }
-                Layer::Norm(norm) => {
-                    bail!(
-                        "folded inference cannot fold {}: no convolution comes before it",
-                        norm.name
-                    )
-                }
+                // No convolution comes before it, as in a pre-activation block.
+                Layer::Norm(norm) => Step::Plain(Box::new(self.norm(norm)?)),
                 Layer::Linear(linear) => Step::Plain(Box::new(self.linear(linear)?)),
                 Layer::MaxPool(pool) => Step::Plain(Box::new(pool.clone())),
                 Layer::GlobalAvgPool(pool) => Step::Plain(Box::new(pool.clone())),
@@ -224,6 +231,17 @@ impl Weights<'_> {
         Ok(PreparedConvolution::new(weight, bias, conv.padding as i64, conv.stride as i64))
     }
 
+    fn norm(&mut self, norm: &Norm) -> Result<BatchNorm2d> {
+        let [weight, bias, running_mean, running_var] = norm.tensors();
+        Ok(BatchNorm2d {
+            weight: self.take(&weight)?,
+            bias: self.take(&bias)?,
+            running_mean: self.take(&running_mean)?,
+            running_var: self.take(&running_var)?,
+            relu: norm.relu,
+        })
+    }
+
     fn linear(&mut self, linear: &plan::Linear) -> Result<Linear> {
         let [weight, bias] = linear.tensors();
         Ok(Linear { weight: self.take(&weight)?, bias: self.take(&bias)? })
@@ -232,7 +250,8 @@ impl Weights<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::parameters::{Creation, Role};
+    use super::super::block::Residual;
+    use super::super::parameters::{Creation, Parameters, Role};
     use super::super::spec::{Choices, Init, Shortcut, Spec};
     use super::*;
 
@@ -339,11 +358,61 @@ mod tests {
         let mut fewer = copies();
         fewer.retain(|p| p.name != "layer2.0.downsample.0.weight");
         assert!(refusal(plan, &fewer).contains("layer2.0.downsample.0.weight"));
+    }
 
-        // A network whose layers have another order, such as pre-activation blocks.
-        let mut other = plan.clone();
-        other.stages[0].blocks[0].main.reverse();
-        other.stages[0].blocks[0].main.rotate_left(1);
-        assert!(refusal(&other, &copies()).contains("layer1.0.bn1"));
+    /// Blocks that no spec plans yet: folding must compute each plan as the modules of the plan do, or refuse it.
+    #[test]
+    fn folding_computes_every_order_of_layers_as_the_modules_do() {
+        let spec = Spec::resolve(&Choices {
+            depth: Some(20),
+            channels: 3,
+            classes: 7,
+            size: 16,
+            ..Choices::default()
+        });
+        let planned = Plan::new(&spec.unwrap()).stages[1].blocks[0].clone();
+        let [conv1, norm1, conv2, norm2] = &planned.main[..] else { panic!("{planned:?}") };
+        let [conv1, norm1, conv2, norm2] = [conv1, norm1, conv2, norm2].map(Clone::clone);
+        // Of the channels of the block's input.
+        let before = Layer::Norm(Norm {
+            name: "layer2.0.bn0".to_owned(),
+            channels: 16,
+            relu: true,
+            ends_main_path: false,
+        });
+        let orders = [
+            planned.main.clone(),
+            // Pre-activation.
+            vec![before, conv1.clone(), norm1.clone(), conv2.clone()],
+            // A norm that ends the main path after another norm.
+            vec![conv1, norm1, conv2, norm2.clone(), Layer::Norm(renamed(norm2))],
+        ];
+        for (main, relu_after_sum) in orders.into_iter().zip([true, false, true]) {
+            let block = BlockPlan { main, relu_after_sum, ..planned.clone() };
+            let device = Device::Cpu;
+            let draw =
+                Creation::Draw { init: Init::He, zero_init_residual: false, seed: 1, device };
+            let mut parameters = Parameters::new(draw, Layout::ChannelsLast);
+            let module = Residual::new(&block, &mut parameters);
+            let parameters = parameters.into_entries();
+            let tensors = parameters.iter().map(|p| (p.name.as_str(), &p.tensor));
+            let mut weights = Weights { unused: tensors.collect(), kind: Kind::Float };
+            let _no_grad = tch::no_grad_guard();
+            let folded = weights.block(&block).unwrap();
+            assert!(weights.unused.is_empty(), "{:?}", weights.unused.keys());
+            let xs = Tensor::randn([2, 16, 16, 16], (Kind::Float, device));
+            let xs = Layout::ChannelsLast.apply(&xs);
+            let (found, expected) =
+                (folded.forward(&xs).unwrap(), module.forward(&xs, Mode::Evaluate));
+            let error = (found - &expected).abs().max() / expected.abs().max();
+            assert!(error.double_value(&[]) < 1e-5, "{:?}", block.main);
+        }
+    }
+
+    fn renamed(layer: Layer) -> Norm {
+        match layer {
+            Layer::Norm(norm) => Norm { name: format!("{}_again", norm.name), ..norm },
+            other => panic!("{other:?}"),
+        }
     }
 }

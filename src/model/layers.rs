@@ -66,11 +66,11 @@ impl Module for Conv2d {
 /// 0.1, epsilon 1e-5, and an unbiased running variance.
 #[derive(Debug)]
 pub struct BatchNorm2d {
-    weight: Tensor,
-    bias: Tensor,
-    running_mean: Tensor,
-    running_var: Tensor,
-    relu: bool,
+    pub(super) weight: Tensor,
+    pub(super) bias: Tensor,
+    pub(super) running_mean: Tensor,
+    pub(super) running_var: Tensor,
+    pub(super) relu: bool,
 }
 
 impl BatchNorm2d {

@@ -33,26 +33,19 @@ pub struct Stage {
     pub blocks: Vec<BlockPlan>,
 }
 
-/// A residual block: a main path and a shortcut, both from the block's input, and how they are joined.
+/// A residual block: the sum of a main path and a shortcut, both from the block's input.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BlockPlan {
     /// torchvision's name, such as `layer1.0`.
     pub name: String,
     /// The kind of block.
     pub kind: Block,
-    /// The main path without the layers of [`BlockPlan::join`].
+    /// The main path.
     pub main: Vec<Layer>,
-    /// How the two paths are joined.
-    pub join: Join,
     /// The shortcut; empty for the identity.
     pub shortcut: Vec<Layer>,
-}
-
-/// How a block joins its main path and its shortcut.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Join {
-    /// norm(main) + shortcut, then the norm's ReLU. In training, this takes one pass over memory.
-    NormAdd(Norm),
+    /// Whether a ReLU follows the sum.
+    pub relu_after_sum: bool,
 }
 
 /// A layer with its name and sizes.
@@ -100,7 +93,7 @@ pub struct Norm {
     pub name: String,
     /// Channels of input and output.
     pub channels: usize,
-    /// Whether a ReLU follows; in a [`Join`], it follows the sum.
+    /// Whether a ReLU follows.
     pub relu: bool,
     /// Whether it ends a block's main path. `--zero-init-residual` then starts its scale at 0.
     pub ends_main_path: bool,
@@ -224,19 +217,18 @@ fn plan_block(name: String, spec: &Spec, channels: Channels, stride: usize) -> B
     };
     let mut main = Vec::new();
     for (index, &(kernel, stride, channels)) in (1..).zip(convs) {
-        if index > 1 {
-            main.push(norm(format!("{name}.bn{}", index - 1), width, true));
-        }
         main.push(conv(format!("{name}.conv{index}"), channels, kernel, stride, bias));
+        // The ReLU of the last norm follows the sum.
+        let is_last = index == convs.len();
+        main.push(Layer::Norm(Norm {
+            name: format!("{name}.bn{index}"),
+            channels: channels.1,
+            relu: !is_last,
+            ends_main_path: is_last,
+        }));
     }
-    let join = Join::NormAdd(Norm {
-        name: format!("{name}.bn{}", convs.len()),
-        channels: outputs,
-        relu: true,
-        ends_main_path: true,
-    });
     let shortcut = plan_shortcut(&format!("{name}.downsample"), spec.shortcut, channels, stride);
-    BlockPlan { name, kind: spec.block, main, join, shortcut }
+    BlockPlan { name, kind: spec.block, main, shortcut, relu_after_sum: true }
 }
 
 fn plan_shortcut(name: &str, kind: Shortcut, channels: Channels, stride: usize) -> Vec<Layer> {

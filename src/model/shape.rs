@@ -1,10 +1,10 @@
 //! The output shape and the cost of every layer, measured by passing a tensor through the network.
 
-use super::block::Join;
+use super::block::sum;
 use super::layers::module;
 use super::module::Mode;
 use super::parameters::{Creation, Layout, Parameters};
-use super::plan::{self, BlockPlan, Conv, Layer, Plan, Stage, learned_numbers};
+use super::plan::{BlockPlan, Conv, Layer, Plan, Stage, learned_numbers};
 use super::spec::{Spec, value_name};
 use crate::libtorch;
 use serde::Serialize;
@@ -46,6 +46,12 @@ impl Cost {
         };
         let macs = outputs.saturating_mul(terms as u64);
         Self { macs, activations: kept, largest: kept }
+    }
+
+    /// The cost of a sum of two tensors of `outputs` elements.
+    fn of_sum(outputs: usize) -> Self {
+        let kept = outputs as u64;
+        Self { macs: 0, activations: kept, largest: kept }
     }
 }
 
@@ -143,12 +149,12 @@ impl Walk {
     fn block(&mut self, block: &BlockPlan) -> LayerShape {
         let (main, main_cost) = self.path(&block.main);
         let (shortcut, shortcut_cost) = self.path(&block.shortcut);
-        let join = Join::new(&block.join, &mut self.parameters);
-        self.xs = join.forward(&main, &shortcut, Mode::Evaluate);
-        let join_cost = match &block.join {
-            plan::Join::NormAdd(norm) => Cost::of(&Layer::Norm(norm.clone()), self.xs.numel()),
-        };
-        let cost = main_cost.plus(shortcut_cost).plus(join_cost);
+        self.xs = sum(&main, &shortcut, block.relu_after_sum);
+        let mut cost = main_cost.plus(shortcut_cost);
+        // Otherwise the sum and the ReLU are computed with the last batch norm.
+        if !matches!(block.main.last(), Some(Layer::Norm(norm)) if !norm.relu) {
+            cost = cost.plus(Cost::of_sum(self.xs.numel()));
+        }
         let parameters = learned_numbers(&block.tensors());
         self.arrive(&block.name, value_name(block.kind), parameters, cost)
     }

@@ -71,7 +71,10 @@ impl<'a> Keeper<'a> {
             let aside = store.go_on_from(state.step, best)?;
             if !aside.is_empty() {
                 let aside = aside.join(", ");
-                ui.warn(format!("later steps are repeated, so their checkpoints are now {aside}"));
+                ui.warn(format!(
+                    "the steps after {} will be trained again; their old checkpoints are now {aside}",
+                    state.step
+                ));
             }
         }
         let (metrics, warnings) = MetricsFile::open(folder, position.epoch, position.step)?;
@@ -156,10 +159,12 @@ impl<'a> Keeper<'a> {
     }
 
     /// Saves the run and records that it continues with other settings, so that a later resume uses these settings.
-    pub fn resumed_with(&mut self, changes: &toml::Table, trainer: &Trainer) {
+    pub fn resumed_with(&mut self, changes: &toml::Table, trainer: &Trainer) -> Event {
         self.save_or_warn(trainer, false);
         let Position { epoch, step, .. } = self.position;
-        self.record(&Event::Resume { epoch, step, changes: changes.clone() });
+        let event = Event::Resume { epoch, step, changes: changes.clone() };
+        self.record(&event);
+        event
     }
 
     /// Makes sure that the run is saved when it stops: in its folder, or else in the system's folder for temporary

@@ -184,8 +184,9 @@ struct Lines {
     bytes: Vec<u8>,
     /// The undamaged lines.
     lines: Vec<Line>,
-    /// The number of the first damaged line, counted from 1. A run would not write a damaged line at this place. For
-    /// example, a killed process can leave an incomplete line.
+    /// The number of the first damaged line, counted from 1. A line is damaged if it is not a complete JSON event, if its
+    /// epoch is not larger than the one before, or if its training accuracy is not between 0 and 1. A killed process can
+    /// leave an incomplete line.
     damaged: Option<usize>,
 }
 

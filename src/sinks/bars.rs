@@ -43,6 +43,7 @@ impl Sink for Bars {
                     "out of memory at step {step}: from here on a batch goes through the network in {parts} parts of {size} images, as with --accumulate {accumulate}; batch norm sees a part at a time"
                 ));
             }
+            Event::Stop { .. } | Event::End(_) => self.clear(),
             Event::GraphsOff { reason, .. } => self.ui.warn(format!(
                 "{reason}; the run continues without CUDA graphs, as with --cuda-graphs false"
             )),

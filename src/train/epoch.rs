@@ -96,12 +96,12 @@ impl Epoch {
         sums: EpochSums,
     ) -> Self {
         let first_step = (number - 1) * batches.len() as u64;
-        let counts = (first_step..).zip(batches.iter().map(Range::len));
+        let counts: Vec<_> = (first_step..).zip(batches.iter().map(Range::len)).collect();
         Self {
             number,
             first_step,
             order: epoch_order(recipe.seed, number, images, device),
-            augmentation: Augmentation::new(recipe.augment, recipe.seed, counts, device),
+            augmentation: Augmentation::new(recipe.augment, recipe.seed, &counts, device),
             batches,
             steps: sums.steps,
             sums,

@@ -133,9 +133,9 @@ pub fn run_shortage(
     let memory = BatchMemory::of_training(spec, precision, recipe.recompute).with_data();
     memory.shortage((recipe.batch_size, recipe.micro_batch_size()), free, |fits| {
         let accumulate = recipe.batch_size.div_ceil(fits);
-        let recompute = if recipe.recompute { "" } else { "--recompute takes less; " };
+        let recompute = if recipe.recompute { "" } else { "--recompute (needs less memory), " };
         format!(
-            "{recompute}--accumulate {accumulate} takes the batch in parts that fit (batch norm then sees a part at a time), or --batch-size {fits} fits"
+            "choose one: {recompute}--accumulate {accumulate} (computes the batch in parts; batch norm sees one part at a time), --batch-size {fits} (fits)"
         )
     })
 }

@@ -41,14 +41,14 @@ pub struct EvalSets<'a> {
 pub struct Run<'a> {
     trainer: Trainer<'a>,
     sets: EvalSets<'a>,
-    stage: Stage<'a>,
+    activity: Activity<'a>,
     /// Events that happened and were not returned yet.
     events: VecDeque<Event>,
 }
 
 /// What a run does next.
 #[derive(Debug)]
-enum Stage<'a> {
+enum Activity<'a> {
     /// It begins or continues the epoch at this position.
     Start(Position),
     /// It takes the steps of an epoch.
@@ -82,7 +82,7 @@ impl Evaluations<'_> {
 impl<'a> Run<'a> {
     /// A run from a position to the last epoch of the trainer's recipe.
     pub fn new(trainer: Trainer<'a>, sets: EvalSets<'a>, from: Position) -> Self {
-        Self { trainer, sets, stage: Stage::Start(from), events: VecDeque::new() }
+        Self { trainer, sets, activity: Activity::Start(from), events: VecDeque::new() }
     }
 
     /// The network in training, its optimizer, and everything else that a checkpoint saves.
@@ -96,18 +96,18 @@ impl<'a> Run<'a> {
     /// # Errors
     /// The run has [diverged](super::divergence::Diverged), so its state must not be saved.
     pub fn pause(&mut self) -> Result<Position> {
-        if let Stage::Training(epoch) = &mut self.stage {
+        if let Activity::Training(epoch) = &mut self.activity {
             self.trainer.sync(epoch)?;
             epoch.stop_clock();
         }
-        match &self.stage {
-            Stage::Start(position) => Ok(*position),
-            Stage::Training(epoch) | Stage::Evaluating(epoch, _) => {
+        match &self.activity {
+            Activity::Start(position) => Ok(*position),
+            Activity::Training(epoch) | Activity::Evaluating(epoch, _) => {
                 self.trainer.check_finite(epoch, &[])?;
                 let in_epoch = Some(*epoch.sums());
                 Ok(Position { epoch: epoch.number() - 1, step: epoch.step(), in_epoch })
             }
-            Stage::Failed => bail!("the run has failed"),
+            Activity::Failed => bail!("the run has failed"),
         }
     }
 
@@ -117,33 +117,35 @@ impl<'a> Run<'a> {
             if let Some(event) = self.events.pop_front() {
                 return Ok(Some(event));
             }
-            self.stage = match std::mem::replace(&mut self.stage, Stage::Failed) {
-                Stage::Start(from) if from.epoch < self.trainer.recipe().epochs => self.start(from),
-                over @ Stage::Start(_) => {
-                    self.stage = over;
+            self.activity = match std::mem::replace(&mut self.activity, Activity::Failed) {
+                Activity::Start(from) if from.epoch < self.trainer.recipe().epochs => {
+                    self.start(from)
+                }
+                over @ Activity::Start(_) => {
+                    self.activity = over;
                     return Ok(None);
                 }
-                Stage::Failed => return Ok(None),
-                Stage::Training(epoch) if epoch.is_over() => {
+                Activity::Failed => return Ok(None),
+                Activity::Training(epoch) if epoch.is_over() => {
                     let evaluations = self.evaluations(&epoch);
-                    Stage::Evaluating(epoch, Box::new(evaluations))
+                    Activity::Evaluating(epoch, Box::new(evaluations))
                 }
-                Stage::Training(epoch) => self.train(epoch)?,
-                Stage::Evaluating(epoch, evaluations) => self.evaluate(epoch, evaluations)?,
+                Activity::Training(epoch) => self.train(epoch)?,
+                Activity::Evaluating(epoch, evaluations) => self.evaluate(epoch, evaluations)?,
             };
         }
     }
 
     /// Begins or continues an epoch.
-    fn start(&mut self, from: Position) -> Stage<'a> {
+    fn start(&mut self, from: Position) -> Activity<'a> {
         let epoch = self.trainer.epoch(from.epoch + 1, from.in_epoch.unwrap_or_default());
         let steps = self.trainer.steps_per_epoch();
         self.events.push_back(Event::EpochStart { epoch: epoch.number(), steps });
-        Stage::Training(Box::new(epoch))
+        Activity::Training(Box::new(epoch))
     }
 
     /// Takes a step.
-    fn train(&mut self, mut epoch: Box<Epoch>) -> Result<Stage<'a>> {
+    fn train(&mut self, mut epoch: Box<Epoch>) -> Result<Activity<'a>> {
         epoch.start_clock();
         let notices = self.trainer.step(&mut epoch)?;
         let (number, step) = (epoch.number(), epoch.step());
@@ -163,7 +165,7 @@ impl<'a> Run<'a> {
             steps_left: epoch.steps_left(),
             sums: is_due.then_some(*epoch.sums()),
         });
-        Ok(Stage::Training(epoch))
+        Ok(Activity::Training(epoch))
     }
 
     /// The evaluations that follow an epoch.
@@ -191,17 +193,17 @@ impl<'a> Run<'a> {
         &mut self,
         epoch: Box<Epoch>,
         mut evaluations: Box<Evaluations<'a>>,
-    ) -> Result<Stage<'a>> {
+    ) -> Result<Activity<'a>> {
         if let Some((images, of)) = evaluations.advance()? {
             self.events.push_back(Event::Evaluated { images, of });
-            return Ok(Stage::Evaluating(epoch, evaluations));
+            return Ok(Activity::Evaluating(epoch, evaluations));
         }
         let Evaluations { validation, test } = *evaluations;
         let result = |evaluator: Option<Evaluator>| evaluator.map(Evaluator::finish).transpose();
         let figures = self.figures(&epoch, result(validation)?, result(test)?)?;
         let position = Position { epoch: figures.epoch, step: figures.step, in_epoch: None };
         self.events.push_back(Event::Epoch(figures));
-        Ok(Stage::Start(position))
+        Ok(Activity::Start(position))
     }
 
     /// The figures of an epoch that is over. It fails if a loss or a weight is not finite.

@@ -341,7 +341,7 @@ impl<'a> Trainer<'a> {
         }
     }
 
-    /// Checks that a checkpoint's tensors and evaluation losses are finite. No training loss shows the last update.
+    /// Checks that a checkpoint's tensors and evaluation losses are finite. A step's loss is computed before its update, so the weights are checked too.
     ///
     /// # Errors
     /// The run has [diverged](Diverged).

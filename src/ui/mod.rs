@@ -71,14 +71,14 @@ impl Ui {
         }
     }
 
-    /// Progress over `length` bytes, with the rate and the time left. Without a length it is a spinner.
-    pub fn bytes_progress(&self, label: &str, length: Option<u64>) -> Progress {
+    /// Progress over `length` bytes, with the rate and the time left.
+    pub fn bytes_progress(&self, label: &str, length: u64) -> Progress {
         Progress::new(self, label, length, Unit::Bytes)
     }
 
     /// Progress over `length` steps, with figures after the bar.
     pub fn steps_progress(&self, label: &str, length: u64) -> Progress {
-        Progress::new(self, label, Some(length), Unit::Steps)
+        Progress::new(self, label, length, Unit::Steps)
     }
 }
 

@@ -12,7 +12,6 @@ const STEPS_TEMPLATE: &str = "{prefix} {bar:12} {pos}/{len} {wide_msg}";
 /// Columns of the bar in [`STEPS_TEMPLATE`].
 const STEPS_BAR: usize = 12;
 const BYTES_TEMPLATE: &str = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-const UNKNOWN_LENGTH_TEMPLATE: &str = "{prefix} {spinner} {bytes} {bytes_per_sec}";
 
 /// What a progress bar counts.
 #[derive(Debug, Clone, Copy)]
@@ -31,16 +30,15 @@ pub struct Progress {
 }
 
 impl Progress {
-    pub(super) fn new(ui: &Ui, label: &str, length: Option<u64>, unit: Unit) -> Self {
+    pub(super) fn new(ui: &Ui, label: &str, length: u64, unit: Unit) -> Self {
         let bar = if ui.quiet || !ui.terminal {
-            ProgressBar::with_draw_target(length, ProgressDrawTarget::hidden())
+            ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden())
         } else {
-            ProgressBar::with_draw_target(length, ProgressDrawTarget::stderr_with_hz(10))
+            ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10))
         };
-        let template = match (unit, length) {
-            (Unit::Steps, _) => STEPS_TEMPLATE,
-            (Unit::Bytes, Some(_)) => BYTES_TEMPLATE,
-            (Unit::Bytes, None) => UNKNOWN_LENGTH_TEMPLATE,
+        let template = match unit {
+            Unit::Steps => STEPS_TEMPLATE,
+            Unit::Bytes => BYTES_TEMPLATE,
         };
         let style = ProgressStyle::with_template(template)
             .unwrap_or_else(|_| ProgressStyle::default_bar())
@@ -86,14 +84,13 @@ impl Progress {
     }
 
     fn plain_line(&self) -> String {
-        let (position, length) = (self.bar.position(), self.bar.length());
-        let done = match (self.unit, length) {
-            (Unit::Bytes, Some(length)) => {
+        let (position, length) = (self.bar.position(), self.bar.length().unwrap_or_default());
+        let done = match self.unit {
+            Unit::Bytes => {
                 let percent = 100 * position / length.max(1);
                 format!("{percent} % of {}", indicatif::HumanBytes(length))
             }
-            (Unit::Bytes, None) => indicatif::HumanBytes(position).to_string(),
-            (Unit::Steps, _) => format!("{position}/{}", length.unwrap_or(position)),
+            Unit::Steps => format!("{position}/{length}"),
         };
         format!("{} {done}  {}", self.bar.prefix(), self.bar.message()).trim_end().to_owned()
     }

@@ -155,7 +155,7 @@ fn network(spec: &Spec, device: Device) -> Network {
 /// Images of random pixels. They are resized as in training.
 fn images(spec: &Spec, batch_size: usize, device: Device) -> Dataset {
     let count = BATCHES * batch_size;
-    let mut random = generator(0, Purpose::Augment, 0);
+    let mut random = generator(0, Purpose::Bench, 0);
     let images = Images {
         pixels: (0..count * spec.channels * SIDE * SIDE).map(|_| random.random()).collect(),
         labels: (0..count).map(|image| (image % spec.classes.min(256)) as u8).collect(),

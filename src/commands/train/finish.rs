@@ -4,6 +4,7 @@ use super::stop::{Reason, Stop};
 use crate::checkpoint;
 use crate::error::Interrupted;
 use crate::run::{Keeper, RunFolder};
+use crate::sinks::Sinks;
 use crate::train::divergence::REMEDY;
 use crate::train::event::EndFigures;
 use crate::train::run::Position;
@@ -26,11 +27,16 @@ pub fn what_is_left(folder: &RunFolder) -> String {
 ///
 /// # Errors
 /// The run cannot be saved in its folder, or has diverged.
-pub fn end(run: &Run, keeper: &mut Keeper, folder: &RunFolder, ui: &Ui) -> Result<()> {
+pub fn end(
+    run: &Run,
+    keeper: &mut Keeper,
+    sinks: &mut Sinks,
+    folder: &RunFolder,
+    ui: &Ui,
+) -> Result<()> {
     let end = keeper.finish(run.trainer())?;
-    if ui.is_json() {
-        ui.json(&Event::End(end.clone()));
-    } else {
+    sinks.take(&Event::End(end.clone()));
+    if !ui.is_json() {
         print_accuracies(&end, keeper, ui);
     }
     ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));
@@ -70,14 +76,19 @@ fn print_accuracies(end: &EndFigures, keeper: &Keeper, ui: &Ui) {
 ///
 /// # Errors
 /// [`Interrupted`] after a signal. The run cannot be saved in its folder.
-pub fn stop(run: &Run, keeper: &mut Keeper, folder: &RunFolder, stop: Stop, ui: &Ui) -> Result<()> {
+pub fn stop(
+    run: &Run,
+    keeper: &mut Keeper,
+    sinks: &mut Sinks,
+    folder: &RunFolder,
+    stop: Stop,
+    ui: &Ui,
+) -> Result<()> {
     keeper.stop(run.trainer())?;
     let reason = stop.reason();
     let Position { epoch, step, .. } = keeper.position();
-    if ui.is_json() {
-        let run_dir = folder.path().display().to_string();
-        ui.json(&Event::Stop { run_dir, epoch, step });
-    }
+    let run_dir = folder.path().display().to_string();
+    sinks.take(&Event::Stop { run_dir, epoch, step });
     stop.wait_for_answer();
     ui.say(format!(
         "stopped at step {step}, and saved; continue with: resnet train --resume {}",

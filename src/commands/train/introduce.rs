@@ -1,7 +1,7 @@
 //! The lines that are printed when a run begins.
 
 use super::load::RunImages;
-use super::plan::{Plan, Resumed};
+use super::task::{Resumed, Task};
 use crate::config::Config;
 use crate::device;
 use crate::model::Network;
@@ -10,8 +10,8 @@ use crate::ui::{Ui, comma_lines, counted, grouped, rounded};
 use tch::Device;
 
 /// Prints the network, the data and the recipe of a run.
-pub fn introduce(plan: &Plan, network: &Network, images: &RunImages, device: Device, ui: &Ui) {
-    let Plan { config, folder, resumed } = plan;
+pub fn introduce(task: &Task, network: &Network, images: &RunImages, device: Device, ui: &Ui) {
+    let Task { config, folder, resumed } = task;
     let run_dir = folder.path();
     let size = config.spec.size;
     let network = [

@@ -1,6 +1,6 @@
 //! What a run computes with: images, network, and the state of a run that continues.
 
-use super::plan::Plan;
+use super::task::Task;
 use crate::checkpoint::{self, Checkpoint, HeldOut, ModelCard};
 use crate::config::Config;
 use crate::data::dataset::Dataset;
@@ -62,9 +62,9 @@ pub fn model_card(config: &Config, precision: Precision) -> ModelCard {
 ///
 /// # Errors
 /// The checkpoint cannot be read, or holds another network than the run's settings describe.
-pub fn network(plan: &Plan, card: &ModelCard, device: Device) -> Result<Network> {
-    let config = &plan.config;
-    let Some(resumed) = &plan.resumed else {
+pub fn network(task: &Task, card: &ModelCard, device: Device) -> Result<Network> {
+    let config = &task.config;
+    let Some(resumed) = &task.resumed else {
         let draw = Creation::Draw {
             init: config.init,
             zero_init_residual: config.zero_init_residual,
@@ -92,8 +92,8 @@ pub fn network(plan: &Plan, card: &ModelCard, device: Device) -> Result<Network>
 ///
 /// # Errors
 /// The checkpoint's files are damaged, or do not fit each other.
-pub fn state(plan: &Plan, trainer: &mut Trainer) -> Result<()> {
-    let Some(resumed) = &plan.resumed else { return Ok(()) };
+pub fn state(task: &Task, trainer: &mut Trainer) -> Result<()> {
+    let Some(resumed) = &task.resumed else { return Ok(()) };
     trainer.load(checkpoint::read_optimizer(&resumed.checkpoint, &trainer.save())?)?;
     resumed.state.check_position(&resumed.checkpoint, trainer.steps_per_epoch())
 }

@@ -46,12 +46,7 @@ impl Augmentation {
     /// Draws all random numbers of an epoch. `batches` has (step of the run, number of images) for each batch. The
     /// draws depend only on the seed and the step. They are copied to the device all together, so that no step
     /// waits for a copy.
-    pub fn new(
-        augment: Augment,
-        seed: u64,
-        batches: impl Iterator<Item = (u64, usize)>,
-        device: Device,
-    ) -> Self {
+    pub fn new(augment: Augment, seed: u64, batches: &[(u64, usize)], device: Device) -> Self {
         let shift_flip = |padding| -> Box<dyn Transform> {
             Box::new(ShiftFlip::draw(padding, seed, batches, device))
         };

@@ -24,14 +24,9 @@ pub(super) struct ShiftFlip {
 
 impl ShiftFlip {
     /// Draws for an epoch. `batches` has (step of the run, number of images) for each batch.
-    pub(super) fn draw(
-        padding: i64,
-        seed: u64,
-        batches: impl Iterator<Item = (u64, usize)>,
-        device: Device,
-    ) -> Self {
+    pub(super) fn draw(padding: i64, seed: u64, batches: &[(u64, usize)], device: Device) -> Self {
         let mut draws = Vec::new();
-        for (step, images) in batches {
+        for &(step, images) in batches {
             let mut rng = random::generator(seed, Purpose::Augment, step);
             for _ in 0..images {
                 draws.push(rng.random_range(0..=2 * padding));
@@ -61,7 +56,8 @@ impl Transform for ShiftFlip {
         let (image, rows, columns) =
             (up_to(count).view([count, 1, 1]), rows.unsqueeze(2), columns.unsqueeze(1));
         let padded = images.constant_pad_nd([self.padding; 4]);
-        // Index tensors on both sides of a slice put their common dimensions first: [N, H, W, C].
+        // The index tensors stand before and after the channel dimension. libtorch then puts the channels last:
+        // [N, H, W, C].
         let changed = padded.index(&[Some(image), None, Some(rows), Some(columns)]);
         batch.with_pixels(changed.permute([0, 3, 1, 2]))
     }
@@ -81,8 +77,8 @@ mod tests {
     /// The images as this step of a run changes them.
     fn augment(images: &Tensor, augment: Augment, seed: u64, step: u64) -> Tensor {
         let count = images.size()[0] as usize;
-        let batches = [(step, count)].into_iter();
-        let augmentation = Augmentation::new(augment, seed, batches, Device::Cpu);
+        let batches = [(step, count)];
+        let augmentation = Augmentation::new(augment, seed, &batches, Device::Cpu);
         augmentation.apply(batch(images), &(0..count)).pixels().shallow_clone()
     }
 
@@ -105,8 +101,8 @@ mod tests {
     #[test]
     fn a_batch_is_augmented_alike_alone_and_in_its_epoch() {
         let xs = images(10);
-        let batches = [(7, 6), (8, 4)].into_iter();
-        let epoch = Augmentation::new(Augment::FlipCrop, 5, batches, Device::Cpu);
+        let batches = [(7, 6), (8, 4)];
+        let epoch = Augmentation::new(Augment::FlipCrop, 5, &batches, Device::Cpu);
         let alone = augment(&xs.narrow(0, 6, 4), Augment::FlipCrop, 5, 8);
         let together = epoch.apply(batch(&xs.narrow(0, 6, 4)), &(6..10));
         assert_eq!(*together.pixels(), alone);
@@ -115,7 +111,7 @@ mod tests {
     // A seed in a published result must always give the same images.
     #[test]
     fn draws_are_pinned() {
-        let draws = ShiftFlip::draw(CROP_PADDING, 0, [(0, 3)].into_iter(), Device::Cpu);
+        let draws = ShiftFlip::draw(CROP_PADDING, 0, &[(0, 3)], Device::Cpu);
         assert_eq!(
             Vec::<i64>::try_from(draws.draws.flatten(0, -1)).unwrap(),
             [0, 8, 1, 7, 8, 1, 3, 1, 1]

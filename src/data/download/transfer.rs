@@ -79,7 +79,7 @@ impl Transfer {
             return Err(Failure::Refused(anyhow!("it has {total} bytes, expected {expected}")));
         }
         let label = part.file.name;
-        let mut progress = ui.bytes_progress(label, Some(total.unwrap_or(part.file.bytes)));
+        let mut progress = ui.bytes_progress(label, total.unwrap_or(part.file.bytes));
         let outcome = self.receive(response, partial, start, part, &mut progress);
         progress.clear();
         outcome

@@ -36,8 +36,8 @@ struct Transforms {
   // transformed tile.
   int64_t tile, positions;
 
-  // Computes G g Gᵀ of the weights of panels [first, last) of outputs, and stores it as the right matrices of
-  // matrix::Kernels::products. With `transposed`, it transforms the same `weight` for the convolution that
+  // Transforms the weights of the panels of outputs from `first` to `last` - 1 (G g Gᵀ), and stores them as the
+  // argument `right` of matrix::Kernels::products. With `transposed`, it transforms the same `weight` for the convolution that
   // computes the gradient of the input. `inputs` is then the number of the weight's outputs, and `outputs` is
   // the number of its inputs.
   void (*weights)(

@@ -1,6 +1,6 @@
 //! The tensors of a plan: names, shapes, roles and initial values.
 
-use super::{BlockPlan, Conv, Join, Layer, Linear, Norm, Plan};
+use super::{BlockPlan, Conv, Layer, Linear, Norm, Plan};
 
 /// A tensor of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,12 +75,7 @@ impl Plan {
 impl BlockPlan {
     /// Its tensors, in the order of torchvision's `state_dict`.
     pub fn tensors(&self) -> Vec<PlannedTensor> {
-        let mut tensors: Vec<_> = self.main.iter().flat_map(Layer::tensors).collect();
-        match &self.join {
-            Join::NormAdd(norm) => tensors.extend(norm.tensors()),
-        }
-        tensors.extend(self.shortcut.iter().flat_map(Layer::tensors));
-        tensors
+        self.main.iter().chain(&self.shortcut).flat_map(Layer::tensors).collect()
     }
 }
 

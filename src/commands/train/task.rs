@@ -18,7 +18,7 @@ use tch::Device;
 use toml::Table;
 
 /// A run that is about to begin or to continue.
-pub struct Plan {
+pub struct Task {
     pub config: Config,
     pub folder: RunFolder,
     pub resumed: Option<Resumed>,
@@ -32,7 +32,7 @@ pub struct Resumed {
     pub changes: Table,
 }
 
-impl Plan {
+impl Task {
     /// Makes the plan from the command line, and claims the run's folder.
     ///
     /// # Errors
