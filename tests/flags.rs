@@ -1,5 +1,5 @@
 //! Runs every subcommand with unusual values for each of its flags. Each run ends soon, with success or with an
-//! error, never with a panic.
+//! error, never with a panic. Each flag gets a few of the values, in turn; `FLAG_VALUES=all` tries all of them.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a panic makes the test fail")]
 
@@ -52,21 +52,26 @@ fn prepare(folder: &Path) {
     symlink("/dev/zero", folder.join("device")).unwrap();
 }
 
-fn values(value: &Value) -> &'static [&'static str] {
-    match value {
-        Value::Nothing => &[],
-        Value::Word(_) => &ODD_WORDS,
-        Value::Number | Value::Text => &ODD,
-        Value::Path => &ODD_PATHS,
+/// The values for the flag with that number.
+fn values(value: &Value, flag: usize) -> Vec<&'static str> {
+    let (all, some): (&[&str], usize) = match value {
+        Value::Nothing => (&[], 0),
+        Value::Word(_) => (&ODD_WORDS, 1),
+        Value::Number | Value::Text => (&ODD, 3),
+        Value::Path => (&ODD_PATHS, 2),
+    };
+    if std::env::var("FLAG_VALUES").is_ok_and(|values| values == "all") {
+        return all.to_vec();
     }
+    all.iter().copied().cycle().skip(flag).take(some).collect()
 }
 
 fn try_flags(subcommand: &Subcommand, folder: &Path) {
     let words = &subcommand.words;
-    for flag in &subcommand.flags {
+    for (number, flag) in subcommand.flags.iter().enumerate() {
         let name = &flag.names[0];
-        for value in values(&flag.value) {
-            if words == "bench" && STEPS.contains(&name.as_str()) && *value == LARGEST {
+        for value in values(&flag.value, number) {
+            if words == "bench" && STEPS.contains(&name.as_str()) && value == LARGEST {
                 continue;
             }
             // The limits on memory and time make a faulty program fail the test without harm to the machine.
