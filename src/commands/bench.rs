@@ -6,6 +6,7 @@ mod matrix;
 mod report;
 mod steps;
 mod throughput;
+mod work;
 
 use crate::cli::{BenchArgs, BenchMode};
 use crate::config::resolve_network;
@@ -19,8 +20,9 @@ use crate::train::memory::{BatchMemory, check_batches};
 use crate::ui::Ui;
 use anyhow::Result;
 use compare::Earlier;
-use report::{Report, Work};
+use report::Report;
 use steps::Measurement;
+use work::Work;
 
 /// The largest batch: all its images are drawn before the measurement.
 const MAX_BATCH: usize = 1 << 16;

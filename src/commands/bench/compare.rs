@@ -1,6 +1,6 @@
 //! An earlier measurement to compare with.
 
-use super::report::Work;
+use super::work::Work;
 use crate::error::usage;
 use crate::files;
 use anyhow::Result;
