@@ -8,9 +8,8 @@ use anyhow::{Result, anyhow};
 use tch::Device;
 
 /// The largest number of CPU threads per processor. oneDNN's threads wait for each other without yielding the
-/// processor. With 32 threads per processor, a step with the default settings had not finished after ten minutes.
-/// With 8 it took no longer than with 1.
-const MAX_THREADS_A_PROCESSOR: usize = 4;
+/// processor, and with many threads a run hardly advances (docs/decisions/0018).
+const MAX_THREADS_PER_PROCESSOR: usize = 4;
 
 /// A device as the user names it.
 enum Wanted {
@@ -81,12 +80,12 @@ fn choose_cuda(name: &str, index: usize) -> Result<Device> {
 pub fn check_threads(chosen: Option<usize>) -> Result<()> {
     let Some(threads) = chosen else { return Ok(()) };
     let processors = limits::processors().unwrap_or(threads);
-    let most = processors.saturating_mul(MAX_THREADS_A_PROCESSOR);
+    let most = processors.saturating_mul(MAX_THREADS_PER_PROCESSOR);
     if (1..=most).contains(&threads) {
         return Ok(());
     }
     Err(usage(format!(
-        "--threads {threads}: expected a number from 1 to {most} here, {MAX_THREADS_A_PROCESSOR} for each of the {processors} processors that this process may use; more than {processors} threads are not faster"
+        "--threads {threads}: expected a number from 1 to {most} here, {MAX_THREADS_PER_PROCESSOR} for each of the {processors} processors that this process may use; more than {processors} threads are not faster"
     )))
 }
 

@@ -3,7 +3,7 @@
 
 data_package=dataset-fashion-mnist
 
-# Whether resnet with these arguments needs Fashion-MNIST and may download it. Sets RESNET_DATA if the
+# Whether resnet with these arguments may need Fashion-MNIST and may download it. Sets RESNET_DATA if the
 # arguments name the data folder.
 wants_data() {
   local previous='' argument command=''

@@ -115,7 +115,8 @@ pub fn latest(run_dir: &Path) -> Result<PathBuf> {
             Some(step) => {
                 format!("continue with --resume {}", folder.join(step.to_string()).display())
             }
-            None => "the run ended before its first; delete the folder, and begin again".to_owned(),
+            None => "the run ended before its first checkpoint; delete the folder, and begin again"
+                .to_owned(),
         };
         usage(format!(
             "--resume {}: no checkpoint to go on from; {problem}; {remedy}",

@@ -108,7 +108,7 @@ pub struct ShapesArgs {
     #[arg(long, short, value_name = "IMAGES", default_value_t = 1, value_parser = whole_number::<usize>)]
     pub batch_size: usize,
 
-    /// Also print every block, below its layer
+    /// Also print every block, below its stage
     #[arg(long, short, visible_alias = "depth-first")]
     pub all: bool,
 }

@@ -191,7 +191,7 @@ pub struct RunOptions {
     pub recompute: Option<bool>,
 
     /// On CUDA, use only algorithms that give the same bits each time; they are slower. On a CPU the
-    /// result is always the same
+    /// bits are always the same for the same number of threads
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub deterministic: Option<bool>,
 

@@ -29,7 +29,8 @@ impl CudaGraph {
     }
 
     /// Records the work that the closure gives to the CUDA device with this index. The device does not do the work yet:
-    /// the tensors that `work` returns or writes to get their values when [`replay`](Self::replay) is called. `work`
+    /// `work` returns tensors and writes to tensors, and these have
+    /// their values only after [`replay`](Self::replay). `work`
     /// must neither wait for the device nor copy from the host's memory. It must have run at least once before with
     /// tensors of the same shapes.
     ///

@@ -1,7 +1,7 @@
 // The error protocol between C++ and Rust. No exception may cross into Rust, so each C function that can
 // fail
 //
-// - returns null if it succeeded, else the error's text, which is valid until the thread's next call;
+// - returns null if it succeeded, else the error's text, which is valid until the thread's next error;
 // - returns its results through out-parameters, and does not change them if it fails;
 // - leaves an out-parameter null if it cannot compute the result, for example because a kernel does not
 //   support a shape. This is a result and not an error.

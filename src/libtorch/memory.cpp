@@ -34,8 +34,8 @@ uintptr_t current_heap_end() {
   return reinterpret_cast<uintptr_t>(sbrk(0));
 }
 
-// Whether the reserve is still free. Other allocations may already have used a part of it. A tensor that fits
-// into malloc's current heap is still allowed, so this asks the system only if the heap has grown.
+// Whether the reserve is still free. Other allocations may already have used a part of it. If the heap
+// of malloc has not grown, the tensor needed no new memory, so the check is skipped.
 bool leaves_reserve() {
   if (reserve_bytes == 0) {
     return true;

@@ -280,7 +280,7 @@ fn norm(name: impl Into<String>, channels: usize, relu: bool) -> Layer {
 }
 
 impl Layer {
-    /// torchvision's name for it.
+    /// Its name: torchvision's, if torchvision has such a module.
     pub fn name(&self) -> &str {
         match self {
             Layer::Conv(Conv { name, .. })

@@ -309,7 +309,7 @@ fn check_depth_of_blocks(depth: Option<usize>, block: Block, blocks: &[usize]) -
     let actual = 2 + block.layers() * blocks.iter().copied().fold(0, usize::saturating_add);
     match depth {
         Some(depth) if depth != actual => Err(usage(format!(
-            "--depth {depth} and --blocks {} contradict each other: these {} blocks make {actual} layers; remove one of the two flags",
+            "--depth {depth} and --blocks {} contradict each other: these {} blocks make {actual} layers; drop one of the two flags",
             join(blocks, ","),
             value_name(block),
         ))),

@@ -22,7 +22,8 @@ pub struct Recipe {
     /// Whether the activations inside each block are computed again in the backward pass. This saves memory
     /// and does not change the result.
     pub recompute: bool,
-    /// Whether a CUDA device records a step as a graph and replays it. This does not change the result.
+    /// Whether a CUDA device records a step as a graph and replays it. The computation is the same, but the fastest
+    /// algorithms may be other ones, so that bits can differ.
     pub cuda_graphs: bool,
     /// Peak learning rate.
     pub lr: f64,
@@ -60,7 +61,7 @@ pub struct Recipe {
 pub struct SgdOptions {
     /// Fraction of the last update that is kept (Sutskever et al. 2013); 0 for plain SGD.
     pub momentum: f64,
-    /// Whether the momentum is Nesterov's: the gradient is computed after a step along the last update.
+    /// Whether the momentum is Nesterov's, in the form of `torch.optim.SGD`.
     pub nesterov: bool,
     /// This multiple of each weight is added to the weight's gradient.
     pub weight_decay: f64,

@@ -8,8 +8,8 @@ use crate::model::parameters::{Parameter, Role};
 use anyhow::Result;
 use tch::{Device, Kind, Tensor};
 
-/// The optimizer: `v ← momentum·v + g`, `w ← w − lr·v`, where g is the gradient plus the weight decay, as in
-/// `torch.optim.SGD`.
+/// The optimizer `torch.optim.SGD`: `v ← momentum·v + g`, `w ← w − lr·v`, where g is the gradient plus the weight decay.
+/// With Nesterov momentum it is `w ← w − lr·(g + momentum·v)`.
 #[derive(Debug)]
 pub struct Sgd {
     options: SgdOptions,

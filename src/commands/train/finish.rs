@@ -44,7 +44,7 @@ pub fn end(
     ui.say(format!("each class, and the confusion matrix: resnet eval {quoted}"));
     if keeper.best().is_some_and(|(best, _)| best.step != keeper.position().step) {
         ui.say(format!(
-            "that evaluates the best checkpoint; the last epoch's is {}/checkpoints/last",
+            "this command evaluates the best checkpoint; the checkpoint of the last epoch is {}/checkpoints/last",
             end.run_dir
         ));
     }

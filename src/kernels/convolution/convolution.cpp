@@ -61,8 +61,8 @@ extern "C" {
 
 using resnet::Plan;
 
-// A convolution with gradients, and with a bias unless `bias` is null. `output` stays null if libtorch's own
-// convolution is as fast, or if only libtorch can compute it.
+// A convolution with gradients, and with a bias unless `bias` is null. `output` stays null if the
+// kernels of this program are not faster than libtorch's, or do not support the tensors.
 const char* resnet_convolution(
     const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias, int64_t stride,
     int64_t padding, at::Tensor** output) noexcept {

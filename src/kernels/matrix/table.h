@@ -12,8 +12,8 @@
 
 namespace resnet::matrix {
 
-// Matrices are stored in panels of columns. Element (r, c) of matrix `position` lies at
-// position · `position` + (c / panel) · `panel` + r · `row` + c mod panel.
+// Matrices are stored in panels, each of `width` columns (Kernels::panel). Element (r, c) of matrix q lies at
+// q · position + (c / width) · panel + r · row + c mod width, where position, panel and row are these strides.
 struct Strides {
   int64_t position, panel, row;
 };

@@ -102,7 +102,7 @@ impl Conv {
         tensor(&self.name, "weight", &shape, Role::Weight, initial)
     }
 
-    /// Its bias, [outputs], if it has one.
+    /// Its bias, `[outputs]`, if it has one.
     pub fn bias(&self) -> Option<PlannedTensor> {
         let initial = Initial::Bias { fan_in: self.fan_in() };
         let bias = || tensor(&self.name, "bias", &[self.outputs], Role::BiasOrNorm, initial);
@@ -116,7 +116,7 @@ impl Conv {
 }
 
 impl Norm {
-    /// Its scale, shift, running mean and running variance, each [channels].
+    /// Its scale, shift, running mean and running variance, each `[channels]`.
     pub fn tensors(&self) -> [PlannedTensor; 4] {
         let scale = if self.ends_main_path { Initial::ResidualScale } else { Initial::Ones };
         [
@@ -130,7 +130,7 @@ impl Norm {
 }
 
 impl Linear {
-    /// Its weight, [outputs, inputs], and its bias, [outputs].
+    /// Its weight, `[outputs, inputs]`, and its bias, `[outputs]`.
     pub fn tensors(&self) -> [PlannedTensor; 2] {
         let (fan_in, fan_out) = (self.inputs, self.outputs);
         let weight = Initial::LinearWeight { fan_in, fan_out };
