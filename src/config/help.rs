@@ -6,7 +6,8 @@ use super::derived::RULES;
 use super::settings::each;
 use crate::cli::{Cli, Options};
 use anyhow::Result;
-use clap::{Arg, Command, CommandFactory, FromArgMatches};
+use clap::error::ErrorKind;
+use clap::{Arg, Command, CommandFactory, FromArgMatches, Parser};
 use std::collections::BTreeMap;
 use toml::Value;
 
@@ -15,8 +16,21 @@ use toml::Value;
 /// # Errors
 /// clap refuses the command line, or the user asked for `--help` or `--version`.
 pub fn parse() -> Result<Cli, clap::Error> {
-    let matches = command().try_get_matches()?;
-    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))
+    match Cli::try_parse() {
+        // Only help texts need the defaults. Other commands start without resolving a configuration for them.
+        Err(error) if is_help(&error) => {
+            let matches = command().try_get_matches()?;
+            Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command()))
+        }
+        parsed => parsed,
+    }
+}
+
+fn is_help(error: &clap::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::DisplayHelp | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+    )
 }
 
 /// The program's command line.

@@ -4,6 +4,7 @@ use crate::config::Config;
 use crate::train::divergence::{REMEDY, explosion};
 use crate::train::epoch::EpochSums;
 use crate::train::event::EpochFigures;
+use crate::train::recipe::micro_batch_size;
 use crate::train::{Event, Sink};
 use crate::ui::{Progress, Ui, accuracy_text, duration, loss};
 use anyhow::Result;
@@ -37,7 +38,7 @@ impl Sink for Bars {
             Event::Evaluated { images, of } => self.show_evaluation(*images, *of),
             Event::Epoch(figures) => self.end_epoch(figures),
             Event::OutOfMemory { step, accumulate, .. } => {
-                let size = self.batch_size.div_ceil(*accumulate);
+                let size = micro_batch_size(self.batch_size, *accumulate);
                 let parts = self.batch_size.div_ceil(size);
                 self.ui.warn(format!(
                     "out of memory at step {step}: from here on a batch goes through the network in {parts} parts of {size} images, as with --accumulate {accumulate}; batch norm sees a part at a time"

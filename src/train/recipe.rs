@@ -105,6 +105,11 @@ impl Default for SgdOptions {
     }
 }
 
+/// The largest micro-batch of a batch that is computed in `accumulate` micro-batches, in images.
+pub fn micro_batch_size(batch_size: usize, accumulate: usize) -> usize {
+    batch_size.div_ceil(accumulate)
+}
+
 /// The default of [`Recipe::warmup_epochs`]. It depends on the schedule and the number of epochs.
 pub fn default_warmup(schedule: ScheduleKind, epochs: u64) -> f64 {
     match schedule {
@@ -184,7 +189,7 @@ impl Recipe {
 
     /// Number of images in a micro-batch; the last one of a step may have fewer.
     pub fn micro_batch_size(&self) -> usize {
-        self.batch_size.div_ceil(self.accumulate)
+        micro_batch_size(self.batch_size, self.accumulate)
     }
 
     /// Whether an epoch, counted from 1, ends with an evaluation.

@@ -6,7 +6,7 @@ use super::ema::Ema;
 use super::epoch::{Epoch, EpochSums};
 use super::loss_scale::LossScale;
 use super::out_of_memory::{Attempt, attempt};
-use super::recipe::Recipe;
+use super::recipe::{Recipe, micro_batch_size};
 use super::replay::{Recorded, Replay};
 use super::schedule::Schedule;
 use super::sgd::Sgd;
@@ -130,7 +130,7 @@ impl<'a> Trainer<'a> {
 
     /// Images that go through the network at once.
     pub fn micro_batch_size(&self) -> usize {
-        self.recipe.batch_size.div_ceil(self.accumulate)
+        micro_batch_size(self.recipe.batch_size, self.accumulate)
     }
 
     /// Learning rate of the last step that is done.
