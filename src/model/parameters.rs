@@ -101,15 +101,16 @@ impl Layout {
     /// The same tensor in this layout. A tensor that does not have four dimensions stays as it is.
     pub fn apply(self, tensor: &Tensor) -> Tensor {
         let dims = tensor.size();
-        match (self, dims.len()) {
-            (Self::ChannelsLast, 4) => {
-                tensor.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+        let [n, c, h, w] = *dims else { return tensor.shallow_clone() };
+        // The tensor is first flattened to one dimension, so that it gets new strides. If a dimension is 1, libtorch
+        // treats a tensor in one layout as contiguous in the other too, and keeps its strides. But it chooses the
+        // layout of an operation by the strides.
+        match self {
+            Self::ChannelsLast => {
+                let pixels = tensor.permute([0, 2, 3, 1]).contiguous();
+                pixels.view(-1).view([n, h, w, c]).permute([0, 3, 1, 2])
             }
-            // The tensor is first flattened to one dimension, so that it gets new strides. If a dimension is 1,
-            // libtorch treats a channels-last tensor as contiguous and keeps its strides. But it chooses the layout of
-            // a convolution by the strides.
-            (Self::RowMajor, 4) => tensor.contiguous().view(-1).view(dims.as_slice()),
-            _ => tensor.shallow_clone(),
+            Self::RowMajor => tensor.contiguous().view(-1).view([n, c, h, w]),
         }
     }
 }
@@ -178,4 +179,26 @@ fn draw(seed: u64, name: &str, dims: &[i64], fill: Fill) -> Tensor {
         },
     };
     Tensor::from_slice(&values).reshape(dims)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_strides_tell_the_layout_even_if_a_dimension_is_1() {
+        for (dims, last, row_major) in [
+            ([2, 3, 4, 5], [60, 1, 15, 3], [60, 20, 5, 1]),
+            ([2, 1, 4, 5], [20, 1, 5, 1], [20, 20, 5, 1]),
+            ([8, 3, 1, 1], [3, 1, 3, 3], [3, 1, 1, 1]),
+        ] {
+            let tensor = Tensor::arange(dims.iter().product::<i64>(), (Kind::Float, Device::Cpu));
+            let tensor = tensor.view(dims);
+            let channels_last = Layout::ChannelsLast.apply(&tensor);
+            assert_eq!(channels_last.stride(), last);
+            let back = Layout::RowMajor.apply(&channels_last);
+            assert_eq!(back.stride(), row_major);
+            assert_eq!((&channels_last, &back), (&tensor, &tensor));
+        }
+    }
 }
