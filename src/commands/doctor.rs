@@ -72,6 +72,8 @@ struct CudaReport {
     devices: Vec<Gpu>,
     /// Whether this libtorch can record steps as CUDA graphs and replay them.
     graphs: bool,
+    /// Why kernels cannot be compiled while the program runs; `null` if they can.
+    compiler_problem: Option<String>,
 }
 
 impl Report {
@@ -129,7 +131,11 @@ impl Report {
         }
         if self.cuda.library.is_some() {
             let graphs = if self.cuda.graphs { "" } else { "no " };
-            lines.push(("", format!("{graphs}CUDA graphs")));
+            let compiler = match &self.cuda.compiler_problem {
+                None => "kernels can be compiled".to_owned(),
+                Some(problem) => format!("kernels cannot be compiled: {problem}"),
+            };
+            lines.push(("", format!("{graphs}CUDA graphs; {compiler}")));
         }
         let data = match (&self.data, &self.data_problem) {
             (Some(folder), _) => format!("Fashion-MNIST in {}", folder.display()),
@@ -156,8 +162,15 @@ impl CudaReport {
             driver_version,
             devices: cuda.devices().to_vec(),
             graphs: CudaGraph::problem().is_none(),
+            compiler_problem: compiler_problem().err().as_ref().map(one_line),
         }
     }
+}
+
+/// Compiles a kernel, as cuDNN does in training.
+fn compiler_problem() -> Result<()> {
+    // The compute capability of an H100. The compiler needs no device.
+    cuda::compile("doctor.cu", "extern \"C\" __global__ void nothing() {}", (9, 0)).map(|_| ())
 }
 
 /// The folder in which `resnet train` would find Fashion-MNIST without a download.

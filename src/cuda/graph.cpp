@@ -32,6 +32,7 @@ struct Functions {
   void (*capture_begin)(void*, c10::MempoolId_t, int mode);
   void (*capture_end)(void*);
   void (*replay)(void*);
+  void (*clear_workspaces)();
   // cudaStreamBeginCapture of CUDA; `stream` is a cudaStream_t.
   int (*begin_capture)(void* stream, int mode);
 
@@ -43,6 +44,7 @@ struct Functions {
     find(library, CLASS "13capture_beginESt4pairIyyE21cudaStreamCaptureMode", capture_begin);
     find(library, CLASS "11capture_endEv", capture_end);
     find(library, CLASS "6replayEv", replay);
+    find(library, "_ZN2at4cuda21clearCublasWorkspacesEv", clear_workspaces);
     find(library, "cudaStreamBeginCapture", begin_capture);
   }
 
@@ -89,6 +91,15 @@ class CudaGraph {
   alignas(std::max_align_t) std::byte object_[1024];
 };
 
+// Receives libtorch's warnings while it lives.
+class NoWarnings final : c10::WarningHandler {
+ public:
+  void process(const c10::Warning&) override {}
+
+ private:
+  c10::WarningUtils::WarningHandlerGuard guard_{this};
+};
+
 // A graph. During the recording, it also holds the stream on which the graph is recorded.
 class Recording {
  public:
@@ -99,52 +110,73 @@ class Recording {
     cuda.synchronizeDevice(index);
     c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
     stream_.emplace(cuda.getStreamFromGlobalPool({c10::DeviceType::CUDA, index}));
-    graph_.capture_begin();
+    try {
+      // The constructor of libtorch's class uses the current device, so the stream's device is set before.
+      graph_.emplace();
+      graph_->capture_begin();
+    } catch (const std::exception&) {
+      // libtorch fails after CUDA has begun too.
+      abandon();
+      throw;
+    }
   }
 
   Recording(const Recording&) = delete;
   Recording& operator=(const Recording&) = delete;
 
   ~Recording() {
-    if (stream_) {
-      try {
-        end();
-      } catch (const std::exception&) {
-        // The recording was ended early because of an error, which is already known.
-      }
-    }
+    abandon();
   }
 
   void end() {
-    try {
-      graph_.capture_end();
-    } catch (const std::exception&) {
-      give_back();
-      stream_.reset();
-      throw;
-    }
+    graph_->capture_end();
     stream_.reset();
   }
 
   void replay() {
-    graph_.replay();
+    graph_->replay();
   }
 
  private:
-  // If CUDA ends a recording early, libtorch 2.11 returns with CUDA's error. It then neither frees the pool nor
+  // Ends the recording if it has not ended, and gives all its memory back. An error on the way is not reported: if a
+  // recording is abandoned because of an error, that error is already known.
+  void abandon() noexcept {
+    if (stream_ && graph_) {
+      const NoWarnings empty_graph;
+      ignore_errors([&] { end_early(); });
+    }
+    ignore_errors([&] {
+      graph_.reset();
+      stream_.reset();
+      // During a recording, cuBLAS gets its workspace from the recording's pool. libtorch keeps it for each stream
+      // for the rest of the process, and with it the pool.
+      functions().clear_workspaces();
+      c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
+    });
+  }
+
+  // If CUDA has ended a recording early, libtorch 2.11 returns with CUDA's error. It then neither frees the pool nor
   // leaves the recording state. After an empty recording, it does both, so this makes an empty recording.
-  void give_back() {
+  void end_early() {
     try {
+      graph_->capture_end();
+    } catch (const std::exception&) {
       const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
       void* const stream = cuda.getStreamNativeHandle(stream_->current_stream());
       TORCH_CHECK(functions().begin_capture(stream, CAPTURE_MODE_GLOBAL) == 0);
-      graph_.capture_end();
-    } catch (const std::exception&) {
-      // The first error is the one to report.
+      graph_->capture_end();
     }
   }
 
-  CudaGraph graph_;
+  template <class Work>
+  static void ignore_errors(const Work& work) noexcept {
+    try {
+      work();
+    } catch (const std::exception&) {
+    }
+  }
+
+  std::optional<CudaGraph> graph_;
   std::optional<c10::StreamGuard> stream_;
 };
 

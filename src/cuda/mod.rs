@@ -7,13 +7,16 @@
 
 mod driver;
 mod graph;
+mod nvrtc;
 
 pub use driver::Gpu;
 pub use graph::CudaGraph;
 
 use crate::libtorch;
+use anyhow::{Context, Result};
 use driver::Driver;
 use libloading::Library;
+use std::env;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -134,28 +137,54 @@ fn open(folder: Option<PathBuf>) -> Cuda {
         let idle = driver.ok().and_then(|driver| driver.devices.ok()).unwrap_or_default();
         return Cuda::CpuBuild { looked_in: folder, idle };
     };
+    library.parent().into_iter().for_each(nvrtc::open_builtins);
     // SAFETY: loading the library registers libtorch's CUDA kernels, as in any program that is linked to it.
     match unsafe { Library::new(&library) } {
         // The registered kernels must stay loaded until the process ends.
         Ok(loaded) => std::mem::forget(loaded),
         Err(error) => return Cuda::Unloadable { library, reason: driver::reason(&error) },
     }
+    let visible = env::var("CUDA_VISIBLE_DEVICES").ok();
     // Only devices that libtorch can use are counted.
-    judge(library, driver, tch::Cuda::device_count())
+    judge(library, driver, visible.as_deref(), tch::Cuda::device_count())
 }
 
-/// The result, from the driver's answer and the number of devices that libtorch can use.
-fn judge(library: PathBuf, driver: Result<Driver, String>, libtorch_devices: i64) -> Cuda {
+/// Compiles CUDA C++ for devices of this compute capability, as (major, minor). `name` stands for the file's name in
+/// the compiler's messages. It needs no device.
+///
+/// # Errors
+/// There is no CUDA compiler, or the source has an error.
+pub fn compile(name: &str, source: &str, compute_capability: (i32, i32)) -> Result<Vec<u8>> {
+    let folder = libtorch::libtorch_folder().context("the folder of libtorch is unknown")?;
+    nvrtc::compile(&folder, name, source, compute_capability)
+}
+
+/// The result, from the driver's answer, the value of `CUDA_VISIBLE_DEVICES`, and the number of devices that libtorch
+/// can use.
+fn judge(
+    library: PathBuf,
+    driver: Result<Driver, String>,
+    visible: Option<&str>,
+    libtorch_devices: i64,
+) -> Cuda {
     let driver = match driver {
         Ok(driver) => driver,
         Err(reason) => return Cuda::NoDriver { library, reason },
     };
     let (major, minor) = driver.cuda_version;
     let driver_version = format!("{major}.{minor}");
-    match driver.devices {
-        Err(reason) => Cuda::NoDevice { library, reason },
-        Ok(devices) if devices.is_empty() => {
-            let reason = "the driver shows none (is CUDA_VISIBLE_DEVICES set?)".to_owned();
+    let devices = driver.devices.and_then(|devices| match devices.is_empty() {
+        true => Err("the driver shows none".to_owned()),
+        false => Ok(devices),
+    });
+    match devices {
+        // This is the answer of a driver that may show no device, too.
+        Err(mut reason) => {
+            if let Some(visible) = visible {
+                reason += &format!(
+                    "; CUDA_VISIBLE_DEVICES is \"{visible}\", and the driver shows only those devices: unset it, or name others"
+                );
+            }
             Cuda::NoDevice { library, reason }
         }
         Ok(_) if libtorch_devices == 0 => {
@@ -228,16 +257,24 @@ mod tests {
 
     #[test]
     fn each_way_to_have_no_device_gives_its_reason() {
-        let reason_of = |driver, count| judge(library(), driver, count).to_string();
+        let reason_of = |driver, count| judge(library(), driver, None, count).to_string();
         assert!(reason_of(Err("no libcuda.so.1".to_owned()), 0).starts_with("no NVIDIA driver"));
         assert!(reason_of(driver(Err("initialization error".to_owned())), 0).contains("initiali"));
-        assert!(reason_of(driver(Ok(vec![])), 0).contains("CUDA_VISIBLE_DEVICES"));
+        assert!(reason_of(driver(Ok(vec![])), 0).ends_with("the driver shows none"));
         assert!(reason_of(driver(Ok(vec![gpu()])), 0).contains("CUDA up to 13.0"));
     }
 
     #[test]
+    fn hidden_devices_are_told_with_the_variable_that_hides_them() {
+        for devices in [Ok(vec![]), Err("no CUDA-capable device is detected".to_owned())] {
+            let reason = judge(library(), driver(devices), Some(""), 0).to_string();
+            assert!(reason.contains("CUDA_VISIBLE_DEVICES is \"\", and"), "{reason}");
+        }
+    }
+
+    #[test]
     fn a_device_of_driver_and_libtorch_is_usable() {
-        let cuda = judge(library(), driver(Ok(vec![gpu()])), 1);
+        let cuda = judge(library(), driver(Ok(vec![gpu()])), None, 1);
         assert!(cuda.is_usable());
         assert_eq!(cuda.to_string(), "usable, 1 device, driver for CUDA 13.0");
     }
