@@ -149,10 +149,18 @@ fn panic_message(info: &PanicHookInfo) -> String {
     }
 }
 
-/// A libtorch error without the C++ stack trace that follows its message. Other messages keep all their lines.
+/// What follows the message of a libtorch error: a C++ stack trace, or several lines of advice for developers after an
+/// error of CUDA.
+const AFTER_MESSAGE: [&str; 4] = [
+    "\nException raised from",
+    "\nframe #0",
+    "\nSearch for `cuda",
+    "\nCUDA kernel errors might be",
+];
+
+/// A libtorch error without what follows its message. Other messages keep all their lines.
 fn libtorch_message(message: &str) -> String {
-    let end =
-        ["\nException raised from", "\nframe #0"].iter().filter_map(|mark| message.find(mark));
+    let end = AFTER_MESSAGE.iter().filter_map(|mark| message.find(mark));
     message[..end.min().unwrap_or(message.len())].to_owned()
 }
 
@@ -188,5 +196,15 @@ mod tests {
         let error =
             anyhow::anyhow!("shape mismatch\nException raised from f at g.cpp:1\nframe #0: x");
         assert_eq!(one_line(&error), "shape mismatch");
+    }
+
+    #[test]
+    fn advice_after_an_error_of_cuda_is_cut() {
+        let error = anyhow::anyhow!(
+            "CUDA error: an illegal memory access was encountered\nSearch for `cudaErrorIllegalAddress' in \
+             https://docs.nvidia.com for more information.\nCUDA kernel errors might be asynchronously \
+             reported at some other API call.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1"
+        );
+        assert_eq!(one_line(&error), "CUDA error: an illegal memory access was encountered");
     }
 }
