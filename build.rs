@@ -38,7 +38,8 @@ fn libtorch() -> PathBuf {
 }
 
 /// C++ files that are compiled once, with the headers of libtorch.
-const SOURCES: [&str; 11] = [
+const SOURCES: [&str; 12] = [
+    "src/libtorch/copies.cpp",
     "src/libtorch/memory.cpp",
     "src/libtorch/meta.cpp",
     "src/libtorch/optimizer.cpp",

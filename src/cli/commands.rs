@@ -129,7 +129,7 @@ pub struct BenchArgs {
     #[arg(long, short, value_name = "IMAGES", default_value_t = 256, value_parser = whole_number::<usize>)]
     pub batch_size: usize,
 
-    /// Number of steps to measure
+    /// Number of steps to measure; on a GPU, each time is the mean of five steps
     #[arg(long, value_name = "STEPS", default_value_t = 10, value_parser = whole_number::<usize>)]
     pub steps: usize,
 

@@ -76,7 +76,7 @@ fn find(folder: &Path, stem: &str) -> Vec<PathBuf> {
         .filter(is_meant)
         .collect();
     // The name without a hash first.
-    found.sort_by_key(|path| path.as_os_str().len());
+    found.sort_by_key(|path| path.file_name().map(|name| name.len()));
     found
 }
 

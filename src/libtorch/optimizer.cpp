@@ -13,14 +13,6 @@
 
 namespace {
 
-std::vector<at::Tensor> list(const at::Tensor* const* tensors, size_t count) {
-  std::vector<at::Tensor> result;
-  for (size_t i = 0; i < count; ++i) {
-    result.push_back(*tensors[i]);
-  }
-  return result;
-}
-
 // The gradient in the memory order of its parameter. The fused kernels need both in the same order.
 at::Tensor in_order_of(const at::Tensor& parameter, const at::Tensor& gradient) {
   if (gradient.strides() == parameter.strides()) {
@@ -46,13 +38,13 @@ const char* resnet_sgd(
     const at::Tensor* const* momenta, size_t count, const at::Tensor* lr, double momentum,
     double weight_decay, bool nesterov, const at::Tensor* found_inf) noexcept {
   return resnet::guard([&] {
-    const auto learned = list(parameters, count);
-    auto found = list(gradients, count);
+    const auto learned = resnet::list(parameters, count);
+    auto found = resnet::list(gradients, count);
     for (size_t i = 0; i < count; ++i) {
       found[i] = in_order_of(learned[i], found[i]);
     }
     const auto buffers =
-        momenta == nullptr ? std::vector<at::Tensor>() : list(momenta, count);
+        momenta == nullptr ? std::vector<at::Tensor>() : resnet::list(momenta, count);
     at::_fused_sgd_(
         learned, found, buffers, weight_decay, momentum, *lr, 0.0, nesterov, false, false,
         std::nullopt, resnet::optional(found_inf));
@@ -65,7 +57,7 @@ const char* resnet_unscale(
     const at::Tensor* inverse_scale) noexcept {
   return resnet::guard([&] {
     at::_amp_foreach_non_finite_check_and_unscale_(
-        list(gradients, count), *found_inf, *inverse_scale);
+        resnet::list(gradients, count), *found_inf, *inverse_scale);
   });
 }
 

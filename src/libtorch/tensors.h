@@ -4,7 +4,9 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <cstddef>
 #include <optional>
+#include <vector>
 
 namespace resnet {
 
@@ -31,6 +33,14 @@ const Number* data(const std::optional<at::Tensor>& tensor) {
 
 inline at::Tensor channels_last(const at::Tensor& tensor) {
   return tensor.contiguous(at::MemoryFormat::ChannelsLast);
+}
+
+inline std::vector<at::Tensor> list(const at::Tensor* const* tensors, size_t count) {
+  std::vector<at::Tensor> result;
+  for (size_t i = 0; i < count; ++i) {
+    result.push_back(*tensors[i]);
+  }
+  return result;
 }
 
 // Gives a tensor to Rust, which then owns it. An undefined tensor means that there is none, and `out` stays

@@ -1,7 +1,7 @@
 //! The residual block as a module.
 
 use super::layers::{BatchNorm2d, sequential};
-use super::module::{Mode, Module, Sequential};
+use super::module::{Module, Pass, Sequential};
 use super::parameters::Parameters;
 use super::plan::{BlockPlan, Layer, Norm};
 use tch::Tensor;
@@ -39,11 +39,11 @@ impl Residual {
 }
 
 impl Module for Residual {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor {
-        let main = self.main.forward(xs, mode);
-        let shortcut = self.shortcut.forward(xs, mode);
+    fn forward(&self, xs: &Tensor, pass: Pass) -> Tensor {
+        let main = self.main.forward(xs, pass);
+        let shortcut = self.shortcut.forward(xs, pass);
         match &self.last_norm {
-            Some(norm) => norm.forward_sum(&main, Some(&shortcut), mode),
+            Some(norm) => norm.forward_sum(&main, Some(&shortcut), pass.mode),
             None => sum(&main, &shortcut, self.relu_after_sum),
         }
     }

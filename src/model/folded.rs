@@ -3,7 +3,7 @@
 
 use super::block::sum;
 use super::layers::{BatchNorm2d, Linear};
-use super::module::{Mode, Module};
+use super::module::{Mode, Module, Pass};
 use super::network::Network;
 use super::parameters::{Layout, Parameter};
 use super::plan::{self, BlockPlan, Conv, Layer, Norm, Plan, PlannedTensor};
@@ -140,7 +140,7 @@ fn run(steps: &[Step], xs: &Tensor) -> Option<Tensor> {
             Step::Convolution { convolution, relu } => {
                 convolution.forward(&ys, None, *relu).ok()?
             }
-            Step::Plain(module) => module.forward(&ys, Mode::Evaluate),
+            Step::Plain(module) => module.forward(&ys, Pass::EVALUATION),
         };
     }
     Some(ys)
@@ -394,7 +394,7 @@ mod tests {
                 Creation::Draw { init: Init::He, zero_init_residual: false, seed: 1, device };
             let mut parameters = Parameters::new(draw, Layout::ChannelsLast);
             let module = Residual::new(&block, &mut parameters);
-            let parameters = parameters.into_entries();
+            let (parameters, _) = parameters.into_parts();
             let tensors = parameters.iter().map(|p| (p.name.as_str(), &p.tensor));
             let mut weights = Weights { unused: tensors.collect(), kind: Kind::Float };
             let _no_grad = tch::no_grad_guard();
@@ -403,7 +403,7 @@ mod tests {
             let xs = Tensor::randn([2, 16, 16, 16], (Kind::Float, device));
             let xs = Layout::ChannelsLast.apply(&xs);
             let (found, expected) =
-                (folded.forward(&xs).unwrap(), module.forward(&xs, Mode::Evaluate));
+                (folded.forward(&xs).unwrap(), module.forward(&xs, Pass::EVALUATION));
             let error = (found - &expected).abs().max() / expected.abs().max();
             assert!(error.double_value(&[]) < 1e-5, "{:?}", block.main);
         }

@@ -1,9 +1,10 @@
 //! The layers of a network as modules. Every default of PyTorch that differs in tch is set here or in
 //! [`parameters`](super::parameters) (docs/decisions/0004).
 
-use super::module::{Mode, Module, Sequential};
+use super::module::{Mode, Module, Pass, Sequential};
 use super::parameters::Parameters;
 use super::plan::{self, Flatten, GlobalAvgPool, Layer, MaxPool, ZeroPad};
+use super::weights::Weight;
 use crate::kernels::{self, Normalization};
 use crate::precision::multiplied_in;
 use tch::Tensor;
@@ -29,8 +30,8 @@ pub fn sequential(layers: &[Layer], parameters: &mut Parameters) -> Sequential {
 /// 2-d convolution, [N, I, H, W] → [N, O, H', W'].
 #[derive(Debug)]
 pub struct Conv2d {
-    weight: Tensor,
-    bias: Option<Tensor>,
+    weight: Weight,
+    bias: Option<Weight>,
     stride: i64,
     padding: i64,
 }
@@ -39,8 +40,8 @@ impl Conv2d {
     /// The module of a planned convolution.
     pub fn new(conv: &plan::Conv, parameters: &mut Parameters) -> Self {
         Self {
-            weight: parameters.add(conv.weight()),
-            bias: conv.bias().map(|bias| parameters.add(bias)),
+            weight: parameters.add_weight(conv.weight()),
+            bias: conv.bias().map(|bias| parameters.add_weight(bias)),
             stride: conv.stride as i64,
             padding: conv.padding as i64,
         }
@@ -48,12 +49,10 @@ impl Conv2d {
 }
 
 impl Module for Conv2d {
-    fn forward(&self, xs: &Tensor, _mode: Mode) -> Tensor {
-        // The weight and the bias get the dtype of the activations. `to_kind` returns the same tensor if it already has
-        // this dtype.
+    fn forward(&self, xs: &Tensor, pass: Pass) -> Tensor {
         let kind = xs.kind();
-        let (weight, bias) =
-            (self.weight.to_kind(kind), self.bias.as_ref().map(|bias| bias.to_kind(kind)));
+        let weight = self.weight.in_kind(kind, pass.copies);
+        let bias = self.bias.as_ref().map(|bias| bias.in_kind(kind, pass.copies));
         let multiplied = multiplied_in(kind, xs.device());
         let [xs, weight] = [xs, &weight].map(|tensor| tensor.to_kind(multiplied));
         let bias = bias.map(|bias| bias.to_kind(multiplied));
@@ -106,8 +105,8 @@ impl BatchNorm2d {
 }
 
 impl Module for BatchNorm2d {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor {
-        self.forward_sum(xs, None, mode)
+    fn forward(&self, xs: &Tensor, pass: Pass) -> Tensor {
+        self.forward_sum(xs, None, pass.mode)
     }
 }
 
@@ -127,13 +126,13 @@ impl Linear {
 }
 
 impl Module for Linear {
-    fn forward(&self, xs: &Tensor, _mode: Mode) -> Tensor {
+    fn forward(&self, xs: &Tensor, _pass: Pass) -> Tensor {
         xs.to_kind(self.weight.kind()).linear(&self.weight, Some(&self.bias))
     }
 }
 
 impl Module for MaxPool {
-    fn forward(&self, xs: &Tensor, _mode: Mode) -> Tensor {
+    fn forward(&self, xs: &Tensor, _pass: Pass) -> Tensor {
         let [kernel, stride, padding] =
             [self.kernel, self.stride, self.padding].map(|pixels| [pixels as i64; 2]);
         xs.max_pool2d(kernel, stride, padding, [1, 1], false)
@@ -141,19 +140,19 @@ impl Module for MaxPool {
 }
 
 impl Module for GlobalAvgPool {
-    fn forward(&self, xs: &Tensor, _mode: Mode) -> Tensor {
+    fn forward(&self, xs: &Tensor, _pass: Pass) -> Tensor {
         xs.adaptive_avg_pool2d([1, 1])
     }
 }
 
 impl Module for Flatten {
-    fn forward(&self, xs: &Tensor, _mode: Mode) -> Tensor {
+    fn forward(&self, xs: &Tensor, _pass: Pass) -> Tensor {
         xs.flatten(1, -1)
     }
 }
 
 impl Module for ZeroPad {
-    fn forward(&self, xs: &Tensor, _mode: Mode) -> Tensor {
+    fn forward(&self, xs: &Tensor, _pass: Pass) -> Tensor {
         let stride = self.stride as i64;
         let kept = xs.slice(2, None, None, stride).slice(3, None, None, stride);
         kept.constant_pad_nd([0, 0, 0, 0, 0, self.new_channels as i64])

@@ -14,6 +14,7 @@ pub mod parameters;
 pub mod plan;
 pub mod shape;
 pub mod spec;
+pub mod weights;
 
 pub use folded::Folded;
 pub use module::Mode;

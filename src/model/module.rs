@@ -1,5 +1,6 @@
 //! The interface of a layer of a network, and a sequence of layers.
 
+use super::weights::Copies;
 use tch::Tensor;
 
 /// What a forward pass is for.
@@ -14,6 +15,20 @@ pub enum Mode {
     Evaluate,
 }
 
+/// A forward pass.
+#[derive(Debug, Clone, Copy)]
+pub struct Pass<'a> {
+    /// What it is for.
+    pub mode: Mode,
+    /// Copies of weights in the dtype of the activations. A layer converts its weight itself if there is no copy of it.
+    pub copies: &'a Copies,
+}
+
+impl Pass<'static> {
+    /// An evaluation without copies.
+    pub const EVALUATION: Self = Self { mode: Mode::Evaluate, copies: &Copies::NONE };
+}
+
 /// A part of a network that can be computed. It replaces tch's `ModuleT`, which has only a `bool` and so cannot express
 /// [`Mode::Recompute`].
 pub trait Module: std::fmt::Debug {
@@ -21,7 +36,7 @@ pub trait Module: std::fmt::Debug {
     ///
     /// # Panics
     /// Panics like tch's own operations if an operation of libtorch fails.
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor;
+    fn forward(&self, xs: &Tensor, pass: Pass) -> Tensor;
 }
 
 /// Modules that are computed one after the other, like tch's `SequentialT`. A sequence without modules returns its
@@ -36,11 +51,11 @@ impl FromIterator<Box<dyn Module>> for Sequential {
 }
 
 impl Module for Sequential {
-    fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor {
+    fn forward(&self, xs: &Tensor, pass: Pass) -> Tensor {
         match self.0.split_first() {
             None => xs.shallow_clone(),
             Some((first, rest)) => {
-                rest.iter().fold(first.forward(xs, mode), |xs, module| module.forward(&xs, mode))
+                rest.iter().fold(first.forward(xs, pass), |xs, module| module.forward(&xs, pass))
             }
         }
     }

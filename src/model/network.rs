@@ -2,10 +2,11 @@
 
 use super::block::Residual;
 use super::layers::sequential;
-use super::module::{Mode, Module, Sequential};
+use super::module::{Mode, Module, Pass, Sequential};
 use super::parameters::{Creation, Layout, Parameter, Parameters};
 use super::plan::{BlockPlan, Layer, Plan, PlannedTensor, Role};
 use super::spec::Spec;
+use super::weights::{Copies, Weight};
 use std::ops::Range;
 use std::rc::Rc;
 use tch::{Device, Tensor};
@@ -21,6 +22,7 @@ struct Parts {
     layout: Layout,
     segments: Vec<Segment>,
     parameters: Vec<Parameter>,
+    weights: Vec<Weight>,
     device: Device,
 }
 
@@ -30,21 +32,31 @@ impl Network {
         let (plan, layout) = (Plan::new(spec), Layout::of(spec));
         let mut parameters = Parameters::new(creation, layout);
         let mut segments = Vec::new();
-        let mut learned = 0;
-        let mut add = |modules: Sequential, tensors: Vec<PlannedTensor>| {
-            let start = learned;
+        let (mut learned, mut weights) = (0, 0);
+        let mut add = |modules: Sequential, tensors: Vec<PlannedTensor>, weight_count: usize| {
+            let (start, first_weight) = (learned, weights);
             learned += tensors.iter().filter(|tensor| tensor.role != Role::Buffer).count();
-            segments.push(Segment { modules, learned: start..learned });
+            weights = weight_count;
+            segments.push(Segment {
+                modules,
+                learned: start..learned,
+                weights: first_weight..weights,
+            });
         };
         let tensors = |layers: &[Layer]| layers.iter().flat_map(Layer::tensors).collect();
-        add(sequential(&plan.stem, &mut parameters), tensors(&plan.stem));
+        let stem = sequential(&plan.stem, &mut parameters);
+        add(stem, tensors(&plan.stem), parameters.weight_count());
         for block in plan.blocks() {
-            add(residual(block, &mut parameters), block.tensors());
+            let module = residual(block, &mut parameters);
+            add(module, block.tensors(), parameters.weight_count());
         }
         // The head is one segment. Its layers keep so few activations that separate segments would save almost nothing.
-        add(sequential(&plan.head, &mut parameters), tensors(&plan.head));
-        let (device, parameters) = (parameters.device(), parameters.into_entries());
-        Self(Rc::new(Parts { spec: spec.clone(), plan, layout, segments, parameters, device }))
+        let head = sequential(&plan.head, &mut parameters);
+        add(head, tensors(&plan.head), parameters.weight_count());
+        let device = parameters.device();
+        let (parameters, weights) = parameters.into_parts();
+        let spec = spec.clone();
+        Self(Rc::new(Parts { spec, plan, layout, segments, parameters, weights, device }))
     }
 
     /// The spec of the network.
@@ -94,7 +106,18 @@ impl Network {
     /// Panics like tch's own operations if an operation of libtorch fails.
     pub fn forward(&self, images: &Tensor, mode: Mode) -> Tensor {
         let images = self.layout().apply(images);
-        self.segments().iter().fold(images, |xs, segment| segment.forward(&xs, mode))
+        let copies = &Copies::new(&self.0.weights, &images);
+        let pass = Pass { mode, copies };
+        self.segments().iter().fold(images, |xs, segment| segment.modules.forward(&xs, pass))
+    }
+
+    /// The output of one of the [segments](Network::segments) for the input `xs`.
+    ///
+    /// # Panics
+    /// Panics like tch's own operations if an operation of libtorch fails.
+    pub fn forward_segment(&self, segment: &Segment, xs: &Tensor, mode: Mode) -> Tensor {
+        let weights = self.0.weights.get(segment.weights.clone()).unwrap_or_default();
+        segment.modules.forward(xs, Pass { mode, copies: &Copies::new(weights, xs) })
     }
 }
 
@@ -108,17 +131,11 @@ fn residual(block: &BlockPlan, parameters: &mut Parameters) -> Sequential {
 pub struct Segment {
     modules: Sequential,
     learned: Range<usize>,
+    /// Its weights of convolutions, as positions among all of the network.
+    weights: Range<usize>,
 }
 
 impl Segment {
-    /// The segment's output for the input `xs`.
-    ///
-    /// # Panics
-    /// Panics like tch's own operations if an operation of libtorch fails.
-    pub fn forward(&self, xs: &Tensor, mode: Mode) -> Tensor {
-        self.modules.forward(xs, mode)
-    }
-
     /// The segment's learned tensors, as positions in [`Network::learned`].
     pub fn learned(&self) -> Range<usize> {
         self.learned.clone()

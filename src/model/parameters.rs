@@ -6,6 +6,7 @@
 pub use super::plan::Role;
 use super::plan::{Initial, PlannedTensor};
 use super::spec::{Init, Spec};
+use super::weights::Weight;
 use crate::libtorch;
 use crate::random::{self, Purpose};
 use rand_distr::{Distribution, StandardNormal, Uniform};
@@ -121,12 +122,14 @@ pub struct Parameters {
     creation: Creation,
     layout: Layout,
     entries: Vec<Parameter>,
+    /// The weights of convolutions among the tensors.
+    weights: Vec<Weight>,
 }
 
 impl Parameters {
     /// A collection without tensors.
     pub fn new(creation: Creation, layout: Layout) -> Self {
-        Self { creation, layout, entries: Vec::new() }
+        Self { creation, layout, entries: Vec::new(), weights: Vec::new() }
     }
 
     /// The device of the tensors. For [`Creation::Meta`], it is the CPU.
@@ -158,9 +161,21 @@ impl Parameters {
         tensor
     }
 
-    /// All tensors, in the order of creation.
-    pub fn into_entries(self) -> Vec<Parameter> {
-        self.entries
+    /// Creates a planned tensor that is a weight or a bias of a convolution.
+    pub fn add_weight(&mut self, planned: PlannedTensor) -> Weight {
+        let (values, position) = (self.add(planned), self.weights.len());
+        self.weights.push(Weight::new(&values, position));
+        Weight::new(&values, position)
+    }
+
+    /// Number of weights of convolutions so far.
+    pub fn weight_count(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// All tensors, and the weights of convolutions among them, both in the order of creation.
+    pub fn into_parts(self) -> (Vec<Parameter>, Vec<Weight>) {
+        (self.entries, self.weights)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::block::sum;
 use super::layers::module;
-use super::module::Mode;
+use super::module::Pass;
 use super::parameters::{Creation, Layout, Parameters};
 use super::plan::{BlockPlan, Conv, Layer, Plan, Stage, learned_numbers};
 use super::spec::{Spec, value_name};
@@ -172,7 +172,7 @@ impl Walk {
         if let Layer::Conv(conv) = layer {
             self.convolutions.push(convolution(conv, xs));
         }
-        let ys = module(layer, &mut self.parameters).forward(xs, Mode::Evaluate);
+        let ys = module(layer, &mut self.parameters).forward(xs, Pass::EVALUATION);
         let cost = Cost::of(layer, ys.numel());
         (ys, cost)
     }

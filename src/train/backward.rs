@@ -74,7 +74,9 @@ impl Backward {
         {
             let _no_grad = tch::no_grad_guard();
             for segment in segments.iter().take(segments.len() - 1) {
-                if let Some(ys) = inputs.last().map(|xs| segment.forward(xs, Mode::Train)) {
+                if let Some(ys) =
+                    inputs.last().map(|xs| network.forward_segment(segment, xs, Mode::Train))
+                {
                     inputs.push(ys);
                 }
             }
@@ -89,16 +91,16 @@ impl Backward {
             let xs = xs.detach().set_requires_grad(index > 0);
             let scalar = match &gradient {
                 None => {
-                    let logits = segment.forward(&xs, Mode::Train);
+                    let logits = network.forward_segment(segment, &xs, Mode::Train);
                     let loss = loss_of(&logits);
                     forward_is_over();
                     outcome = Some((logits.detach(), loss.detach()));
                     scaled(&loss, scale)
                 }
                 // The gradient of this sum with respect to the segment's output is exactly `gradient`.
-                Some(gradient) => {
-                    (segment.forward(&xs, Mode::Recompute) * gradient).sum(Kind::Float)
-                }
+                Some(gradient) => (network.forward_segment(segment, &xs, Mode::Recompute)
+                    * gradient)
+                    .sum(Kind::Float),
             };
             let learned = self.learned.get(segment.learned()).unwrap_or_default();
             let mut wanted: Vec<&Tensor> = learned.iter().collect();

@@ -58,7 +58,7 @@ fn measure(
         Tensor::f_run_backward(&[&ys], &learned, false, false)?;
         wait(device);
         if repeat > 0 {
-            throughput.add_whole(&step);
+            throughput.add_whole(&step, 1);
         }
     }
     Ok(throughput.median())

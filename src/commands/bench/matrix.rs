@@ -17,7 +17,7 @@ pub fn gflops((kind, device): (Kind, Device)) -> f64 {
         let step = Step::begin();
         let _ = a.matmul(&b);
         wait(device);
-        throughput.add_whole(&step);
+        throughput.add_whole(&step, 1);
     }
     2.0 * (side as f64).powi(3) / throughput.median() / 1e9
 }

@@ -20,6 +20,8 @@ use tch::{Device, Kind};
 
 /// The largest number of steps whose phases are measured.
 const MAX_PHASE_STEPS: usize = 5;
+/// Steps between two waits for a device that computes while the host goes on.
+const STEPS_TOGETHER: usize = 5;
 /// Batches in an epoch of synthetic images.
 const BATCHES: usize = 4;
 /// Height and width of a synthetic image before it is resized, in pixels: Fashion-MNIST's.
@@ -82,7 +84,6 @@ pub fn train(
                 }
             }
         }
-        wait(device);
         Ok(())
     };
     let throughput = measure(args, device, unmeasured, &mut next)?;
@@ -108,8 +109,8 @@ pub fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<M
             step.phase_ends(Phase::Data);
         }
         let _ = folded.forward(&inputs);
-        wait(device);
         if in_phases {
+            wait(device);
             step.phase_ends(Phase::Forward);
         }
         Ok(())
@@ -120,6 +121,9 @@ pub fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<M
 /// Computes steps in this order: the warm-up steps, a few steps whose phases are measured, `unmeasured` steps, and
 /// the steps that are measured as a whole. Phases are measured in separate steps, because a GPU must then finish
 /// each phase before the next begins. These steps come first, because a replayed step keeps its memory.
+///
+/// Training does not wait for a GPU after each step: while it computes a step, the host prepares the next one. So
+/// several steps are timed together.
 fn measure(
     args: &BenchArgs,
     device: Device,
@@ -139,10 +143,16 @@ fn measure(
     for _ in 0..unmeasured {
         take(&mut Step::begin(), false)?;
     }
-    for _ in 0..args.steps {
+    wait(device);
+    let together = if device == Device::Cpu { 1 } else { STEPS_TOGETHER };
+    for first in (0..args.steps).step_by(together) {
         let mut step = Step::begin();
-        take(&mut step, false)?;
-        throughput.add_whole(&step);
+        let count = together.min(args.steps - first);
+        for _ in 0..count {
+            take(&mut step, false)?;
+        }
+        wait(device);
+        throughput.add_whole(&step, count);
     }
     Ok(throughput)
 }

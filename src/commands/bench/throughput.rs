@@ -15,7 +15,7 @@ const PHASES: [(Phase, &str); 4] = [
 /// The measured steps.
 #[derive(Debug, Default)]
 pub struct Throughput {
-    /// Seconds of each step.
+    /// Seconds of a step, for each step or for each few steps that were timed together.
     steps: Vec<f64>,
     /// Seconds of each phase, summed over the steps whose phases were measured.
     phases: [f64; PHASES.len()],
@@ -49,9 +49,9 @@ impl Step {
 }
 
 impl Throughput {
-    /// Ends a step, and counts its time.
-    pub fn add_whole(&mut self, step: &Step) {
-        self.steps.push(step.start.elapsed().as_secs_f64());
+    /// Ends `count` steps that were timed together, and counts the mean of their times.
+    pub fn add_whole(&mut self, step: &Step, count: usize) {
+        self.steps.push(step.start.elapsed().as_secs_f64() / count as f64);
     }
 
     /// Counts the phases of a step that is over.
@@ -61,7 +61,7 @@ impl Throughput {
         }
     }
 
-    /// Number of steps whose time was counted.
+    /// Number of times that were counted.
     pub fn count(&self) -> usize {
         self.steps.len()
     }
