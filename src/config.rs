@@ -19,6 +19,7 @@ use crate::data::catalog::{self, DatasetInfo};
 use crate::device;
 use crate::error::{at_least_one, in_plain_words, usage};
 use crate::files;
+use crate::kernels::Tuning;
 use crate::model::spec::{Init, Spec, value_name};
 use crate::precision::{Precision, PrecisionChoice};
 use crate::train::Recipe;
@@ -55,6 +56,8 @@ pub struct Config {
     pub threads: Option<usize>,
     /// Whether a CUDA device must give the same bits each time.
     pub deterministic: bool,
+    /// Other ways to compute on CUDA devices.
+    pub cuda_tuning: Tuning,
     /// How often a checkpoint is saved.
     pub checkpoint_every: Cadence,
     /// Number of checkpoints to keep besides the best.
@@ -68,7 +71,7 @@ const LARGEST_FILE: u64 = 1 << 20;
 
 /// Settings that a resumed run may change: they decide where, how long and how fast it continues, not the
 /// result of the steps that are already done.
-const CHANGEABLE: [&str; 10] = [
+const CHANGEABLE: [&str; 11] = [
     "train.epochs",
     "train.lr",
     "train.eval-every",
@@ -79,6 +82,7 @@ const CHANGEABLE: [&str; 10] = [
     "run.keep",
     "run.recompute",
     "run.cuda-graphs",
+    "run.cuda-tuning",
 ];
 
 impl Config {
@@ -198,6 +202,7 @@ impl Config {
             device,
             threads,
             deterministic,
+            cuda_tuning: settings.read("run.cuda-tuning")?,
             checkpoint_every: settings.read("run.checkpoint-every")?,
             keep: at_least_one("--keep", settings.read("run.keep")?)?,
             settings,

@@ -4,6 +4,7 @@ use super::options::{NetworkOptions, Options};
 use super::values::{dataset_name, takes_negative_numbers, whole_number};
 use crate::checkpoint::cadence::time_span;
 use crate::data::Source;
+use crate::kernels::Tuning;
 use crate::precision::PrecisionChoice;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
@@ -148,6 +149,10 @@ pub struct BenchArgs {
     /// On CUDA, record a step as a CUDA graph and replay it
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_value_t = true, default_missing_value = "true", action = clap::ArgAction::Set)]
     pub cuda_graphs: bool,
+
+    /// On CUDA, other ways to compute: none, or a list of batch-norm, max-pool and pad-channels
+    #[arg(long, value_name = "LIST", default_value_t)]
+    pub cuda_tuning: Tuning,
 
     /// Also measure only the convolutions of a step: a lower bound for a step's time on this machine
     #[arg(long)]

@@ -4,6 +4,7 @@
 use super::values::{dataset_name, number, whole_number};
 use crate::checkpoint::cadence::Cadence;
 use crate::data::augment::Augment;
+use crate::kernels::Tuning;
 use crate::model::spec::{Block, Init, Shortcut, Stem};
 use crate::precision::PrecisionChoice;
 use crate::train::schedule::ScheduleKind;
@@ -199,6 +200,11 @@ pub struct RunOptions {
     /// not with --deterministic
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub cuda_graphs: Option<bool>,
+
+    /// On CUDA, other ways to compute: none, or a list of batch-norm, max-pool and pad-channels.
+    /// scripts/gpu-check measures which of them are faster on a GPU
+    #[arg(long, value_name = "LIST")]
+    pub cuda_tuning: Option<Tuning>,
 
     /// How often to save a checkpoint: 500steps, 2epochs (or 2), 10m, or auto (every epoch, or less
     /// often if saving would take more than 2 % of the time). The end of a run is always saved

@@ -37,6 +37,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     device::set_threads(args.threads);
     let precision = args.precision.resolve(device, spec.favours_fp32())?;
     precision.apply();
+    args.cuda_tuning.apply();
     let memory = match args.mode {
         BenchMode::Train => BatchMemory::of_training(&spec, precision, args.recompute),
         BenchMode::Inference => BatchMemory::of_inference(&spec, precision),
@@ -76,6 +77,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
         precision: precision.to_string(),
         recompute: args.recompute,
         cuda_graphs,
+        cuda_tuning: args.cuda_tuning,
         device: device::describe(device),
         threads: tch::get_num_threads(),
         images_per_second,

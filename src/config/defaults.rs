@@ -5,6 +5,7 @@ use super::derived::RULES;
 use super::settings::{insert, remove, to_table};
 use crate::checkpoint::Cadence;
 use crate::cli::{DataOptions, NetworkOptions, Options, RunOptions, TrainOptions};
+use crate::kernels::Tuning;
 use crate::model::spec::Init;
 use crate::train::Recipe;
 use anyhow::Result;
@@ -34,6 +35,7 @@ pub fn defaults() -> Result<Table> {
         run: RunOptions {
             device: Some("auto".to_owned()),
             deterministic: Some(false),
+            cuda_tuning: Some(Tuning::default()),
             checkpoint_every: Some(Cadence::Auto),
             keep: Some(3),
             ..RunOptions::default()

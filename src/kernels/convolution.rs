@@ -5,12 +5,13 @@
 //! is computed as a convolution of stride 1 on the remaining pixels, because oneDNN's own algorithm writes beyond the
 //! end of its memory (docs/decisions/0005).
 
+use super::tuning::{Tuning, Way};
 use crate::libtorch::{address, check, or_panic, tensor};
 use anyhow::{Context, Result};
 use std::cell::OnceCell;
 use std::ffi::{c_char, c_void};
 use std::ptr::{self, NonNull};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 unsafe extern "C" {
     fn resnet_convolution(
@@ -56,8 +57,28 @@ pub fn convolution(
     let (xs, w, b) = (address(Some(input)), address(Some(weight)), address(bias));
     // SAFETY: the tensors are alive, and tch's pointers point to `at::Tensor`s.
     let own = unsafe { tensor(|output| resnet_convolution(xs, w, b, stride, padding, output)) };
-    or_panic(own)
-        .unwrap_or_else(|| input.conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], 1))
+    or_panic(own).unwrap_or_else(|| {
+        let [input, weight] = with_padded_channels([input, weight]);
+        input.conv2d(&weight, bias, [stride; 2], [padding; 2], [1, 1], 1)
+    })
+}
+
+/// Images and a weight with more input channels of zeros, if [`Way::PadChannels`] is on and they need them.
+fn with_padded_channels(tensors: [&Tensor; 2]) -> [Tensor; 2] {
+    /// Sixteen bytes of 16-bit numbers: what a tensor core loads at once.
+    const MULTIPLE: i64 = 8;
+    tensors.map(|tensor| match *tensor.size() {
+        [_, channels, ..]
+            if channels % MULTIPLE != 0
+                && tensor.kind() != Kind::Float
+                && tensor.device().is_cuda()
+                && Tuning::current().has(Way::PadChannels) =>
+        {
+            let more = MULTIPLE - channels % MULTIPLE;
+            tensor.constant_pad_nd([0, 0, 0, 0, 0, more])
+        }
+        _ => tensor.shallow_clone(),
+    })
 }
 
 /// A convolution for inference on a CPU.

@@ -3,6 +3,7 @@
 use super::compare::Earlier;
 use super::throughput::Throughput;
 use super::work::Work;
+use crate::kernels::Tuning;
 use crate::ui::grouped;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -21,6 +22,8 @@ pub struct Report {
     pub recompute: bool,
     /// Whether the measured steps were replayed as a CUDA graph.
     pub cuda_graphs: bool,
+    /// Other ways to compute on CUDA.
+    pub cuda_tuning: Tuning,
     /// The device.
     pub device: String,
     /// Threads of libtorch on the CPU.

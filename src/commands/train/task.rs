@@ -104,6 +104,7 @@ impl Task {
         }
         let precision = self.config.settle_precision(device)?;
         precision.apply();
+        self.config.cuda_tuning.apply();
         if device.is_cuda() {
             libtorch::set_deterministic(self.config.deterministic);
         }
