@@ -6,7 +6,8 @@
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 use tempfile::TempDir;
 
@@ -47,10 +48,12 @@ impl Project {
     fn copy(&self, file: &str) {
         let copy = self.path(file);
         fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        let _lock = STARTING.lock().unwrap();
         fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join(file), copy).unwrap();
     }
 
     fn write(&self, file: &str, text: &str) {
+        let _lock = STARTING.lock().unwrap();
         let path = self.path(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
@@ -84,12 +87,24 @@ impl Project {
     /// Runs `scripts/resnet`. Returns the arguments of each call of `scripts/setup`.
     fn setup_calls(&self, args: &[&str]) -> Vec<String> {
         let _ = fs::remove_file(self.path("calls"));
-        let output = self.script("resnet", args).output().unwrap();
+        let output = output(&mut self.script("resnet", args));
         let expected = format!("{}: {}\n", self.path("elsewhere").display(), args.join(" "));
         assert_eq!(String::from_utf8_lossy(&output.stdout), expected, "{output:?}");
         let calls = fs::read_to_string(self.path("calls")).unwrap_or_default();
         calls.lines().map(str::to_owned).collect()
     }
+}
+
+/// Held while a file is written or a process starts. A process that starts while another thread writes a script keeps
+/// that script open for a moment, and a script that is open for writing cannot be started.
+static STARTING: Mutex<()> = Mutex::new(());
+
+fn output(command: &mut Command) -> Output {
+    let lock = STARTING.lock().unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    drop(lock);
+    child.wait_with_output().unwrap()
 }
 
 fn failure(output: &Output) -> String {
@@ -123,7 +138,7 @@ fn fashion_mnist_is_fetched_only_for_commands_that_use_it_and_may_download() {
         let ask = "source \"$0\"; wants_data \"$@\" && echo \"${RESNET_DATA:-default}\"";
         let mut bash = Command::new("bash");
         bash.args(["-c", ask]).arg(project.path("scripts/lib/data.sh")).args(args);
-        let output = bash.env_remove("RESNET_DATA").output().unwrap();
+        let output = output(bash.env_remove("RESNET_DATA"));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
     assert_eq!(wants_data(&["--json", "train", "--epochs", "1"]), "default");
@@ -158,7 +173,7 @@ fn the_users_libtorch_is_linked_and_another_version_is_refused() {
     let project = Project::new();
     project.libtorch("mine", "2.11.0");
     let setup = |folder: &Path, args: &[&str]| {
-        project.script("setup", args).env("LIBTORCH", folder).output().unwrap()
+        output(project.script("setup", args).env("LIBTORCH", folder))
     };
     let mine = project.path("mine");
     let output = setup(&mine, &["libtorch"]);
@@ -177,7 +192,7 @@ fn a_missing_zip_of_libtorch_leaves_no_files_behind() {
     let project = Project::new();
     let url = format!("file://{}", project.path("none.zip").display());
     let mut setup = project.script("setup", &["libtorch"]);
-    let message = failure(&setup.env("RESNET_LIBTORCH_URL", &url).output().unwrap());
+    let message = failure(&output(setup.env("RESNET_LIBTORCH_URL", &url)));
     assert!(message.contains("RESNET_LIBTORCH_URL=file://"), "{message}");
     let names = fs::read_dir(project.path("")).unwrap().map(|entry| entry.unwrap().file_name());
     let left: Vec<_> = names.filter(|name| name.to_string_lossy().contains(".libtorch.")).collect();
@@ -186,7 +201,7 @@ fn a_missing_zip_of_libtorch_leaves_no_files_behind() {
 
 #[test]
 fn an_unknown_argument_of_set_up_is_a_usage_error() {
-    let output = Project::new().script("setup", &["--gpu"]).output().unwrap();
+    let output = output(&mut Project::new().script("setup", &["--gpu"]));
     assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).starts_with("usage: scripts/setup"));
 }
@@ -205,7 +220,7 @@ fn rivals_that_are_not_installed_are_named_and_the_others_are_measured() {
     let burn = "scripts/peers/burn/target/release/burn-peer";
     project.program(burn, "echo ready; while read -r count; do echo \"[$count.0]\"; done");
     let args = ["--depth", "18", "50", "--batch-size", "1", "--rounds", "2"];
-    let output = project.script("peers/run", &args).output().unwrap();
+    let output = output(&mut project.script("peers/run", &args));
     assert!(output.status.success(), "{output:?}");
     let stdout = String::from_utf8_lossy(&output.stdout);
     for row in [
@@ -227,11 +242,73 @@ fn a_rival_that_fails_is_left_out_and_its_message_is_shown() {
     let candle = "scripts/peers/candle/target/release/candle-peer";
     project.program(candle, "echo ready; read -r; echo 'out of memory' >&2; exit 3");
     let args = ["--rivals", "candle", "--json"];
-    let output = project.script("peers/run", &args).output().unwrap();
+    let output = output(&mut project.script("peers/run", &args));
     assert!(output.status.success(), "{output:?}");
     let stderr = String::from_utf8_lossy(&output.stderr);
     let warning = "warning: candle is left out: it ended with status 3\n    out of memory\n";
     assert_eq!(stderr, warning);
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(stdout.contains(r#""step_seconds": {"18": {"resnet": 0.5}}"#), "{stdout}");
+}
+
+/// Calls a function of `scripts/lib/libtorch.sh` with a folder. Returns what it prints.
+#[cfg(target_os = "linux")]
+fn of_libtorch_sh(function: &str, folder: &Path) -> String {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/lib/libtorch.sh");
+    let mut bash = Command::new("bash");
+    bash.args(["-ec", "root=/ source \"$1\"; \"$2\" \"$3\"", "-"]).arg(script).arg(function);
+    let output = output(bash.arg(folder));
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn libraries_whose_names_have_a_hash_get_links_of_their_usual_names() {
+    let project = Project::new();
+    for file in ["libnvrtc-08c4863f.so.13", "libnvrtc-builtins.so.13.0", "libcublas-notahash.so.13"]
+    {
+        project.write(&format!("lib/{file}"), file);
+    }
+    of_libtorch_sh("libtorch_link_names", &project.path("lib"));
+    let mut names: Vec<_> = fs::read_dir(project.path("lib"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "libcublas-notahash.so.13",
+            "libnvrtc-08c4863f.so.13",
+            "libnvrtc-builtins.so.13.0",
+            "libnvrtc.so.13"
+        ]
+    );
+    let linked = fs::read_to_string(project.path("lib/libnvrtc.so.13")).unwrap();
+    assert_eq!(linked, "libnvrtc-08c4863f.so.13");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_libtorch_that_lacks_a_library_of_its_cuda_part_is_told_by_the_librarys_name() {
+    let project = Project::new();
+    let lib = project.path("lib");
+    fs::create_dir(&lib).unwrap();
+    project.write("empty.c", "");
+    for link in [
+        ["-o", "libneeded.so.7", "-Wl,-soname,libneeded.so.7", "../empty.c", ""],
+        ["-o", "libcuda.so.1", "-Wl,-soname,libcuda.so.1", "../empty.c", ""],
+        ["-o", "libtorch_cuda.so", "-Wl,--no-as-needed", "libneeded.so.7", "libcuda.so.1"],
+    ] {
+        let arguments = link.iter().filter(|argument| !argument.is_empty());
+        let mut cc = Command::new("c++");
+        cc.args(["-shared", "-nostdlib", "-Wl,-rpath,$ORIGIN"]).args(arguments).current_dir(&lib);
+        let output = output(&mut cc);
+        assert!(output.status.success(), "{output:?}");
+    }
+    fs::remove_file(lib.join("libcuda.so.1")).unwrap();
+    assert_eq!(of_libtorch_sh("libtorch_lacks", &lib), "");
+    fs::remove_file(lib.join("libneeded.so.7")).unwrap();
+    assert_eq!(of_libtorch_sh("libtorch_lacks", &lib), "it lacks libneeded.so.7");
 }

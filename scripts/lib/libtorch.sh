@@ -122,17 +122,42 @@ libtorch_from_zip() {
     return 1
   fi
   say "libtorch: unpacking"
+  problem=
   # Both check the length and the checksum of every file in the archive.
   if command -v unzip >/dev/null; then
-    unzip -q "$zip" -d "$work" >&2 && return
+    unzip -q "$zip" -d "$work" >&2 || problem="it can't be unpacked, for the reason shown above"
   elif command -v python3 >/dev/null; then
-    python3 -m zipfile -e "$zip" "$work" >&2 && return
+    python3 -m zipfile -e "$zip" "$work" >&2 || problem="it can't be unpacked, for the reason shown above"
   else
     fail libtorch "neither unzip nor python3 is installed" "$(install_command unzip 'brew install unzip')"
   fi
+  [[ -n $problem ]] || libtorch_link_names "$work/libtorch/lib"
+  problem=${problem:-$(libtorch_lacks "$work/libtorch/lib")}
+  [[ -n $problem ]] || return 0
   rm -rf "$work/libtorch"
-  libtorch_zip_failed "$url" "it can't be unpacked, for the reason shown above"
+  libtorch_zip_failed "$url" "$problem"
   return 1
+}
+
+# The official zip adds a hash to the names of some of NVIDIA's libraries (libnvrtc-1a2b3c4d.so.13). Other libraries
+# open them by their usual names, so each gets a link of that name.
+libtorch_link_names() {
+  local file name
+  for file in "$1"/*-????????.so*; do
+    name=${file##*/}
+    [[ $name =~ ^(.+)-[0-9a-f]{8}(\.so.*)$ ]] || continue
+    name=${BASH_REMATCH[1]}${BASH_REMATCH[2]}
+    [[ -e $1/$name ]] || ln -s "${file##*/}" "$1/$name"
+  done
+}
+
+# Prints which libraries the CUDA part needs that are not there, or nothing. The driver's library comes with the
+# driver.
+libtorch_lacks() {
+  local missing
+  [[ -e $1/libtorch_cuda.so ]] && command -v ldd >/dev/null || return 0
+  missing=$(ldd "$1/libtorch_cuda.so" | awk '/=> not found/ && $1 != "libcuda.so.1" { print $1 }')
+  [[ -z $missing ]] || printf 'it lacks %s' "$(sort -u <<<"$missing" | paste -sd ' ')"
 }
 
 # If the user named a zip, its failure is an error. Only the official zip may be replaced by the wheel.
