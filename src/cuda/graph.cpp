@@ -105,13 +105,14 @@ class Recording {
  public:
   explicit Recording(c10::DeviceIndex index) {
     const c10::impl::VirtualGuardImpl cuda(c10::DeviceType::CUDA);
+    // Also sets the current device. Where libtorch's functions take no device, they use the current one, and a
+    // device that is used once keeps a context with its memory.
+    stream_.emplace(cuda.getStreamFromGlobalPool({c10::DeviceType::CUDA, index}));
     // A recording has its own pool of memory, and cannot use the memory that earlier steps left in libtorch's
     // cache.
     cuda.synchronizeDevice(index);
     c10::getDeviceAllocator(c10::DeviceType::CUDA)->emptyCache();
-    stream_.emplace(cuda.getStreamFromGlobalPool({c10::DeviceType::CUDA, index}));
     try {
-      // The constructor of libtorch's class uses the current device, so the stream's device is set before.
       graph_.emplace();
       graph_->capture_begin();
     } catch (const std::exception&) {

@@ -18,7 +18,7 @@ use crate::data::dataset::Dataset;
 use crate::data::order::batch_ranges;
 use crate::data::preprocess::Preprocess;
 use crate::model::Network;
-use anyhow::Result;
+use anyhow::{Context, Result};
 use std::ops::Range;
 use tch::{Kind, Reduction, Tensor};
 
@@ -46,6 +46,17 @@ struct BatchPass {
     /// Gradients of the mean loss, one for each learned tensor.
     gradients: Vec<Tensor>,
     outcome: StepOutcome,
+}
+
+impl BatchPass {
+    /// Adds the results of the batch's next micro-batch.
+    fn add(&mut self, part: Self) {
+        for (sum, gradient) in self.gradients.iter_mut().zip(&part.gradients) {
+            let _ = sum.g_add_(gradient);
+        }
+        self.outcome.loss += part.outcome.loss;
+        self.outcome.correct += part.outcome.correct;
+    }
 }
 
 impl<'a> Trainer<'a> {
@@ -265,39 +276,33 @@ impl<'a> Trainer<'a> {
 
     /// Runs a batch forward and backward in micro-batches. It changes only batch norm's running statistics.
     fn pass(&self, batch: &Batch, phase_ends: &mut dyn FnMut(Phase)) -> Result<BatchPass> {
-        let device = self.network.device();
-        let mut whole = BatchPass {
-            gradients: Vec::new(),
-            outcome: StepOutcome {
-                loss: Tensor::zeros([], (Kind::Float, device)),
-                correct: Tensor::zeros([], (Kind::Int64, device)),
-            },
-        };
+        let mut whole: Option<BatchPass> = None;
         for range in &batch_ranges(batch.len(), self.micro_batch_size()) {
             let micro = batch.range(range);
-            let share = range.len() as f64 / batch.len() as f64;
             let inputs = self.preprocess.apply(&micro);
             phase_ends(Phase::Data);
             let smoothing = self.recipe.label_smoothing;
-            let loss_of =
-                |logits: &Tensor| share * micro.targets().loss(logits, smoothing, Reduction::Mean);
+            let loss_of = |logits: &Tensor| {
+                let loss = micro.targets().loss(logits, smoothing, Reduction::Mean);
+                match range.len() == batch.len() {
+                    true => loss,
+                    false => range.len() as f64 / batch.len() as f64 * loss,
+                }
+            };
             let scale = self.loss_scale.as_ref().map(LossScale::scale);
             let Pass { logits, loss, gradients } =
                 self.backward.pass(self.network, &inputs, &loss_of, scale, &mut || {
                     phase_ends(Phase::Forward);
                 })?;
-            if whole.gradients.is_empty() {
-                whole.gradients = gradients;
-            } else {
-                for (sum, gradient) in whole.gradients.iter_mut().zip(gradients) {
-                    let _ = sum.g_add_(&gradient);
-                }
-            }
+            let correct = micro.targets().correct(&logits);
             phase_ends(Phase::Backward);
-            whole.outcome.loss += loss;
-            whole.outcome.correct += micro.targets().correct(&logits);
+            let part = BatchPass { gradients, outcome: StepOutcome { loss, correct } };
+            match &mut whole {
+                None => whole = Some(part),
+                Some(whole) => whole.add(part),
+            }
         }
-        Ok(whole)
+        whole.context("a batch has no images")
     }
 
     fn update(&mut self, pass: BatchPass) -> Result<StepOutcome> {
