@@ -149,13 +149,13 @@ fn panic_message(info: &PanicHookInfo) -> String {
     }
 }
 
-/// What follows the message of a libtorch error: a C++ stack trace, or several lines of advice for developers after an
-/// error of CUDA.
-const AFTER_MESSAGE: [&str; 4] = [
+/// What follows the message of a libtorch error: a C++ stack trace, or advice for developers after an error of CUDA.
+const AFTER_MESSAGE: [&str; 5] = [
     "\nException raised from",
     "\nframe #0",
     "\nSearch for `cuda",
     "\nCUDA kernel errors might be",
+    ". Of the allocated memory ",
 ];
 
 /// A libtorch error without what follows its message. Other messages keep all their lines.

@@ -1,20 +1,22 @@
 # shellcheck shell=bash
-# Puts libtorch into .libtorch: from $LIBTORCH, else from the official zip, else from PyPI's wheel.
+# Puts libtorch into .libtorch: from $LIBTORCH, else from the official zip, else from PyPI's wheel. A script that
+# needs it in another folder sets `libtorch_folder`.
 
 : "${root:?}"
+: "${libtorch_folder:=$root/.libtorch}"
 libtorch_wanted=2.11.0
 
 libtorch_step() {
   local kind=$1 # cpu or cuda
-  if [[ -n ${LIBTORCH:-} && $LIBTORCH != "$root/.libtorch" ]]; then
+  if [[ -n ${LIBTORCH:-} && $LIBTORCH != "$libtorch_folder" ]]; then
     libtorch_from_environment "$kind"
-  elif ! libtorch_fits "$root/.libtorch" "$kind"; then
+  elif ! libtorch_fits "$libtorch_folder" "$kind"; then
     libtorch_lock
     # Another setup may have finished this while this one waited for the lock.
-    libtorch_fits "$root/.libtorch" "$kind" || libtorch_fetch "$kind"
+    libtorch_fits "$libtorch_folder" "$kind" || libtorch_fetch "$kind"
     libtorch_unlock
   fi
-  say "libtorch: $(libtorch_version "${LIBTORCH:-$root/.libtorch}") is ready"
+  say "libtorch: $(libtorch_version "${LIBTORCH:-$libtorch_folder}") is ready"
 }
 
 # Prints the version of the libtorch in a folder. Official packages and Python's torch have it in different
@@ -49,21 +51,21 @@ libtorch_from_environment() {
   libtorch_fits "$LIBTORCH" "$kind" ||
     fail libtorch "LIBTORCH=$LIBTORCH is built for CPU: no lib/libtorch_cuda.so" "$remedy"
   # A .libtorch that was downloaded is not changed, because cargo prefers $LIBTORCH anyway.
-  if [[ -L $root/.libtorch || ! -e $root/.libtorch ]]; then
-    ln -sfn "$LIBTORCH" "$root/.libtorch"
+  if [[ -L $libtorch_folder || ! -e $libtorch_folder ]]; then
+    ln -sfn "$LIBTORCH" "$libtorch_folder"
   fi
 }
 
 # Only one setup downloads at a time. macOS has no flock, so there two setups may both download.
 libtorch_lock() {
   if command -v flock >/dev/null; then
-    exec 9>"$root/.libtorch.lock"
+    exec 9>"$libtorch_folder.lock"
     if ! flock --nonblock 9; then
       say "libtorch: waiting for another setup that downloads it"
       flock 9
     fi
     # Files of a setup that was killed. No other setup uses them, because this one holds the lock.
-    rm -rf "$root"/.libtorch.work.*
+    rm -rf "$libtorch_folder".work.*
   fi
 }
 
@@ -74,7 +76,7 @@ libtorch_unlock() {
 # Downloads into a folder beside .libtorch and renames it at the end, so that .libtorch is never incomplete.
 libtorch_fetch() {
   local kind=$1 version
-  work=$(mktemp -d "$root/.libtorch.work.XXXXXX")
+  work=$(mktemp -d "$libtorch_folder.work.XXXXXX")
   trap 'rm -rf "$work"' EXIT
   libtorch_from_zip "$kind" || libtorch_from_wheel "$kind"
   libtorch_fits "$work/libtorch" "$kind" || {
@@ -82,11 +84,11 @@ libtorch_fetch() {
     fail libtorch "the download is not a libtorch $libtorch_wanted for $kind (version ${version:-unknown})" \
       "check RESNET_LIBTORCH_URL, or set LIBTORCH to a libtorch $libtorch_wanted of your own"
   }
-  if [[ -e $root/.libtorch || -L $root/.libtorch ]]; then
-    say "libtorch: replacing version $(libtorch_version "$root/.libtorch")"
-    mv "$root/.libtorch" "$work/old"
+  if [[ -e $libtorch_folder || -L $libtorch_folder ]]; then
+    say "libtorch: replacing version $(libtorch_version "$libtorch_folder")"
+    mv "$libtorch_folder" "$work/old"
   fi
-  mv "$work/libtorch" "$root/.libtorch"
+  mv "$work/libtorch" "$libtorch_folder"
   rm -rf "$work"
   trap - EXIT
 }

@@ -5,6 +5,7 @@
 
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_amp_update_scale.h>
+#include <ATen/ops/_foreach_lerp.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/empty_like.h>
 
@@ -48,6 +49,15 @@ const char* resnet_sgd(
     at::_fused_sgd_(
         learned, found, buffers, weight_decay, momentum, *lr, 0.0, nesterov, false, false,
         std::nullopt, resnet::optional(found_inf));
+  });
+}
+
+// Moves each of `count` tensors towards another one, by `amount` of their difference.
+const char* resnet_lerp(
+    const at::Tensor* const* tensors, const at::Tensor* const* ends, size_t count,
+    double amount) noexcept {
+  return resnet::guard([&] {
+    at::_foreach_lerp_(resnet::list(tensors, count), resnet::list(ends, count), amount);
   });
 }
 

@@ -19,6 +19,12 @@ unsafe extern "C" {
         nesterov: bool,
         found_inf: *const c_void,
     ) -> *const c_char;
+    fn resnet_lerp(
+        tensors: *const *const c_void,
+        ends: *const *const c_void,
+        count: usize,
+        amount: f64,
+    ) -> *const c_char;
     fn resnet_unscale(
         gradients: *const *const c_void,
         count: usize,
@@ -83,6 +89,19 @@ pub fn sgd(
         ))
     };
     done.context("libtorch refused the update of the parameters")
+}
+
+/// Moves each tensor towards the tensor in `ends` at the same place, by the fraction `amount` of their difference.
+///
+/// # Errors
+/// The operation of libtorch failed, for example because two tensors have different shapes.
+pub fn lerp(tensors: &[&Tensor], ends: &[&Tensor], amount: f64) -> Result<()> {
+    let count = tensors.len();
+    ensure!(count == ends.len(), "{count} tensors move towards {}", ends.len());
+    let [tensors, ends] = [tensors, ends].map(addresses);
+    // SAFETY: the tensors are alive, tch's pointers point to `at::Tensor`s, and each list has `count` of them.
+    let done = unsafe { check(resnet_lerp(tensors.as_ptr(), ends.as_ptr(), count, amount)) };
+    done.context("libtorch refused to average the parameters")
 }
 
 /// Multiplies gradients by `inverse_scale`, and sets `found_inf` to 1 if one of them is not finite. Both are

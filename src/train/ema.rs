@@ -1,8 +1,10 @@
 //! An exponential moving average of a network's weights and running statistics. It is often more accurate
 //! than the weights of the last step (Polyak and Juditsky 1992; Tarvainen and Valpola 2017, section 2).
 
+use crate::libtorch;
 use crate::model::Network;
 use crate::model::parameters::Creation;
+use anyhow::Result;
 
 /// The average of a network in training, as a second network.
 #[derive(Debug)]
@@ -16,9 +18,11 @@ impl Ema {
     /// keeps.
     pub fn new(of: &Network, decay: f64) -> Self {
         let network = Network::new(of.spec(), Creation::Empty { device: of.device() });
-        let average = Self { network, decay };
-        average.mix(0.0, of);
-        average
+        let _no_grad = tch::no_grad_guard();
+        for (average, first) in network.parameters().iter().zip(of.parameters()) {
+            average.tensor.shallow_clone().copy_(&first.tensor);
+        }
+        Self { network, decay }
     }
 
     /// The network with averaged weights.
@@ -28,23 +32,16 @@ impl Ema {
 
     /// Updates the average with the network `of` after step number `step`, counted from 1. Early steps keep a smaller
     /// fraction, so that the random initial weights lose their influence quickly.
-    pub fn update(&self, of: &Network, step: u64) {
+    ///
+    /// # Errors
+    /// The operation of libtorch failed.
+    pub fn update(&self, of: &Network, step: u64) -> Result<()> {
         let step = step as f64;
-        self.mix(self.decay.min(step / (step + 9.0)), of);
-    }
-
-    /// average ← kept · average + (1 − kept) · network.
-    fn mix(&self, kept: f64, of: &Network) {
+        let kept = self.decay.min(step / (step + 9.0));
         let _no_grad = tch::no_grad_guard();
-        for (average, new) in self.network.parameters().iter().zip(of.parameters()) {
-            let mut average = average.tensor.shallow_clone();
-            if kept == 0.0 {
-                // `lerp_` would keep a NaN of the uninitialised average, because NaN times 0 is NaN.
-                average.copy_(&new.tensor);
-            } else {
-                let _ = average.lerp_(&new.tensor, 1.0 - kept);
-            }
-        }
+        let [averages, new] = [&self.network, of]
+            .map(|network| network.parameters().iter().map(|p| &p.tensor).collect::<Vec<_>>());
+        libtorch::lerp(&averages, &new, 1.0 - kept)
     }
 }
 
@@ -80,7 +77,7 @@ mod tests {
         // Step 1 keeps 1/10 of the average, step 9 keeps 9/18, and step 1000 keeps the full decay.
         for (step, kept) in [(1, 0.1), (9, 0.5), (1000, 0.75)] {
             let before = tensors(average.network());
-            average.update(&later, step);
+            average.update(&later, step).unwrap();
             for ((old, new), found) in
                 before.iter().zip(tensors(&later)).zip(tensors(average.network()))
             {

@@ -8,6 +8,7 @@ use super::event::{EpochFigures, Event};
 use super::step::Notice;
 use super::trainer::Trainer;
 use crate::data::dataset::Dataset;
+use crate::error::one_line;
 use anyhow::{Result, bail};
 use std::collections::VecDeque;
 
@@ -153,7 +154,7 @@ impl<'a> Run<'a> {
             Notice::Accumulates(accumulate) => {
                 Event::OutOfMemory { epoch: number - 1, step, accumulate }
             }
-            Notice::GraphsOff(reason) => Event::GraphsOff { step, reason: format!("{reason:#}") },
+            Notice::GraphsOff(reason) => Event::GraphsOff { step, reason: one_line(&reason) },
         }));
         let is_due = epoch.sync_is_due();
         if is_due {

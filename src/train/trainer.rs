@@ -169,7 +169,7 @@ impl<'a> Trainer<'a> {
                 Some(outcome) => outcome,
                 None => self.computed(&batch, &mut |_| {}, &mut notices)?,
             };
-            self.end_step(epoch, outcome);
+            self.end_step(epoch, outcome)?;
         }
         Ok(notices)
     }
@@ -187,7 +187,7 @@ impl<'a> Trainer<'a> {
         let mut notices = Vec::new();
         if let Some(batch) = self.begin_step(epoch)? {
             let outcome = self.computed(&batch, phase_ends, &mut notices)?;
-            self.end_step(epoch, outcome);
+            self.end_step(epoch, outcome)?;
             phase_ends(Phase::Optimizer);
         }
         Ok(notices)
@@ -199,11 +199,12 @@ impl<'a> Trainer<'a> {
         epoch.next_batch(self.dataset)
     }
 
-    fn end_step(&self, epoch: &mut Epoch, outcome: StepOutcome) {
+    fn end_step(&self, epoch: &mut Epoch, outcome: StepOutcome) -> Result<()> {
         if let Some(ema) = &self.ema {
-            ema.update(self.network, epoch.step() + 1);
+            ema.update(self.network, epoch.step() + 1)?;
         }
         epoch.add(outcome);
+        Ok(())
     }
 
     /// Replays the recorded step with this batch, or records a step first. None if the step must be computed.
