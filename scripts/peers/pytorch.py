@@ -15,7 +15,8 @@ import protocol
 
 def parse() -> argparse.Namespace:
     parser = protocol.parser(__doc__)
-    parser.add_argument("--variant", choices=["plain", "tuned", "compiled"], default="plain")
+    parser.add_argument("--variant", choices=["plain", "tuned", "compiled", "compiled-graphs"],
+                        default="plain")
     parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()
@@ -42,6 +43,9 @@ def main() -> None:
     images = torch.randn(count, 1, options.size, options.size)
     images = images.to(device, memory_format=layout)
     labels = torch.randint(0, 10, (count,)).to(device)
+    compiled = options.variant.startswith("compiled")
+    # In this mode torch.compile records its kernels as CUDA graphs.
+    mode = "reduce-overhead" if options.variant == "compiled-graphs" else None
     bf16 = options.precision == "bf16" and tuned
 
     def precision() -> contextlib.AbstractContextManager:
@@ -49,34 +53,35 @@ def main() -> None:
 
     if options.mode == "train":
         net.train()
-        forward = torch.compile(net) if options.variant == "compiled" else net
+        forward = torch.compile(net, mode=mode) if compiled else net
         sgd = torch.optim.SGD(
-            net.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4
+            net.parameters(), lr=1e-3, momentum=0.9, nesterov=True, weight_decay=5e-4,
+            fused=True if tuned and device.type == "cuda" else None,
         )
 
         def work() -> None:
+            # The gradients of a recorded step are in its memory, which the next step uses again.
+            sgd.zero_grad()
+            torch.compiler.cudagraph_mark_step_begin()
             with precision():
                 loss = torch.nn.functional.cross_entropy(forward(images), labels)
-            sgd.zero_grad()
             loss.backward()
             sgd.step()
     else:
         net.eval()
-        if options.variant == "compiled":
+        if compiled:
             # Folds batch norm and packs weights.
             torch._inductor.config.freezing = True
-            net = torch.compile(net)
+            net = torch.compile(net, mode=mode)
 
         def work() -> None:
-            with torch.inference_mode(options.variant != "compiled"), torch.no_grad(), precision():
+            with torch.inference_mode(not compiled), torch.no_grad(), precision():
                 net(images)
 
-    def step() -> None:
-        work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    protocol.serve(step)
+    if device.type == "cuda":
+        protocol.serve(work, lambda: torch.cuda.synchronize(device))
+    else:
+        protocol.serve(work)
 
 
 if __name__ == "__main__":
