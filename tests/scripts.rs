@@ -210,6 +210,7 @@ fn an_unknown_argument_of_set_up_is_a_usage_error() {
 fn with_peers() -> Project {
     let project = Project::new();
     project.copy("scripts/peers/run");
+    project.copy("scripts/peers/rivals.py");
     project.program("target/release/resnet", "echo '{\"step_seconds\": 0.5}'");
     project
 }
@@ -249,6 +250,65 @@ fn a_rival_that_fails_is_left_out_and_its_message_is_shown() {
     assert_eq!(stderr, warning);
     let stdout = String::from_utf8_lossy(&output.stdout);
     assert!(stdout.contains(r#""step_seconds": {"18": {"resnet": 0.5}}"#), "{stdout}");
+}
+
+/// A project with `scripts/gpu-check`, whose `resnet doctor` has this value in the field `cuda`.
+fn with_gpu_check(cuda: &str) -> Project {
+    let project = Project::new();
+    project.copy("scripts/gpu-check");
+    project.copy("scripts/peers/rivals.py");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/gpu_check");
+    for file in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name()) {
+        if Path::new(&file).extension().is_some_and(|extension| extension == "py") {
+            project.copy(&format!("scripts/gpu_check/{}", file.to_str().unwrap()));
+        }
+    }
+    let report = format!(
+        r#"{{"resnet": "1", "libtorch": {{"version": "2", "folder": ""}}, "data": null,
+             "cpu": {{"model": "", "usable_cores": 1}}, "cuda": {cuda}}}"#
+    );
+    project.program("target/release/resnet", &format!("echo '{}'", report.replace('\n', " ")));
+    project
+}
+
+#[test]
+fn gpu_check_lists_its_parts_and_stops_with_doctors_reason_if_cuda_cannot_be_used() {
+    let project = with_gpu_check(
+        r#"{"usable": false, "status": "no NVIDIA driver", "library": "libtorch_cuda.so",
+            "driver_version": null, "devices": [], "graphs": true, "compiler_problem": null}"#,
+    );
+    let list = output(&mut project.script("gpu-check", &["--list"]));
+    assert!(list.status.success(), "{list:?}");
+    let names = String::from_utf8(list.stdout).unwrap();
+    let names: Vec<_> = names.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names.first(), Some(&"gradients"));
+    assert!(names.contains(&"headline") && names.contains(&"tuning-pays"), "{names:?}");
+
+    let message = failure(&output(&mut project.script("gpu-check", &[])));
+    assert_eq!(message, "error: --device cuda: no NVIDIA driver\n");
+}
+
+#[test]
+fn gpu_check_tries_other_seeds_only_for_errors_that_some_seeds_do_not_have() {
+    let project = with_gpu_check("{}");
+    let program = "\
+import math
+from array import array
+from gpu_check.agreement import errors, over_seeds
+flips = [{'first': 0.3, 'second': 0.0}, {'first': 0.0, 'second': 0.2}]
+print(over_seeds(lambda seed: {'momentum': flips[seed % 2]}, {'momentum': 0.1}))
+print(over_seeds(lambda seed: {'momentum': {'first': 0.2 + seed}}, {'momentum': 0.1}))
+ones = {'a': array('f', [3.0, 4.0])}
+print([errors(ones, {'a': array('f', [3.0, y])})['a'] for y in (4.0, 6.0, math.nan)])
+";
+    let mut python = Command::new("python3");
+    python.args(["-c", program]).current_dir(project.path("scripts"));
+    let output = output(&mut python);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(
+        String::from_utf8_lossy(&output.stdout),
+        "({'momentum': 0.0}, 2)\n({'momentum': 0.2}, 6)\n[0.0, 0.4, inf]\n"
+    );
 }
 
 /// Calls a function of `scripts/lib/libtorch.sh` with a folder. Returns what it prints.

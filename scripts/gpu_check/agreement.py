@@ -6,9 +6,9 @@ from array import array
 from collections.abc import Callable
 from pathlib import Path
 
-from gpu_check.program import Failed
+from gpu_check.program import Failed, OutOfTime
 
-SEEDS = range(6)
+SEEDS = 6
 
 Tensors = dict[str, array]
 Errors = dict[str, dict[str, float]]
@@ -66,18 +66,20 @@ def over_seeds(
     compare: Callable[[int], Errors], tolerances: dict[str, float]
 ) -> tuple[dict[str, float], int]:
     """Compares two sides with one seed after the other, until every tensor was within its tolerance with
-    one of the seeds. Returns the worst tensor's least error for each kind, and the number of seeds.
+    one of the seeds, or no seed or no time is left. Returns the worst tensor's least error for each kind,
+    and the number of seeds.
 
-    Where the input of a ReLU is almost zero, rounding decides whether its gradient passes. One such
-    place changes the gradients of the layers before it by 0.1 to 3 %. On a CPU, 3 of 56 pairs of runs that
-    differ only in rounding had one. With other seeds it is elsewhere or nowhere, but a wrong result is wrong
-    with every seed.
+    Where the input of a ReLU is almost zero, rounding decides whether its gradient passes. One such place
+    changes the gradients of the layers before it by 0.1 to 3 %, and the momentum after six steps by up to
+    26 %. On a CPU, 5 of 80 pairs of runs that differ only in rounding had one. With other seeds it is
+    elsewhere or nowhere, but a wrong result is wrong with every seed.
     """
-    found: Errors = {}
-    for seed in SEEDS:
-        this = compare(seed)
-        found = least(found, this) if found else this
-        result = worst(found)
-        if all(result[kind] <= tolerance for kind, tolerance in tolerances.items()):
+    found = compare(0)
+    seeds = 1
+    while seeds < SEEDS and any(worst(found)[kind] > tolerance for kind, tolerance in tolerances.items()):
+        try:
+            found = least(found, compare(seeds))
+        except OutOfTime:
             break
-    return result, seed + 1
+        seeds += 1
+    return worst(found), seeds

@@ -86,7 +86,7 @@ def description(program: Path, report: dict) -> dict[str, str]:
     digest = hashlib.sha256(program.read_bytes()).hexdigest()[:16]
     return {
         "program": f"resnet {report['resnet']}, SHA-256 {digest}…",
-        "source": commit(),
+        "commit": commit(program),
         "machine": platform.platform(),
         "CPU": f"{cpu['model']}, {cpu['usable_cores']} cores",
         "GPU": "; ".join(gpus) or "none",
@@ -100,12 +100,14 @@ def description(program: Path, report: dict) -> dict[str, str]:
     }
 
 
-def commit() -> str:
-    """The commit of this tree. A tree that was copied without its repository has none."""
+def commit(program: Path) -> str:
+    """The commit of this tree. If the tree was copied without its repository, a file `commit` beside the
+    program has it."""
     git = ["git", "-C", str(ROOT)]
     head = output([*git, "rev-parse", "HEAD"])
     if not head:
-        return "unknown: this tree is no git repository"
+        file = program.parent / "commit"
+        return file.read_text().strip() if file.exists() else "unknown: this tree is no git repository"
     return head + (" with changes" if output([*git, "status", "--porcelain", "-uno"]) else "")
 
 

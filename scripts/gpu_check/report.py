@@ -88,7 +88,7 @@ class Report:
              f"Command: `{self.command}`"],
             table(["", ""], [[name, value] for name, value in self.machine.items()]),
             listed("Problems", self.problems),
-            section("Comparisons", ["part", "compared", "error", "tolerance", "", ""], [
+            section("Comparisons", ["part", "compared", "error of the worst tensor", "tolerance", "", ""], [
                 [row.part, row.what, f"{row.error:.1e}", f"{row.tolerance:.1e}",
                  "ok" if row.passed else "**FAILED**", row.note] for row in self.comparisons]),
             section("Speed", ["part", "program", "work", "images/s", "step, ms", "rounds, ms",

@@ -144,6 +144,7 @@ def chapter(check: Check) -> None:
     ]:
         if not check.device.is_cuda():
             flags = flags | {"epochs": "1", "limit-batches": "2", "size": "32", "batch-size": "8"}
+            name += ", but 2 batches on a CPU"
         output, _ = check.train(check.device, flags)
         check.report.runs.append({"what": name, **output.lines[-1],
                                   "images_per_second": output.epochs()[-1]["images_per_second"]})
