@@ -38,7 +38,7 @@ fn libtorch() -> PathBuf {
 }
 
 /// C++ files that are compiled once, with the headers of libtorch.
-const SOURCES: [&str; 12] = [
+const SOURCES: [&str; 15] = [
     "src/libtorch/copies.cpp",
     "src/libtorch/memory.cpp",
     "src/libtorch/meta.cpp",
@@ -50,6 +50,9 @@ const SOURCES: [&str; 12] = [
     "src/kernels/convolution/im2col.cpp",
     "src/kernels/convolution/one_dnn.cpp",
     "src/kernels/convolution/strided.cpp",
+    "src/kernels/cuda/batch_norm.cpp",
+    "src/kernels/cuda/launch.cpp",
+    "src/kernels/cuda/max_pool.cpp",
     "src/kernels/winograd/convolution.cpp",
 ];
 /// Kernels on plain memory. They are compiled once for each instruction set.

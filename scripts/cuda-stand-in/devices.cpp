@@ -1,4 +1,5 @@
-// Devices and their contexts. CUDA_STAND_IN_DEVICES is their number, CUDA_STAND_IN_MEMORY the bytes of each.
+// Devices and their contexts. CUDA_STAND_IN_DEVICES is their number, CUDA_STAND_IN_MEMORY the bytes of each,
+// CUDA_STAND_IN_CAPABILITY ten times their compute capability.
 
 #include "state.h"
 
@@ -13,13 +14,17 @@ thread_local cudaError_t last_error = cudaSuccess;
 
 // The figures of an H100 (NVIDIA H100 datasheet, and compute capability 9.0 in the Programming Guide's table
 // "Technical Specifications per Compute Capability").
-constexpr int MAJOR = 9, MINOR = 0, MULTIPROCESSORS = 132, WARP = 32;
+constexpr int CAPABILITY = 90, MULTIPROCESSORS = 132, WARP = 32;
 constexpr int THREADS_OF_BLOCK = 1024, THREADS_OF_MULTIPROCESSOR = 2048, BLOCKS_OF_MULTIPROCESSOR = 32;
 constexpr int SHARED_OF_BLOCK = 48 << 10, SHARED_OPT_IN = 227 << 10;
 constexpr int REGISTERS = 64 << 10, LARGEST_X = 0x7fffffff, LARGEST_YZ = 65535;
 constexpr int L2_CACHE = 50 << 20;
 constexpr size_t MEMORY = 85'000'000'000;
 constexpr int CUDA_VERSION_NUMBER = 13000;
+
+int capability() {
+  return int(number("CUDA_STAND_IN_CAPABILITY", CAPABILITY));
+}
 
 std::set<int>& contexts() {
   static std::set<int> contexts;
@@ -99,8 +104,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
   *properties = {};
   strcpy(properties->name, "stand-in for an H100");
   properties->totalGlobalMem = device_memory();
-  properties->major = MAJOR;
-  properties->minor = MINOR;
+  properties->major = capability() / 10;
+  properties->minor = capability() % 10;
   properties->multiProcessorCount = MULTIPROCESSORS;
   properties->maxThreadsPerBlock = THREADS_OF_BLOCK;
   properties->maxThreadsPerMultiProcessor = THREADS_OF_MULTIPROCESSOR;
@@ -121,8 +126,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* properties, int) {
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   static const std::map<int, int> values = {
-      {cudaDevAttrComputeCapabilityMajor, MAJOR},
-      {cudaDevAttrComputeCapabilityMinor, MINOR},
+      {cudaDevAttrComputeCapabilityMajor, capability() / 10},
+      {cudaDevAttrComputeCapabilityMinor, capability() % 10},
       {cudaDevAttrMultiProcessorCount, MULTIPROCESSORS},
       {cudaDevAttrMaxThreadsPerBlock, THREADS_OF_BLOCK},
       {cudaDevAttrMaxThreadsPerMultiProcessor, THREADS_OF_MULTIPROCESSOR},

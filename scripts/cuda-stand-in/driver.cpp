@@ -15,7 +15,7 @@ extern "C" int stand_in_has_context(int device);
 namespace {
 
 // Values of CUresult and CUdevice_attribute in cuda.h.
-constexpr int SUCCESS = 0, NO_DEVICE = 100, FORBIDDEN_IN_CAPTURE = 900;
+constexpr int SUCCESS = 0, NO_DEVICE = 100, NOT_FOUND = 500, FORBIDDEN_IN_CAPTURE = 900;
 constexpr int COMPUTE_CAPABILITY_MAJOR = 75, COMPUTE_CAPABILITY_MINOR = 76;
 
 struct Function {
@@ -48,6 +48,11 @@ int cuInit(unsigned) {
 
 int cuDriverGetVersion(int* version) {
   return cudaDriverGetVersion(version);
+}
+
+// NVRTC asks for tables of functions that are not documented, and can do without them.
+int cuGetExportTable(const void**, const void*) {
+  return NOT_FOUND;
 }
 
 int cuGetErrorString(int error, const char** text) {

@@ -37,7 +37,7 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     device::set_threads(args.threads);
     let precision = args.precision.resolve(device, spec.favours_fp32())?;
     precision.apply();
-    args.cuda_tuning.apply();
+    args.cuda_tuning.apply(device)?;
     let memory = match args.mode {
         BenchMode::Train => BatchMemory::of_training(&spec, precision, args.recompute),
         BenchMode::Inference => BatchMemory::of_inference(&spec, precision),

@@ -7,6 +7,7 @@ use crate::cuda::{Cuda, CudaGraph, Gpu};
 use crate::data::{Source, Split, catalog, locate};
 use crate::device;
 use crate::error::one_line;
+use crate::kernels;
 use crate::libtorch;
 use crate::ui::Ui;
 use anyhow::Result;
@@ -162,15 +163,16 @@ impl CudaReport {
             driver_version,
             devices: cuda.devices().to_vec(),
             graphs: CudaGraph::problem().is_none(),
-            compiler_problem: compiler_problem().err().as_ref().map(one_line),
+            compiler_problem: compiler_problem(cuda.devices()).err().as_ref().map(one_line),
         }
     }
 }
 
-/// Compiles a kernel, as cuDNN does in training.
-fn compiler_problem() -> Result<()> {
-    // The compute capability of an H100. The compiler needs no device.
-    cuda::compile("doctor.cu", "extern \"C\" __global__ void nothing() {}", (9, 0)).map(|_| ())
+/// Compiles this program's kernels. cuDNN compiles others with the same compiler.
+fn compiler_problem(devices: &[Gpu]) -> Result<()> {
+    // The compiler needs no device.
+    const H100: (i32, i32) = (9, 0);
+    kernels::cuda::compile(devices.first().map_or(H100, Gpu::architecture)).map(|_| ())
 }
 
 /// The folder in which `resnet train` would find Fashion-MNIST without a download.

@@ -32,6 +32,14 @@ pub struct Gpu {
     pub compute_capability: String,
 }
 
+impl Gpu {
+    /// The compute capability, as (major, minor).
+    pub fn architecture(&self) -> (i32, i32) {
+        let (major, minor) = self.compute_capability.split_once('.').unwrap_or_default();
+        (major.parse().unwrap_or_default(), minor.parse().unwrap_or_default())
+    }
+}
+
 /// Asks the driver. `Err` says why the driver cannot be opened. The usual reason is that it is not installed.
 pub fn query() -> Result<Driver, String> {
     // SAFETY: loading NVIDIA's driver library runs its initialisers, as in every CUDA program.

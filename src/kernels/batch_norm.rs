@@ -1,6 +1,8 @@
 //! Batch normalisation with the sum and the ReLU after it. In training, all three are computed in the same passes over
 //! memory (docs/decisions/0016).
 
+use super::cuda;
+use super::tuning::{Tuning, Way};
 use crate::libtorch::{address, or_panic, tensor};
 use anyhow::Result;
 use std::ffi::{c_char, c_void};
@@ -49,7 +51,13 @@ pub fn batch_norm(
     relu: bool,
     train: bool,
 ) -> Tensor {
-    let own = if train { or_panic(fused(xs, normalization, other, relu)) } else { None };
+    let own = match train {
+        true if Tuning::current().has(Way::BatchNorm) => {
+            or_panic(cuda::batch_norm(xs, normalization, other, relu))
+        }
+        true => or_panic(fused(xs, normalization, other, relu)),
+        false => None,
+    };
     own.unwrap_or_else(|| {
         let Normalization { weight, bias, running, momentum, epsilon } = *normalization;
         let (mean, variance) = running.unzip();

@@ -1,11 +1,14 @@
 //! Other ways to compute on CUDA devices. Only a measurement on a GPU can tell whether they are faster, so the user
 //! turns them on; `scripts/gpu-check` measures each of them.
 
+use super::cuda;
+use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
+use tch::Device;
 
 /// A way to compute something on a CUDA device that replaces libtorch's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -32,9 +35,21 @@ impl Tuning {
         self.0 & way as u8 != 0
     }
 
-    /// Uses exactly these ways from now on, in the whole process, like the settings of libtorch.
-    pub fn apply(self) {
-        CURRENT.store(self.0, Ordering::Relaxed);
+    /// Uses exactly these ways from now on, in the whole process, like the settings of libtorch. For those that have
+    /// kernels of this program, the kernels are compiled for `device`; if that fails, they are left out, and the error
+    /// says why. On another device than a GPU, no way is used.
+    ///
+    /// # Errors
+    /// The kernels cannot be compiled or loaded.
+    pub fn apply(self, device: Device) -> Result<()> {
+        let Device::Cuda(index) = device else { return Ok(()) };
+        let needs_kernels = self.has(Way::BatchNorm) || self.has(Way::MaxPool);
+        let loaded = if needs_kernels { cuda::load(index) } else { Ok(()) };
+        let without = Self(self.0 & Way::PadChannels as u8);
+        CURRENT.store(if loaded.is_ok() { self.0 } else { without.0 }, Ordering::Relaxed);
+        loaded.with_context(|| {
+            format!("--cuda-tuning {self}: the kernels of this program cannot be used")
+        })
     }
 
     /// The ways that are used now.

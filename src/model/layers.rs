@@ -134,8 +134,8 @@ impl Module for Linear {
 impl Module for MaxPool {
     fn forward(&self, xs: &Tensor, _pass: Pass) -> Tensor {
         let [kernel, stride, padding] =
-            [self.kernel, self.stride, self.padding].map(|pixels| [pixels as i64; 2]);
-        xs.max_pool2d(kernel, stride, padding, [1, 1], false)
+            [self.kernel, self.stride, self.padding].map(|pixels| pixels as i64);
+        kernels::max_pool(xs, kernel, stride, padding)
     }
 }
 

@@ -4,7 +4,7 @@ use crate::checkpoint::{self, State};
 use crate::cli::TrainArgs;
 use crate::config::Config;
 use crate::device;
-use crate::error::usage;
+use crate::error::{one_line, usage};
 use crate::libtorch;
 use crate::limits;
 use crate::precision::{Precision, PrecisionChoice};
@@ -104,7 +104,9 @@ impl Task {
         }
         let precision = self.config.settle_precision(device)?;
         precision.apply();
-        self.config.cuda_tuning.apply();
+        if let Err(problem) = self.config.cuda_tuning.apply(device) {
+            ui.warn(format!("{}; libtorch's are used", one_line(&problem)));
+        }
         if device.is_cuda() {
             libtorch::set_deterministic(self.config.deterministic);
         }
