@@ -95,7 +95,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
         row(0), row(1), row(2), row(3));
     std::optional<Tensor> added;
     if (other.has_value()) {
-      added = channels_last(*other);
+      added = in_vectors(*other);
     }
     Tensor y = at::empty_like(x);
     launch(
@@ -115,7 +115,7 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
     const Tensor &x = saved[0], &found = saved[1], &y = saved[2];
     const bool relu = context->saved_data["relu"].toBool();
     const bool has_other = context->saved_data["other"].toBool();
-    const Tensor gradient = channels_last(gradients[0]);
+    const Tensor gradient = in_vectors(gradients[0]);
     const int64_t rows = x.numel() / x.size(1);
     const int channels = static_cast<int>(x.size(1));
     const auto row = [&](const Tensor& of, int64_t i) { return mutable_floats(of) + i * channels; };

@@ -4,7 +4,9 @@
 #include "launch.h"
 
 #include "../../libtorch/ffi.h"
+#include "../../libtorch/tensors.h"
 
+#include <ATen/ops/clone.h>
 #include <ATen/ops/empty.h>
 #include <c10/core/impl/VirtualGuardImpl.h>
 #include <c10/util/Exception.h>
@@ -118,6 +120,11 @@ bool is_in_vectors(const at::Tensor& tensor) {
   return tensor.dim() == 4 && tensor.numel() > 0 && tensor.size(1) % vector_of(tensor) == 0 &&
       tensor.is_contiguous(at::MemoryFormat::ChannelsLast) &&
       reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) % VECTOR_BYTES == 0;
+}
+
+at::Tensor in_vectors(const at::Tensor& images) {
+  const at::Tensor ordered = channels_last(images);
+  return is_in_vectors(ordered) ? ordered : ordered.clone();
 }
 
 void launch_kernel(const char* kernel, const at::Tensor& like, Grid grid, void** arguments) {

@@ -23,6 +23,10 @@ int64_t vector_of(const at::Tensor& tensor);
 // Whether kernels can load the tensor in vectors: images in channels-last order with a suitable number of channels.
 bool is_in_vectors(const at::Tensor& tensor);
 
+// Images of the shape of a tensor that is in vectors, in channels-last order. They are copied if a vector cannot be
+// loaded from their address, as with a part of a larger tensor.
+at::Tensor in_vectors(const at::Tensor& images);
+
 // Launches a kernel on libtorch's current stream. The kernel's name is `kernel` and the dtype of `like`. `arguments`
 // points to each argument.
 void launch_kernel(const char* kernel, const at::Tensor& like, Grid grid, void** arguments);

@@ -61,7 +61,7 @@ class MaxPool : public torch::autograd::Function<MaxPool> {
     const Tensor places = context->get_saved_variables()[0];
     const auto input = context->saved_data["input"].toIntVector();
     const auto window = context->saved_data["window"].toIntVector();
-    const Tensor gradient = channels_last(gradients[0]);
+    const Tensor gradient = in_vectors(gradients[0]);
     Tensor of_input =
         at::empty(input, gradient.options().memory_format(at::MemoryFormat::ChannelsLast));
     launch(
