@@ -22,8 +22,10 @@ use tch::{Device, Kind};
 const MAX_PHASE_STEPS: usize = 5;
 /// Steps between two waits for a device that computes while the host goes on.
 const STEPS_TOGETHER: usize = 5;
-/// Batches in an epoch of synthetic images.
+/// Batches in an epoch of synthetic images, at least.
 const BATCHES: usize = 4;
+/// The most bytes of synthetic images, if there are more batches than that.
+const MOST_BYTES: usize = 256 << 20;
 /// Height and width of a synthetic image before it is resized, in pixels: Fashion-MNIST's.
 const SIDE: usize = 28;
 
@@ -54,7 +56,8 @@ pub fn train(
         ..Recipe::default()
     };
     let network = network(spec, device);
-    let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
+    let images = images(spec, args.batch_size, epoch_of(args, spec, device), device);
+    let preprocess = preprocess(spec, options);
     let mut trainer = Trainer::new(&network, &images, &preprocess, &recipe);
     let unmeasured = trainer.steps_before_replays();
     let mut epoch = trainer.epoch(1, EpochSums::default());
@@ -97,7 +100,8 @@ pub fn train(
 pub fn infer(args: &BenchArgs, spec: &Spec, options: (Kind, Device)) -> Result<Measurement> {
     let (_, device) = options;
     let network = network(spec, device);
-    let (images, preprocess) = (images(spec, args.batch_size, device), preprocess(spec, options));
+    let images = images(spec, args.batch_size, BATCHES, device);
+    let preprocess = preprocess(spec, options);
     let mut starts = (0..BATCHES).map(|batch| batch * args.batch_size).cycle();
     let _no_grad = tch::no_grad_guard();
     let folded = Folded::new(&network, preprocess.dtype())?;
@@ -162,9 +166,22 @@ fn network(spec: &Spec, device: Device) -> Network {
     Network::new(spec, draw)
 }
 
+/// Batches in an epoch of training. At the start of an epoch the host gives the order of the images to the device, and
+/// waits. A real epoch is so long that this takes no time. So with a GPU, all measured steps are in one epoch, unless
+/// that takes too many images.
+fn epoch_of(args: &BenchArgs, spec: &Spec, device: Device) -> usize {
+    if device == Device::Cpu {
+        return BATCHES;
+    }
+    let most = MOST_BYTES / (args.batch_size * spec.channels * SIDE * SIDE);
+    // The steps before the measurement, too: those that warm up, those in phases, those before replays.
+    let steps = args.steps.saturating_add(args.warmup_steps).saturating_add(2 * MAX_PHASE_STEPS);
+    steps.min(most).max(BATCHES)
+}
+
 /// Images of random pixels. They are resized as in training.
-fn images(spec: &Spec, batch_size: usize, device: Device) -> Dataset {
-    let count = BATCHES * batch_size;
+fn images(spec: &Spec, batch_size: usize, batches: usize, device: Device) -> Dataset {
+    let count = batches * batch_size;
     let mut random = generator(0, Purpose::Bench, 0);
     let images = Images {
         pixels: (0..count * spec.channels * SIDE * SIDE).map(|_| random.random()).collect(),
