@@ -4,7 +4,7 @@
 
 use libloading::Library;
 use resnet::kernels::cuda::{self, Launch};
-use resnet::kernels::{Normalization, batch_norm};
+use resnet::kernels::{Normalization, batch_norm, batch_norm_on_cuda, max_pool_on_cuda};
 use std::path::Path;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
@@ -81,7 +81,7 @@ fn kernels_compiled_for_the_host_agree_with_libtorch() {
     // SAFETY: ends the emulation.
     unsafe { cuda::emulate(None) };
     let x = images([2, 8, 3, 3], 0.0, Kind::Float);
-    assert!(cuda::max_pool(&x, [3, 2, 1]).unwrap().is_none(), "there are no kernels for a CPU");
+    assert!(max_pool_on_cuda(&x, 3, 2, 1).unwrap().is_none(), "there are no kernels for a CPU");
 }
 
 fn batch_norms() {
@@ -100,7 +100,7 @@ fn batch_norms() {
                 let other = with_sum.then(|| images(dims, 0.0, kind));
                 let upstream = images(dims, 0.0, Kind::Float);
                 let own = |x: &Tensor, normalization: &Normalization, other: Option<&Tensor>| {
-                    cuda::batch_norm(x, normalization, other, relu).unwrap().unwrap()
+                    batch_norm_on_cuda(x, normalization, other, relu).unwrap().unwrap()
                 };
                 // In 32 bits, so that the tolerance is only for the rounding of the kernels.
                 let exact = |x: &Tensor, normalization: &Normalization, other: Option<&Tensor>| {
@@ -124,7 +124,7 @@ fn large_means_cost_no_digits() {
     let x = images(dims, 0.0, Kind::Float) * 0.01 + 1000.0;
     let x = x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2]);
     let own = |x: &Tensor, normalization: &Normalization, _: Option<&Tensor>| {
-        cuda::batch_norm(x, normalization, None, false).unwrap().unwrap()
+        batch_norm_on_cuda(x, normalization, None, false).unwrap().unwrap()
     };
     let found = results(&x, None, &images(dims, 0.0, Kind::Float), &own);
     let exact = x.to_kind(Kind::Double).var_dim(Some([0, 2, 3].as_slice()), true, false);
@@ -144,7 +144,7 @@ fn max_pools() {
                     continue;
                 }
                 let pools: [&dyn Fn(&Tensor) -> Tensor; 2] =
-                    [&|x| cuda::max_pool(x, [kernel, stride, padding]).unwrap().unwrap(), &|x| {
+                    [&|x| max_pool_on_cuda(x, kernel, stride, padding).unwrap().unwrap(), &|x| {
                         x.max_pool2d([kernel; 2], [stride; 2], [padding; 2], [1, 1], false)
                     }];
                 let [found, expected] = pools.map(|pool| {

@@ -7,7 +7,7 @@ use crate::cuda::{Cuda, CudaGraph, Gpu};
 use crate::data::{Source, Split, catalog, locate};
 use crate::device;
 use crate::error::one_line;
-use crate::kernels;
+use crate::kernels::cuda::SOURCES;
 use crate::libtorch;
 use crate::ui::Ui;
 use anyhow::Result;
@@ -172,7 +172,8 @@ impl CudaReport {
 fn compiler_problem(devices: &[Gpu]) -> Result<()> {
     // The compiler needs no device.
     const H100: (i32, i32) = (9, 0);
-    kernels::cuda::compile(devices.first().map_or(H100, Gpu::architecture)).map(|_| ())
+    let architecture = devices.first().map_or(H100, Gpu::architecture);
+    SOURCES.iter().try_for_each(|source| source.compile(architecture).map(|_| ()))
 }
 
 /// The folder in which `resnet train` would find Fashion-MNIST without a download.

@@ -1,24 +1,33 @@
 //! Batch normalisation with the sum and the ReLU after it. In training, all three are computed in the same passes over
 //! memory (docs/decisions/0016).
 
-use super::cuda;
 use super::tuning::{Tuning, Way};
 use crate::libtorch::{address, or_panic, tensor};
 use anyhow::Result;
 use std::ffi::{c_char, c_void};
 use tch::Tensor;
 
+/// The arguments of the C++ functions, as in `batch_norm/arguments.h`.
+#[repr(C)]
+struct Arguments {
+    input: *const c_void,
+    weight: *const c_void,
+    bias: *const c_void,
+    other: *const c_void,
+    running_mean: *const c_void,
+    running_variance: *const c_void,
+    relu: bool,
+    momentum: f64,
+    epsilon: f64,
+}
+
+/// A C++ function that computes batch norm in training.
+type Function = unsafe extern "C" fn(*const Arguments, *mut *mut c_void) -> *const c_char;
+
 unsafe extern "C" {
-    fn resnet_batch_norm(
-        input: *const c_void,
-        weight: *const c_void,
-        bias: *const c_void,
-        other: *const c_void,
-        running_mean: *const c_void,
-        running_variance: *const c_void,
-        relu: bool,
-        momentum: f64,
-        epsilon: f64,
+    fn resnet_batch_norm(arguments: *const Arguments, output: *mut *mut c_void) -> *const c_char;
+    fn resnet_cuda_batch_norm(
+        arguments: *const Arguments,
         output: *mut *mut c_void,
     ) -> *const c_char;
 }
@@ -53,9 +62,9 @@ pub fn batch_norm(
 ) -> Tensor {
     let own = match train {
         true if Tuning::current().has(Way::BatchNorm) => {
-            or_panic(cuda::batch_norm(xs, normalization, other, relu))
+            or_panic(batch_norm_on_cuda(xs, normalization, other, relu))
         }
-        true => or_panic(fused(xs, normalization, other, relu)),
+        true => or_panic(fused(resnet_batch_norm, xs, normalization, other, relu)),
         false => None,
     };
     own.unwrap_or_else(|| {
@@ -70,9 +79,24 @@ pub fn batch_norm(
     })
 }
 
+/// The same in training, computed by this program's kernels for CUDA devices. `None` if none are loaded for the tensors'
+/// device, or if they do not support the tensors.
+///
+/// # Errors
+/// The driver refused a launch, or memory ran out.
+pub fn batch_norm_on_cuda(
+    xs: &Tensor,
+    normalization: &Normalization,
+    other: Option<&Tensor>,
+    relu: bool,
+) -> Result<Option<Tensor>> {
+    fused(resnet_cuda_batch_norm, xs, normalization, other, relu)
+}
+
 /// The same in training, computed by this program's kernels. `None` if they do not support the tensors or the
 /// processor.
 fn fused(
+    function: Function,
     xs: &Tensor,
     normalization: &Normalization,
     other: Option<&Tensor>,
@@ -80,21 +104,17 @@ fn fused(
 ) -> Result<Option<Tensor>> {
     let Normalization { weight, bias, running, momentum, epsilon } = *normalization;
     let (mean, variance) = running.unzip();
+    let arguments = Arguments {
+        input: address(Some(xs)),
+        weight: address(Some(weight)),
+        bias: address(Some(bias)),
+        other: address(other),
+        running_mean: address(mean),
+        running_variance: address(variance),
+        relu,
+        momentum,
+        epsilon,
+    };
     // SAFETY: the tensors are alive, and tch's pointers point to `at::Tensor`s.
-    unsafe {
-        tensor(|output| {
-            resnet_batch_norm(
-                address(Some(xs)),
-                address(Some(weight)),
-                address(Some(bias)),
-                address(other),
-                address(mean),
-                address(variance),
-                relu,
-                momentum,
-                epsilon,
-                output,
-            )
-        })
-    }
+    unsafe { tensor(|output| function(&arguments, output)) }
 }

@@ -1,7 +1,7 @@
 //! Other ways to compute on CUDA devices. Only a measurement on a GPU can tell whether they are faster, so the user
 //! turns them on; `scripts/gpu-check` measures each of them.
 
-use super::cuda;
+use super::cuda::{self, Source};
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,17 @@ pub enum Way {
     MaxPool = 2,
     /// In 16 bits, images and the first weight get channels of zeros, up to 8: tensor cores need multiples of 8.
     PadChannels = 4,
+}
+
+impl Way {
+    /// The kernels of this program that it needs.
+    fn source(self) -> Option<Source> {
+        match self {
+            Self::BatchNorm => Some(cuda::BATCH_NORM),
+            Self::MaxPool => Some(cuda::MAX_POOL),
+            Self::PadChannels => None,
+        }
+    }
 }
 
 /// A set of [`Way`]s, written as a list such as `batch-norm,max-pool`, or `none`.
@@ -43,10 +54,10 @@ impl Tuning {
     /// The kernels cannot be compiled or loaded.
     pub fn apply(self, device: Device) -> Result<()> {
         let Device::Cuda(index) = device else { return Ok(()) };
-        let needs_kernels = self.has(Way::BatchNorm) || self.has(Way::MaxPool);
-        let loaded = if needs_kernels { cuda::load(index) } else { Ok(()) };
-        let without = Self(self.0 & Way::PadChannels as u8);
-        CURRENT.store(if loaded.is_ok() { self.0 } else { without.0 }, Ordering::Relaxed);
+        let mut sources = self.ways().filter_map(Way::source);
+        let loaded = sources.try_for_each(|source| source.load(index));
+        let used = self.ways().filter(|way| loaded.is_ok() || way.source().is_none());
+        CURRENT.store(used.fold(0, |ways, way| ways | way as u8), Ordering::Relaxed);
         loaded.with_context(|| {
             format!("--cuda-tuning {self}: the kernels of this program cannot be used")
         })

@@ -10,15 +10,11 @@
 
 namespace resnet {
 
-inline bool is_float_on_cpu(const at::Tensor& tensor) {
-  return tensor.device().is_cpu() && tensor.scalar_type() == at::kFloat;
-}
-
-// Whether a tensor is a contiguous vector of `channels` floats on the CPU. The result is also true for null.
-inline bool is_by_channel(const at::Tensor* tensor, int64_t channels) {
+// Whether a tensor is a contiguous vector of `channels` floats on `device`. The result is also true for null.
+inline bool is_by_channel(const at::Tensor* tensor, int64_t channels, at::Device device) {
   return tensor == nullptr ||
-      (is_float_on_cpu(*tensor) && tensor->dim() == 1 && tensor->size(0) == channels &&
-       tensor->is_contiguous());
+      (tensor->device() == device && tensor->scalar_type() == at::kFloat && tensor->dim() == 1 &&
+       tensor->size(0) == channels && tensor->is_contiguous());
 }
 
 inline std::optional<at::Tensor> optional(const at::Tensor* tensor) {

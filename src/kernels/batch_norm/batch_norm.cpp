@@ -1,6 +1,7 @@
 // Batch normalisation in training and its gradients. The sum and the ReLU after it are computed in the same
 // passes over memory (docs/decisions/0016).
 
+#include "arguments.h"
 #include "table.h"
 
 #include "../../libtorch/ffi.h"
@@ -14,7 +15,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <initializer_list>
 #include <optional>
 #include <vector>
 
@@ -252,23 +252,6 @@ class BatchNorm : public torch::autograd::Function<BatchNorm<Number>> {
   }
 };
 
-// Whether the kernels can compute with these tensors. With fewer than two rows, there is no unbiased variance.
-bool fit(
-    const Tensor& input, std::initializer_list<const Tensor*> by_channel, const Tensor* other) {
-  if (!input.device().is_cpu() || input.dim() != 4 || input.numel() == 0 ||
-      !input.is_contiguous(at::MemoryFormat::ChannelsLast) || Size(input).rows < 2) {
-    return false;
-  }
-  for (const Tensor* tensor : by_channel) {
-    if (!is_by_channel(tensor, input.size(1))) {
-      return false;
-    }
-  }
-  return other == nullptr ||
-      (other->device().is_cpu() && other->scalar_type() == input.scalar_type() &&
-       other->sizes() == input.sizes());
-}
-
 }  // namespace
 }  // namespace resnet::batch_norm
 
@@ -278,24 +261,19 @@ extern "C" {
 // has gradients. Running statistics are updated unless they are null. `output` stays null if the kernels do not
 // support the tensors or the processor.
 const char* resnet_batch_norm(
-    const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias,
-    const at::Tensor* other, const at::Tensor* running_mean, const at::Tensor* running_variance,
-    bool relu, double momentum, double epsilon, at::Tensor** output) noexcept {
+    const resnet::batch_norm::Arguments* arguments, at::Tensor** output) noexcept {
   using namespace resnet::batch_norm;
-  using resnet::optional;
   return resnet::guard([&] {
-    if (!resnet::OpenMp::serves() ||
-        !fit(*input, {weight, bias, running_mean, running_variance}, other)) {
+    const at::Tensor& input = *arguments->input;
+    if (!resnet::OpenMp::serves() || !input.device().is_cpu() || !fit(*arguments)) {
       return;
     }
-    const Tensor result = resnet::with_dtype(input->scalar_type(), [&](auto number) -> Tensor {
+    const Tensor result = resnet::with_dtype(input.scalar_type(), [&](auto number) -> Tensor {
       using Number = decltype(number);
-      if (kernels_for<Number>(input->size(1)) == nullptr) {
+      if (kernels_for<Number>(input.size(1)) == nullptr) {
         return {};
       }
-      return BatchNorm<Number>::apply(
-          *input, *weight, *bias, optional(other), optional(running_mean),
-          optional(running_variance), relu, momentum, epsilon);
+      return apply<BatchNorm<Number>>(*arguments);
     });
     resnet::give(result, output);
   });

@@ -4,6 +4,7 @@
 
 #include "../../libtorch/ffi.h"
 #include "../../libtorch/tensors.h"
+#include "../batch_norm/arguments.h"
 
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -147,42 +148,20 @@ class BatchNorm : public torch::autograd::Function<BatchNorm> {
   }
 };
 
-// Whether a tensor is a contiguous vector of floats beside `x`. The result is also true for null.
-bool is_by_channel(const Tensor* tensor, const Tensor& x) {
-  return tensor == nullptr ||
-      (tensor->device() == x.device() && tensor->scalar_type() == at::kFloat && tensor->dim() == 1 &&
-       tensor->size(0) == x.size(1) && tensor->is_contiguous());
-}
-
 }  // namespace
 }  // namespace resnet::cuda
 
 extern "C" {
 
-// As resnet_batch_norm of src/kernels/batch_norm, for tensors on a CUDA device whose kernels were loaded.
+// As resnet_batch_norm, for tensors on a CUDA device whose kernels were loaded.
 const char* resnet_cuda_batch_norm(
-    const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias,
-    const at::Tensor* other, const at::Tensor* running_mean, const at::Tensor* running_variance,
-    bool relu, double momentum, double epsilon, at::Tensor** output) noexcept {
+    const resnet::batch_norm::Arguments* arguments, at::Tensor** output) noexcept {
   using namespace resnet::cuda;
   return resnet::guard([&] {
-    const at::Tensor& x = *input;
-    if (!serves(x) || !is_in_vectors(x) || x.numel() / x.size(1) < 2 ||
-        (other != nullptr &&
-         (other->sizes() != x.sizes() || other->scalar_type() != x.scalar_type()))) {
-      return;
+    const at::Tensor& input = *arguments->input;
+    if (serves(input) && is_in_vectors(input) && resnet::batch_norm::fit(*arguments)) {
+      resnet::give(resnet::batch_norm::apply<BatchNorm>(*arguments), output);
     }
-    for (const at::Tensor* tensor : {weight, bias, running_mean, running_variance}) {
-      if (!is_by_channel(tensor, x)) {
-        return;
-      }
-    }
-    using resnet::optional;
-    resnet::give(
-        BatchNorm::apply(
-            x, *weight, *bias, optional(other), optional(running_mean), optional(running_variance), relu,
-            momentum, epsilon),
-        output);
   });
 }
 

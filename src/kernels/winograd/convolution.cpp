@@ -270,7 +270,7 @@ class WinogradPlan final : public Plan {
         weights_(transform_weights(
             kernels, channels_last(parameters.weight), inputs_, outputs_, false)),
         bias_(*parameters.bias) {
-    TORCH_CHECK(is_by_channel(&bias_, outputs_), "a bias does not fit the convolution");
+    TORCH_CHECK(is_by_channel(&bias_, outputs_, at::kCPU), "a bias does not fit the convolution");
   }
 
   Tensor run(const Tensor& input, const std::optional<Tensor>& other, bool relu) const override {
@@ -307,7 +307,7 @@ Tensor convolve(const Tensor& input, const Parameters& parameters) {
   const std::optional<Tensor>& bias = parameters.bias;
   if (!input.device().is_cpu() || !weight.device().is_cpu() ||
       input.scalar_type() != weight.scalar_type() ||
-      (bias.has_value() && !is_by_channel(&*bias, weight.size(0)))) {
+      (bias.has_value() && !is_by_channel(&*bias, weight.size(0), at::kCPU))) {
     return {};
   }
   return with_dtype(input.scalar_type(), [&](auto number) -> Tensor {
