@@ -11,7 +11,6 @@
 
 namespace stand_in {
 
-// Whether the first capture is to be broken at this place.
 bool breaks_at(const std::string& place) {
   const char* asked = getenv("CUDA_STAND_IN_BREAK");
   static bool is_broken = false;

@@ -4,8 +4,6 @@
 
 namespace stand_in {
 
-bool breaks_at(const std::string& place);
-
 namespace {
 
 size_t* nodes_of(cudaGraph_t graph) {

@@ -90,6 +90,9 @@ bool is_forbidden(const char* call);
 // Ends the capture of a stream in an error: the Guide's "Invalidation".
 void invalidate_all();
 
+// Whether the first capture is to be broken at this place.
+bool breaks_at(const std::string& place);
+
 // Remembers an error for cudaGetLastError, and returns it.
 cudaError_t failed(cudaError_t error);
 

@@ -105,7 +105,7 @@ libtorch_zip_url() {
 
 # Returns 1 if the zip cannot be downloaded or unpacked and the wheel should be tried.
 libtorch_from_zip() {
-  local url zip=$work/libtorch.zip problem curl
+  local url zip=$work/libtorch.zip problem curl unpack
   url=${RESNET_LIBTORCH_URL:-$(libtorch_zip_url "$1")}
   [[ -n $url ]] || return 1
   need libtorch curl curl "brew install curl"
@@ -124,18 +124,21 @@ libtorch_from_zip() {
     return 1
   fi
   say "libtorch: unpacking"
-  problem=
   # Both check the length and the checksum of every file in the archive.
   if command -v unzip >/dev/null; then
-    unzip -q "$zip" -d "$work" >&2 || problem="it can't be unpacked, for the reason shown above"
+    unpack=(unzip -q "$zip" -d "$work")
   elif command -v python3 >/dev/null; then
-    python3 -m zipfile -e "$zip" "$work" >&2 || problem="it can't be unpacked, for the reason shown above"
+    unpack=(python3 -m zipfile -e "$zip" "$work")
   else
     fail libtorch "neither unzip nor python3 is installed" "$(install_command unzip 'brew install unzip')"
   fi
-  [[ -n $problem ]] || libtorch_link_names "$work/libtorch/lib"
-  problem=${problem:-$(libtorch_lacks "$work/libtorch/lib")}
-  [[ -n $problem ]] || return 0
+  if "${unpack[@]}" >&2; then
+    libtorch_link_names "$work/libtorch/lib"
+    problem=$(libtorch_lacks "$work/libtorch/lib")
+    [[ -n $problem ]] || return 0
+  else
+    problem="it can't be unpacked, for the reason shown above"
+  fi
   rm -rf "$work/libtorch"
   libtorch_zip_failed "$url" "$problem"
   return 1
