@@ -172,6 +172,7 @@ impl Config {
             settings.add_default("network.depth", integer(spec.depth()));
         }
         settings.add_default("network.shortcut", value_name(spec.shortcut).into());
+        spec.check_zero_init(settings.read("train.zero-init-residual")?)?;
         let validation = settings.read("data.validation")?;
         check_validation(validation, dataset)?;
         let recipe: Recipe = settings.read_keys()?;

@@ -19,6 +19,8 @@ pub enum Purpose {
     Synthetic = 5,
     /// The pixels of the images that `resnet bench` measures on.
     Bench = 6,
+    /// Dropout and stochastic depth; the index is the optimizer step, then the hash of the layer's name.
+    Noise = 7,
 }
 
 /// A generator that depends only on its arguments. ChaCha8 gives the same numbers on every platform and in every

@@ -1,7 +1,10 @@
 //! Convolutions by Winograd's minimal filtering, compared with libtorch's own convolutions in float64.
 
-use resnet::kernels::{PreparedConvolution, convolution};
+use resnet::kernels::{Geometry, PreparedConvolution, convolution};
 use tch::{Device, Kind, Tensor};
+
+/// A 3×3 convolution whose output has the size of its input.
+const SAME: Geometry = Geometry { stride: 1, padding: 1, groups: 1 };
 
 /// The largest difference divided by the largest absolute value.
 fn error(found: &Tensor, expected: &Tensor) -> f64 {
@@ -33,7 +36,7 @@ fn results(tensors: &[&Tensor; 3], gradient: &Tensor, kind: Kind, direct: bool) 
     let ys = if direct {
         xs.conv2d(&weight, Some(&bias), [1, 1], [1, 1], [1, 1], 1)
     } else {
-        convolution(&xs, &weight, Some(&bias), 1, 1)
+        convolution(&xs, &weight, Some(&bias), SAME)
     };
     let loss = (&ys * gradient.to_kind(kind)).sum(kind);
     let gradients = Tensor::run_backward(&[&loss], &[&xs, &weight, &bias], false, false);
@@ -101,7 +104,7 @@ fn fused_convolutions_add_the_bias_and_another_tensor_and_apply_relu() {
         let [count, inputs, height, width] = input;
         let (weight, bias) = (random(&[outputs, inputs, 3, 3]), random(&[outputs]));
         let (xs, other) = (random(&input), random(&[count, outputs, height, width]));
-        let prepared = PreparedConvolution::new(weight.shallow_clone(), bias.shallow_clone(), 1, 1);
+        let prepared = PreparedConvolution::new(weight.shallow_clone(), bias.shallow_clone(), SAME);
         let [xs64, weight64, bias64, other64] =
             [&xs, &weight, &bias, &other].map(|tensor| tensor.to_kind(Kind::Double));
         let plain = xs64.conv2d(&weight64, Some(&bias64), [1, 1], [1, 1], [1, 1], 1);
@@ -142,7 +145,7 @@ fn nan_inputs_give_nan_outputs() {
     let xs = random(&[4, 16, 8, 8]);
     let _ = xs.get(0).fill_(f64::NAN);
     let bias = Tensor::zeros([16], (Kind::Float, Device::Cpu));
-    let prepared = PreparedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
+    let prepared = PreparedConvolution::new(random(&[16, 16, 3, 3]), bias, SAME);
     let ys = prepared.forward(&xs, None, true).unwrap();
     if has_kernels() {
         assert!(ys.get(0).isnan().all().int64_value(&[]) == 1);
@@ -154,7 +157,7 @@ fn nan_inputs_give_nan_outputs() {
 fn tensors_of_mismatched_shapes_are_refused() {
     let _no_grad = tch::no_grad_guard();
     let bias = Tensor::zeros([16], (Kind::Float, Device::Cpu));
-    let prepared = PreparedConvolution::new(random(&[16, 16, 3, 3]), bias, 1, 1);
+    let prepared = PreparedConvolution::new(random(&[16, 16, 3, 3]), bias, SAME);
     let xs = random(&[4, 16, 8, 8]);
     assert!(prepared.forward(&xs, None, false).is_ok());
     assert!(prepared.forward(&random(&[4, 32, 8, 8]), None, false).is_err());

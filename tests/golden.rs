@@ -16,7 +16,7 @@ use resnet::data::order::epoch_order;
 use resnet::data::preprocess::Preprocess;
 use resnet::model::parameters::{Creation, Parameter, Role};
 use resnet::model::spec::{Block, Spec};
-use resnet::model::{Mode, Network, Plan};
+use resnet::model::{Mode, Network, Noise, Plan};
 use resnet::random::name_index;
 use resnet::train::epoch::EpochSums;
 use resnet::train::recipe::SgdOptions;
@@ -312,7 +312,7 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
             let logits = tch::no_grad(|| network.forward(&images, Mode::Evaluate));
             errors.compare("eval logits", [("fc", logits)], &tensors["eval_logits"]);
         }
-        let logits = network.forward(&images, Mode::Train);
+        let logits = network.forward(&images, Mode::Train(Noise::default()));
         let loss = logits.cross_entropy_loss::<Tensor>(
             &labels,
             None,

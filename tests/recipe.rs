@@ -14,7 +14,7 @@ use resnet::data::order::epoch_order;
 use resnet::data::preprocess::Preprocess;
 use resnet::model::parameters::{Creation, Role};
 use resnet::model::spec::{Choices, Init, Spec};
-use resnet::model::{Mode, Network};
+use resnet::model::{Mode, Network, Noise};
 use resnet::train::epoch::EpochSums;
 use resnet::train::recipe::SgdOptions;
 use resnet::train::schedule::ScheduleKind;
@@ -165,7 +165,7 @@ fn micro_batches_of_different_sizes_are_weighted_by_their_number_of_images() {
     let mut loss = Tensor::zeros([], (Kind::Float, Device::Cpu));
     for (start, length) in [(0, 3), (3, 2)] {
         let part = images.batch(&order.narrow(0, start, length)).unwrap();
-        let logits = by_hand.forward(&preprocess.apply(&part), Mode::Train);
+        let logits = by_hand.forward(&preprocess.apply(&part), Mode::Train(Noise::default()));
         loss += part.targets().loss(&logits, 0.0, Reduction::Sum) / 5.0;
     }
     let wanted: Vec<_> = learned.iter().map(|parameter| &parameter.tensor).collect();

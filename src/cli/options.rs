@@ -5,7 +5,7 @@ use super::values::{dataset_name, number, whole_number};
 use crate::checkpoint::cadence::Cadence;
 use crate::data::augment::Augment;
 use crate::kernels::Tuning;
-use crate::model::spec::{Block, Init, Shortcut, Stem};
+use crate::model::spec::{Block, Init, Placement, Shortcut, Stem};
 use crate::precision::PrecisionChoice;
 use crate::train::schedule::ScheduleKind;
 use clap::Args;
@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 #[command(next_help_heading = "Network")]
 pub struct NetworkOptions {
-    /// Number of layers: 18, 34, 50, 101, 152 or 200 (ImageNet layout); 20, 32, 44, 56, 110 or 1202
-    /// (CIFAR layout)
+    /// Number of layers: 18, 34, 50, 101, 152 or 200 (ImageNet layout); 6n+2, such as 20, 56 or 110, or
+    /// 9n+2, such as 164 or 1001 (CIFAR layout); 6n+4 with --widen, such as 28 (Wide ResNet)
     #[arg(long, short, value_parser = whole_number::<usize>)]
     pub depth: Option<usize>,
 
@@ -29,20 +29,62 @@ pub struct NetworkOptions {
     #[arg(long)]
     pub block: Option<Block>,
 
+    /// Order of batch norm, ReLU, convolution and sum in a block (He et al. 2016b, figure 4)
+    #[arg(long)]
+    pub placement: Option<Placement>,
+
+    /// Blocks have shortcuts; false makes the plain network, to compare with
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub residual: Option<bool>,
+
+    /// Factor of each block's main path before the sum
+    #[arg(long, value_name = "FACTOR", value_parser = number)]
+    pub residual_scale: Option<f64>,
+
     /// Channels of the first stage; each later stage has twice as many as the stage before it
     #[arg(long, value_parser = whole_number::<usize>)]
     pub width: Option<usize>,
 
-    /// Layers before the first stage: a 7×7 convolution and 3×3 max pooling, both of stride 2, or a 3×3
-    /// convolution of stride 1
+    /// Factor of the channels of every stage; the stem keeps its width (Wide ResNet)
+    #[arg(long, value_name = "FACTOR", value_parser = whole_number::<usize>)]
+    pub widen: Option<usize>,
+
+    /// Groups of the 3×3 convolutions in bottleneck blocks (ResNeXt)
+    #[arg(long, value_parser = whole_number::<usize>)]
+    pub groups: Option<usize>,
+
+    /// Channels of each group in the first stage; each later stage has twice as many
+    #[arg(long, value_name = "CHANNELS", value_parser = whole_number::<usize>)]
+    pub group_width: Option<usize>,
+
+    /// Squeeze-and-excitation at the end of each block's main path, with the reduction 16 (SE-ResNet)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub se: Option<bool>,
+
+    /// Probability of dropout before the last convolution of each block (Wide ResNet)
+    #[arg(long, value_name = "RATE", value_parser = number)]
+    pub dropout: Option<f64>,
+
+    /// Stochastic depth: probability that the last block is left out for an image in training; it
+    /// falls linearly to zero for earlier blocks
+    #[arg(long, value_name = "RATE", value_parser = number)]
+    pub stochastic_depth: Option<f64>,
+
+    /// Layers before the first stage: a 7×7 convolution (imagenet) or three 3×3 convolutions (deep,
+    /// ResNet-C), then 3×3 max pooling, together of stride 4, or a 3×3 convolution of stride 1 (cifar)
     #[arg(long)]
     pub stem: Option<Stem>,
 
-    /// Shortcut of a block that changes the shape: a 1×1 convolution with batch norm (option B), a 1×1
-    /// convolution with bias and no batch norm (Dive into Deep Learning), or every second pixel with
-    /// channels of zeros added (option A)
+    /// Shortcut of a block that changes the shape: a 1×1 convolution with batch norm (projection, option
+    /// B), a 1×1 convolution with bias and no batch norm (plain-conv, Dive into Deep Learning), every
+    /// second pixel with channels of zeros added (zero-pad, option A), or 2×2 average pooling before
+    /// the 1×1 convolution (avg-pool, ResNet-D)
     #[arg(long)]
     pub shortcut: Option<Shortcut>,
+
+    /// Every convolution has a bias
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub conv_bias: Option<bool>,
 
     /// Number of image channels
     #[arg(long, value_parser = whole_number::<usize>)]

@@ -20,7 +20,17 @@ pub const SIZE: usize = 96;
 /// The defaults cannot be written as TOML, which a test excludes.
 pub fn defaults() -> Result<Table> {
     let mut defaults = to_table(&Options {
-        network: NetworkOptions { size: Some(SIZE), ..NetworkOptions::default() },
+        network: NetworkOptions {
+            residual: Some(true),
+            residual_scale: Some(1.0),
+            widen: Some(1),
+            groups: Some(1),
+            se: Some(false),
+            dropout: Some(0.0),
+            stochastic_depth: Some(0.0),
+            size: Some(SIZE),
+            ..NetworkOptions::default()
+        },
         data: DataOptions {
             dataset: Some("fashion-mnist".to_owned()),
             validation: Some(0),

@@ -36,7 +36,7 @@ pub struct Basis<'a> {
 }
 
 /// The rules, in the order in which a checkpoint lists the names of derived settings.
-pub const RULES: [Rule; 10] = [
+pub const RULES: [Rule; 13] = [
     Rule {
         name: "network.block",
         from: &["depth or blocks"],
@@ -54,6 +54,24 @@ pub const RULES: [Rule; 10] = [
         from: &["the number of stages"],
         default: "imagenet; cifar for three stages",
         value: |basis| Some(value_name(basis.spec.stem).into()),
+    },
+    Rule {
+        name: "network.placement",
+        from: &["depth", "widen"],
+        default: "original; pre-activation for 6n+4 layers with --widen",
+        value: |basis| Some(value_name(basis.spec.placement).into()),
+    },
+    Rule {
+        name: "network.group-width",
+        from: &["width", "widen", "groups"],
+        default: "the block's width divided by the groups",
+        value: |basis| basis.spec.groups.map(|groups| integer(groups.width)),
+    },
+    Rule {
+        name: "network.conv-bias",
+        from: &["shortcut"],
+        default: "true with --shortcut plain-conv",
+        value: |basis| Some(basis.spec.conv_bias.into()),
     },
     Rule {
         name: "network.channels",

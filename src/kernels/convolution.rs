@@ -27,6 +27,7 @@ unsafe extern "C" {
         bias: *const c_void,
         stride: i64,
         padding: i64,
+        groups: i64,
         input_size: *const i64,
         dimensions: usize,
         plan: *mut *mut c_void,
@@ -41,8 +42,19 @@ unsafe extern "C" {
     fn resnet_free_convolution(plan: *mut c_void);
 }
 
-/// The convolution of `input` `[N, I, H, W]` with `weight` `[O, I, k, k]` and, if given, `bias` `[O]`, all of one
-/// dtype. The result is `[N, O, H', W']` and has gradients.
+/// How a convolution moves over its input. It is the same in both directions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Geometry {
+    /// Step between two positions of the kernel, in pixels.
+    pub stride: i64,
+    /// Zeros at each edge of the input, in pixels.
+    pub padding: i64,
+    /// Number of groups of channels; outputs of a group depend only on inputs of the same group.
+    pub groups: i64,
+}
+
+/// The convolution of `input` `[N, I, H, W]` with `weight` `[O, I / groups, k, k]` and, if given, `bias` `[O]`, all of
+/// one dtype. The result is `[N, O, H', W']` and has gradients.
 ///
 /// # Panics
 ///
@@ -51,9 +63,12 @@ pub fn convolution(
     input: &Tensor,
     weight: &Tensor,
     bias: Option<&Tensor>,
-    stride: i64,
-    padding: i64,
+    geometry: Geometry,
 ) -> Tensor {
+    let Geometry { stride, padding, groups } = geometry;
+    if groups != 1 {
+        return input.conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], groups);
+    }
     let (xs, w, b) = (address(Some(input)), address(Some(weight)), address(bias));
     // SAFETY: the tensors are alive, and tch's pointers point to `at::Tensor`s.
     let own = unsafe { tensor(|output| resnet_convolution(xs, w, b, stride, padding, output)) };
@@ -86,16 +101,15 @@ fn with_padded_channels(tensors: [&Tensor; 2]) -> [Tensor; 2] {
 pub struct PreparedConvolution {
     weight: Tensor,
     bias: Tensor,
-    padding: i64,
-    stride: i64,
+    geometry: Geometry,
     /// The plan is made for the size of the first input.
     plan: OnceCell<Plan>,
 }
 
 impl PreparedConvolution {
-    /// A convolution with a weight `[O, I, k, k]` and a bias `[O]`. Neither may require a gradient.
-    pub fn new(weight: Tensor, bias: Tensor, padding: i64, stride: i64) -> Self {
-        Self { weight, bias, padding, stride, plan: OnceCell::new() }
+    /// A convolution with a weight `[O, I / groups, k, k]` and a bias `[O]`. Neither may require a gradient.
+    pub fn new(weight: Tensor, bias: Tensor, geometry: Geometry) -> Self {
+        Self { weight, bias, geometry, plan: OnceCell::new() }
     }
 
     /// The convolution of `input` `[N, I, H, W]`, plus `other` `[N, O, H', W']` if given, then ReLU if `relu`.
@@ -121,8 +135,9 @@ impl PreparedConvolution {
             check(resnet_prepare_convolution(
                 address(Some(&self.weight)),
                 address(Some(&self.bias)),
-                self.stride,
-                self.padding,
+                self.geometry.stride,
+                self.geometry.padding,
+                self.geometry.groups,
                 input_size.as_ptr(),
                 input_size.len(),
                 &mut plan,

@@ -12,6 +12,6 @@ mod max_pool;
 mod tuning;
 
 pub use batch_norm::{Normalization, batch_norm, batch_norm_on_cuda};
-pub use convolution::{PreparedConvolution, convolution};
+pub use convolution::{Geometry, PreparedConvolution, convolution};
 pub use max_pool::{max_pool, max_pool_on_cuda};
 pub use tuning::{Tuning, Way};

@@ -6,51 +6,53 @@ use super::parameters::Parameters;
 use super::plan::{BlockPlan, Layer, Norm};
 use tch::Tensor;
 
-/// A residual block: a main path and a shortcut from the same input, and their sum. Every kind of block has this
-/// structure.
+/// A residual block: layers before its two paths, a main path, a shortcut, their sum, and layers after it. Every kind of
+/// block has this structure.
 #[derive(Debug)]
 pub struct Residual {
+    before: Sequential,
     main: Sequential,
-    /// The batch norm at the end of the main path, if there is one. With the sum and the ReLU it is computed in fewer
-    /// passes over memory than one after the other.
+    /// The batch norm at the end of the main path, if there is one. With the sum and a ReLU after it, it is computed in
+    /// fewer passes over memory than one after the other.
     last_norm: Option<BatchNorm2d>,
-    shortcut: Sequential,
-    relu_after_sum: bool,
+    /// `None` in a network without shortcuts.
+    shortcut: Option<Sequential>,
+    after: Sequential,
 }
 
 impl Residual {
     /// The module of a planned block; its tensors are created in `parameters`.
     pub fn new(block: &BlockPlan, parameters: &mut Parameters) -> Self {
-        let relu_after_sum = block.relu_after_sum;
-        let (main, last_norm) = match block.main.split_last() {
-            Some((Layer::Norm(norm), main)) if !norm.relu => {
-                (main, Some(Norm { relu: relu_after_sum, ..norm.clone() }))
+        let (main, after, last_norm) = match (block.main.split_last(), block.after.split_first()) {
+            (Some((Layer::Norm(norm), main)), Some((Layer::Relu(_), after))) if !norm.relu => {
+                (main, after, Some(Norm { relu: true, ..norm.clone() }))
             }
-            _ => (block.main.as_slice(), None),
+            (Some((Layer::Norm(norm), main)), _) if !norm.relu => {
+                (main, block.after.as_slice(), Some(norm.clone()))
+            }
+            _ => (block.main.as_slice(), block.after.as_slice(), None),
         };
         // Struct fields are evaluated in this order, which is the order of torchvision's tensors.
         Self {
+            before: sequential(&block.before, parameters),
             main: sequential(main, parameters),
             last_norm: last_norm.map(|norm| BatchNorm2d::new(&norm, parameters)),
-            shortcut: sequential(&block.shortcut, parameters),
-            relu_after_sum,
+            shortcut: block.shortcut.as_ref().map(|layers| sequential(layers, parameters)),
+            after: sequential(after, parameters),
         }
     }
 }
 
 impl Module for Residual {
     fn forward(&self, xs: &Tensor, pass: Pass) -> Tensor {
-        let main = self.main.forward(xs, pass);
-        let shortcut = self.shortcut.forward(xs, pass);
-        match &self.last_norm {
-            Some(norm) => norm.forward_sum(&main, Some(&shortcut), pass.mode),
-            None => sum(&main, &shortcut, self.relu_after_sum),
-        }
+        let xs = self.before.forward(xs, pass);
+        let main = self.main.forward(&xs, pass);
+        let shortcut = self.shortcut.as_ref().map(|shortcut| shortcut.forward(&xs, pass));
+        let sum = match (&self.last_norm, shortcut) {
+            (Some(norm), shortcut) => norm.forward_sum(&main, shortcut.as_ref(), pass.mode),
+            (None, Some(shortcut)) => main + shortcut,
+            (None, None) => main,
+        };
+        self.after.forward(&sum, pass)
     }
-}
-
-/// The sum of a block's two paths, followed by a ReLU if `relu`.
-pub(super) fn sum(main: &Tensor, shortcut: &Tensor, relu: bool) -> Tensor {
-    let sum = main + shortcut;
-    if relu { sum.relu() } else { sum }
 }

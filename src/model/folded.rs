@@ -1,8 +1,7 @@
 //! A network for inference only: batch norm is folded into the convolutions. The convolutions also compute the block's
 //! sum and the ReLU (docs/decisions/0014).
 
-use super::block::sum;
-use super::layers::{BatchNorm2d, Linear};
+use super::layers::{BatchNorm2d, Linear, SqueezeExcite, geometry};
 use super::module::{Mode, Module, Pass};
 use super::network::Network;
 use super::parameters::{Layout, Parameter};
@@ -79,11 +78,21 @@ struct Fused {
 
 #[derive(Debug)]
 struct FusedBlock {
+    before: Vec<Step>,
     main: Vec<Step>,
-    /// The convolution that ends the main path, if one does. It also computes the sum and the ReLU.
-    last: Option<PreparedConvolution>,
-    shortcut: Vec<Step>,
-    relu_after_sum: bool,
+    sum: Sum,
+    after: Vec<Step>,
+}
+
+/// How a block's paths are added.
+#[derive(Debug)]
+enum Sum {
+    /// There is no shortcut.
+    None,
+    /// The sum with the shortcut.
+    Plain(Vec<Step>),
+    /// The convolution that ends the main path also computes the sum with the shortcut, and the ReLU after it.
+    Convolution { convolution: PreparedConvolution, shortcut: Vec<Step>, relu: bool },
 }
 
 #[derive(Debug)]
@@ -124,12 +133,16 @@ impl Fused {
 
 impl FusedBlock {
     fn forward(&self, xs: &Tensor) -> Option<Tensor> {
-        let shortcut = run(&self.shortcut, xs)?;
-        let ys = run(&self.main, xs)?;
-        match &self.last {
-            Some(last) => last.forward(&ys, Some(&shortcut), self.relu_after_sum).ok(),
-            None => Some(sum(&ys, &shortcut, self.relu_after_sum)),
-        }
+        let xs = run(&self.before, xs)?;
+        let ys = run(&self.main, &xs)?;
+        let sum = match &self.sum {
+            Sum::None => ys,
+            Sum::Plain(shortcut) => ys + run(shortcut, &xs)?,
+            Sum::Convolution { convolution, shortcut, relu } => {
+                convolution.forward(&ys, Some(&run(shortcut, &xs)?), *relu).ok()?
+            }
+        };
+        run(&self.after, &sum)
     }
 }
 
@@ -167,19 +180,35 @@ impl Weights<'_> {
     }
 
     fn block(&mut self, block: &BlockPlan) -> Result<FusedBlock> {
-        let (main, last) = match block.main.as_slice() {
+        let before = self.path(&block.before)?;
+        let Some(shortcut) = &block.shortcut else {
+            let layers: Vec<Layer> = block.main.iter().chain(&block.after).cloned().collect();
+            let main = self.path(&layers)?;
+            return Ok(FusedBlock { before, main, sum: Sum::None, after: Vec::new() });
+        };
+        // Layers that have an effect in training only.
+        let is_computed = |layer: &&Layer| !matches!(layer, Layer::Dropout(_) | Layer::DropPath(_));
+        let main: Vec<Layer> = block.main.iter().filter(is_computed).cloned().collect();
+        let (main, last) = match main.as_slice() {
             [main @ .., Layer::Conv(conv), Layer::Norm(norm)] if !norm.relu => {
                 (main, Some((conv, Some(norm))))
             }
             [main @ .., Layer::Conv(conv)] => (main, Some((conv, None))),
             main => (main, None),
         };
-        Ok(FusedBlock {
-            main: self.path(main)?,
-            last: last.map(|(conv, norm)| self.convolution(conv, norm)).transpose()?,
-            shortcut: self.path(&block.shortcut)?,
-            relu_after_sum: block.relu_after_sum,
-        })
+        let main = self.path(main)?;
+        let shortcut = self.path(shortcut)?;
+        let Some((conv, norm)) = last else {
+            let (sum, after) = (Sum::Plain(shortcut), self.path(&block.after)?);
+            return Ok(FusedBlock { before, main, sum, after });
+        };
+        let convolution = self.convolution(conv, norm)?;
+        let (relu, after) = match block.after.split_first() {
+            Some((Layer::Relu(_), after)) => (true, after),
+            _ => (false, block.after.as_slice()),
+        };
+        let sum = Sum::Convolution { convolution, shortcut, relu };
+        Ok(FusedBlock { before, main, sum, after: self.path(after)? })
     }
 
     fn path(&mut self, layers: &[Layer]) -> Result<Vec<Step>> {
@@ -188,20 +217,35 @@ impl Weights<'_> {
         while let Some(layer) = layers.next() {
             steps.push(match layer {
                 Layer::Conv(conv) => {
-                    let norm = match layers.peek() {
-                        Some(Layer::Norm(norm)) => Some(norm),
+                    let norm = layers.next_if(|layer| matches!(layer, Layer::Norm(_)));
+                    let norm = norm.and_then(|layer| match layer {
+                        Layer::Norm(norm) => Some(norm),
                         _ => None,
-                    };
+                    });
                     let convolution = self.convolution(conv, norm)?;
-                    if norm.is_some() {
-                        layers.next();
-                    }
-                    Step::Convolution { convolution, relu: norm.is_some_and(|norm| norm.relu) }
+                    let relu = norm.is_some_and(|norm| norm.relu)
+                        || layers.next_if(|layer| matches!(layer, Layer::Relu(_))).is_some();
+                    Step::Convolution { convolution, relu }
                 }
-                // No convolution comes before it, as in a pre-activation block.
+                // No convolution comes before it, as at the start of a pre-activation block.
                 Layer::Norm(norm) => Step::Plain(Box::new(self.norm(norm)?)),
                 Layer::Linear(linear) => Step::Plain(Box::new(self.linear(linear)?)),
+                Layer::SqueezeExcite(gate) => {
+                    let [weight1, bias1, weight2, bias2] = gate.tensors();
+                    let tensors = [
+                        self.take(&weight1)?,
+                        self.take(&bias1)?,
+                        self.take(&weight2)?,
+                        self.take(&bias2)?,
+                    ];
+                    Step::Plain(Box::new(SqueezeExcite { tensors }))
+                }
+                Layer::Relu(relu) => Step::Plain(Box::new(relu.clone())),
+                Layer::Scale(scale) => Step::Plain(Box::new(scale.clone())),
                 Layer::MaxPool(pool) => Step::Plain(Box::new(pool.clone())),
+                Layer::AvgPool(pool) => Step::Plain(Box::new(pool.clone())),
+                // They have an effect in training only.
+                Layer::Dropout(_) | Layer::DropPath(_) => continue,
                 Layer::GlobalAvgPool(pool) => Step::Plain(Box::new(pool.clone())),
                 Layer::Flatten(flatten) => Step::Plain(Box::new(flatten.clone())),
                 Layer::ZeroPad(pad) => Step::Plain(Box::new(pad.clone())),
@@ -228,7 +272,7 @@ impl Weights<'_> {
             }
         };
         let (weight, bias) = (weight.to_kind(self.kind), bias.to_kind(self.kind));
-        Ok(PreparedConvolution::new(weight, bias, conv.padding as i64, conv.stride as i64))
+        Ok(PreparedConvolution::new(weight, bias, geometry(conv)))
     }
 
     fn norm(&mut self, norm: &Norm) -> Result<BatchNorm2d> {

@@ -1,6 +1,6 @@
 //! Residual networks.
 //!
-//! [`spec`] has the table of depths and the validated choices of the user. [`plan`] derives the network from a spec as
+//! [`spec`] has the validated choices of the user, and which blocks a depth stands for. [`plan`] derives the network from a spec as
 //! plain data. [`network`] and [`block`] turn a plan into [`module`]s of [`layers`], whose [`parameters`] have
 //! torchvision's names. [`folded`] computes logits faster, for inference only. [`shape`] measures the output and the
 //! cost of each layer.
@@ -17,7 +17,7 @@ pub mod spec;
 pub mod weights;
 
 pub use folded::Folded;
-pub use module::Mode;
+pub use module::{Mode, Noise};
 pub use network::Network;
 pub use plan::Plan;
 pub use spec::Spec;

@@ -1,18 +1,50 @@
 //! The interface of a layer of a network, and a sequence of layers.
 
 use super::weights::Copies;
+use crate::random::{self, Purpose};
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
 use tch::Tensor;
 
 /// What a forward pass is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Training: batch norm uses the batch's statistics and updates its running statistics.
-    Train,
+    /// Training: batch norm uses the batch's statistics and updates its running statistics. Dropout draws this noise.
+    Train(Noise),
     /// Training, when activations are computed a second time for the backward pass: batch norm uses the batch's
     /// statistics and does not change its running statistics.
-    Recompute,
-    /// Evaluation: batch norm uses its running statistics.
+    Recompute(Noise),
+    /// Evaluation: batch norm uses its running statistics, and there is no noise.
     Evaluate,
+}
+
+impl Mode {
+    /// The noise of a pass in training.
+    pub fn noise(self) -> Option<Noise> {
+        match self {
+            Mode::Train(noise) | Mode::Recompute(noise) => Some(noise),
+            Mode::Evaluate => None,
+        }
+    }
+}
+
+/// The random numbers that layers draw in a pass of training. They are a pure function of the run's seed, the step, the
+/// micro-batch and the layer's name. So a resumed run and a second forward pass draw the same numbers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Noise(u64);
+
+impl Noise {
+    /// The noise of a micro-batch, counted from 0, of an optimizer step.
+    pub fn of(seed: u64, step: u64, micro_batch: u64) -> Self {
+        let mut generator = random::generator(seed, Purpose::Noise, step);
+        generator.set_stream(micro_batch);
+        Self(generator.next_u64())
+    }
+
+    /// The generator of the layer with this name.
+    pub fn generator(self, layer: &str) -> ChaCha8Rng {
+        random::generator(self.0, Purpose::Noise, random::name_index(layer))
+    }
 }
 
 /// A forward pass.

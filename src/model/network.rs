@@ -29,7 +29,8 @@ struct Parts {
 impl Network {
     /// Builds the network of a spec.
     pub fn new(spec: &Spec, creation: Creation) -> Self {
-        let (plan, layout) = (Plan::new(spec), Layout::of(spec));
+        let plan = Plan::new(spec);
+        let layout = Layout::of(&plan);
         let mut parameters = Parameters::new(creation, layout);
         let mut segments = Vec::new();
         let (mut learned, mut weights) = (0, 0);

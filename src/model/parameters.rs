@@ -4,8 +4,8 @@
 //! and always allocates its tensors and draws random values (docs/decisions/0003).
 
 pub use super::plan::Role;
-use super::plan::{Initial, PlannedTensor};
-use super::spec::{Init, Spec};
+use super::plan::{Initial, Layer, Plan, PlannedTensor};
+use super::spec::Init;
 use super::weights::Weight;
 use crate::libtorch;
 use crate::random::{self, Purpose};
@@ -30,8 +30,8 @@ pub enum Creation {
     Draw {
         /// The distribution of weights.
         init: Init,
-        /// Whether the last batch norm of each block starts with the scale 0. Each block then starts as the identity
-        /// (Goyal et al. 2017, section 5.1).
+        /// Whether the main path of each block starts as zero, because the batch norm or convolution that ends it does.
+        /// Each block then starts as the identity (Goyal et al. 2017, section 5.1).
         zero_init_residual: bool,
         /// The run's seed.
         seed: u64,
@@ -63,21 +63,24 @@ impl Fill {
     /// has other defaults (docs/decisions/0004).
     fn new(initial: Initial, init: Init, zero_init_residual: bool) -> Self {
         match (initial, init) {
-            (Initial::ConvWeight { fan_out, .. }, Init::He) => {
-                Self::Normal { std: (2.0 / fan_out as f64).sqrt() }
+            (Initial::ResidualScale | Initial::ResidualWeight { .. }, _) if zero_init_residual => {
+                Self::Constant(0.0)
             }
             (
-                Initial::ConvWeight { fan_in, fan_out } | Initial::LinearWeight { fan_in, fan_out },
+                Initial::ConvWeight { fan_out, .. } | Initial::ResidualWeight { fan_out, .. },
+                Init::He,
+            ) => Self::Normal { std: (2.0 / fan_out as f64).sqrt() },
+            (
+                Initial::ConvWeight { fan_in, fan_out }
+                | Initial::ResidualWeight { fan_in, fan_out }
+                | Initial::LinearWeight { fan_in, fan_out },
                 Init::Xavier,
             ) => Self::Uniform { bound: (6.0 / (fan_in as f64 + fan_out as f64)).sqrt() },
             (Initial::LinearWeight { fan_in, .. }, Init::He) | (Initial::Bias { fan_in }, _) => {
                 Self::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }
             }
             (Initial::Zeros, _) => Self::Constant(0.0),
-            (Initial::Ones, _) => Self::Constant(1.0),
-            (Initial::ResidualScale, _) => {
-                Self::Constant(if zero_init_residual { 0.0 } else { 1.0 })
-            }
+            (Initial::Ones | Initial::ResidualScale, _) => Self::Constant(1.0),
         }
     }
 }
@@ -95,8 +98,12 @@ pub enum Layout {
 impl Layout {
     /// The layout in which a network is computed: channels-last if its channel counts are multiples of 8, because
     /// oneDNN computes in blocks of channels (docs/decisions/0005).
-    pub fn of(spec: &Spec) -> Self {
-        if spec.width.is_multiple_of(8) { Self::ChannelsLast } else { Self::RowMajor }
+    pub fn of(plan: &Plan) -> Self {
+        let fits = |layer: &Layer| match layer {
+            Layer::Conv(conv) => conv.outputs.is_multiple_of(8),
+            _ => true,
+        };
+        if plan.layers().all(fits) { Self::ChannelsLast } else { Self::RowMajor }
     }
 
     /// The same tensor in this layout. A tensor that does not have four dimensions stays as it is.

@@ -6,15 +6,19 @@
 //! stem or shortcut needs a new variant of an enum in [`spec`](super::spec), and its plan here. A new kind of layer
 //! needs a new variant of [`Layer`]; the compiler then names each place that must handle it.
 
+mod layer;
 mod tensors;
 
+pub use layer::{
+    AvgPool, Conv, DropPath, Dropout, Flatten, GlobalAvgPool, Layer, Linear, MaxPool, Norm, Relu,
+    Scale, SqueezeExcite, ZeroPad,
+};
 pub use tensors::{Initial, PlannedTensor, Role, learned_numbers};
 
-use super::spec::{Block, Shortcut, Spec, Stem};
-use std::fmt;
+use super::spec::{Block, Groups, Placement, SE_REDUCTION, Shortcut, Spec, Stem};
 
 /// A residual network: stem, stages and head, in the order of computation.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// The layers before the first stage.
     pub stem: Vec<Layer>,
@@ -25,7 +29,7 @@ pub struct Plan {
 }
 
 /// Blocks that share their width.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Stage {
     /// torchvision's name, such as `layer1`.
     pub name: String,
@@ -33,120 +37,22 @@ pub struct Stage {
     pub blocks: Vec<BlockPlan>,
 }
 
-/// A residual block: the sum of a main path and a shortcut, both from the block's input.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A residual block. Its layers are computed in this order: `before`, then the main path and the shortcut, both from
+/// the output of `before`, then their sum, then `after`.
+#[derive(Debug, Clone, PartialEq)]
 pub struct BlockPlan {
     /// torchvision's name, such as `layer1.0`.
     pub name: String,
     /// The kind of block.
     pub kind: Block,
+    /// The layers before the two paths; often none.
+    pub before: Vec<Layer>,
     /// The main path.
     pub main: Vec<Layer>,
-    /// The shortcut; empty for the identity.
-    pub shortcut: Vec<Layer>,
-    /// Whether a ReLU follows the sum.
-    pub relu_after_sum: bool,
-}
-
-/// A layer with its name and sizes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Layer {
-    /// 2-d convolution.
-    Conv(Conv),
-    /// Batch norm.
-    Norm(Norm),
-    /// Max pooling.
-    MaxPool(MaxPool),
-    /// Mean over all pixels of a channel.
-    GlobalAvgPool(GlobalAvgPool),
-    /// All dimensions except the first become one.
-    Flatten(Flatten),
-    /// Affine map.
-    Linear(Linear),
-    /// A shortcut without parameters.
-    ZeroPad(ZeroPad),
-}
-
-/// 2-d convolution with a square kernel, [N, inputs, H, W] → [N, outputs, H', W'].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Conv {
-    /// torchvision's name.
-    pub name: String,
-    /// Channels of the input.
-    pub inputs: usize,
-    /// Channels of the output.
-    pub outputs: usize,
-    /// Height and width of the kernel, in pixels.
-    pub kernel: usize,
-    /// Step between two positions of the kernel, in pixels.
-    pub stride: usize,
-    /// Zeros at each edge of the input, in pixels.
-    pub padding: usize,
-    /// Whether a bias is added.
-    pub has_bias: bool,
-}
-
-/// Batch norm over [N, H, W], with or without a ReLU after it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Norm {
-    /// torchvision's name.
-    pub name: String,
-    /// Channels of input and output.
-    pub channels: usize,
-    /// Whether a ReLU follows.
-    pub relu: bool,
-    /// Whether it ends a block's main path. `--zero-init-residual` then starts its scale at 0.
-    pub ends_main_path: bool,
-}
-
-/// Max pooling with a square window.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MaxPool {
-    /// torchvision's name.
-    pub name: String,
-    /// Height and width of the window, in pixels.
-    pub kernel: usize,
-    /// Step between two positions of the window, in pixels.
-    pub stride: usize,
-    /// Padding at each edge of the input, in pixels.
-    pub padding: usize,
-}
-
-/// Mean over each channel's pixels, [N, C, H, W] → [N, C, 1, 1].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct GlobalAvgPool {
-    /// torchvision's name.
-    pub name: String,
-}
-
-/// [N, C, H, W] → [N, C·H·W].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flatten {
-    /// Its name. torchvision has no module for this layer.
-    pub name: String,
-}
-
-/// Affine map with a bias, [N, inputs] → [N, outputs].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Linear {
-    /// torchvision's name.
-    pub name: String,
-    /// Features of the input.
-    pub inputs: usize,
-    /// Features of the output.
-    pub outputs: usize,
-}
-
-/// Every `stride`-th pixel in both directions, followed by `new_channels` channels of zeros (He et al. 2016,
-/// section 3.3, option A).
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ZeroPad {
-    /// Its name. torchvision has no such layer.
-    pub name: String,
-    /// Distance between two pixels that are kept, in pixels.
-    pub stride: usize,
-    /// Number of zero channels that are added to the input's channels.
-    pub new_channels: usize,
+    /// The shortcut: no layers for the identity, and `None` in a network without shortcuts, which has no sum.
+    pub shortcut: Option<Vec<Layer>>,
+    /// The layers after the sum.
+    pub after: Vec<Layer>,
 }
 
 impl Plan {
@@ -154,49 +60,90 @@ impl Plan {
     pub fn new(spec: &Spec) -> Self {
         let mut inputs = spec.width;
         let mut stages = Vec::new();
-        for (index, &count) in spec.blocks.iter().enumerate() {
-            let name = format!("layer{}", index + 1);
-            let width = spec.width << index;
+        let mut place = Place { index: 0, count: spec.blocks.iter().sum() };
+        for (stage, &count) in spec.blocks.iter().enumerate() {
+            let name = format!("layer{}", stage + 1);
+            let width = spec.stage_width() << stage;
+            let inner = spec.groups.map_or(width, |groups| (groups.count * groups.width) << stage);
             let outputs = width * spec.block.expansion();
             let mut blocks = Vec::new();
             for block in 0..count {
                 // The first block of each later stage halves the image.
-                let stride = if index > 0 && block == 0 { 2 } else { 1 };
-                let channels = Channels { inputs, width, outputs };
-                blocks.push(plan_block(format!("{name}.{block}"), spec, channels, stride));
+                let stride = if stage > 0 && block == 0 { 2 } else { 1 };
+                let size = Size { inputs, inner, outputs, stride };
+                blocks.push(plan_block(format!("{name}.{block}"), spec, size, place));
                 inputs = outputs;
+                place.index += 1;
             }
             stages.push(Stage { name, blocks });
         }
-        Self { stem: plan_stem(spec), stages, head: plan_head(inputs, spec.classes) }
+        Self { stem: plan_stem(spec), stages, head: plan_head(spec, inputs) }
     }
 
     /// The blocks of all stages, in the order of computation.
     pub fn blocks(&self) -> impl Iterator<Item = &BlockPlan> {
         self.stages.iter().flat_map(|stage| &stage.blocks)
     }
+
+    /// Every layer, in the order of [`Plan::tensors`].
+    pub fn layers(&self) -> impl Iterator<Item = &Layer> {
+        let blocks = self.blocks().flat_map(BlockPlan::layers);
+        self.stem.iter().chain(blocks).chain(&self.head)
+    }
 }
 
-/// Channels of a block.
+impl BlockPlan {
+    /// Its layers, in the order of torchvision's `state_dict`.
+    pub fn layers(&self) -> impl Iterator<Item = &Layer> {
+        let shortcut = self.shortcut.iter().flatten();
+        self.before.iter().chain(&self.main).chain(shortcut).chain(&self.after)
+    }
+}
+
+/// Channels of a block, and the stride of its 3×3 convolution.
 #[derive(Debug, Clone, Copy)]
-struct Channels {
+struct Size {
     inputs: usize,
-    width: usize,
+    /// Between the convolutions of the main path.
+    inner: usize,
     outputs: usize,
+    stride: usize,
+}
+
+impl Size {
+    fn changes_shape(self) -> bool {
+        self.inputs != self.outputs || self.stride > 1
+    }
+}
+
+/// Where a block stands among all blocks of its network.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    index: usize,
+    count: usize,
 }
 
 fn plan_stem(spec: &Spec) -> Vec<Layer> {
-    let (kernel, stride) = match spec.stem {
-        Stem::Imagenet => (7, 2),
-        Stem::Cifar => (3, 1),
+    let (channels, width, half) = (spec.channels, spec.width, spec.width / 2);
+    let bias = spec.conv_bias;
+    let mut stem = match spec.stem {
+        Stem::Imagenet => vec![conv("conv1", (channels, width), (7, 2), bias)],
+        Stem::Cifar => vec![conv("conv1", (channels, width), (3, 1), bias)],
+        // The names are timm's.
+        Stem::Deep => vec![
+            conv("conv1.0", (channels, half), (3, 2), bias),
+            norm("conv1.1", half, true),
+            conv("conv1.3", (half, half), (3, 1), bias),
+            norm("conv1.4", half, true),
+            conv("conv1.6", (half, width), (3, 1), bias),
+        ],
     };
-    let bias = convs_have_bias(spec);
-    let mut stem = vec![
-        conv("conv1", (spec.channels, spec.width), kernel, stride, bias),
-        norm("bn1", spec.width, true),
-    ];
+    // With pre-activation, the first block begins with them.
+    if spec.placement != Placement::PreActivation {
+        stem.push(norm("bn1", width, true));
+    }
     match spec.stem {
-        Stem::Imagenet => {
+        Stem::Imagenet | Stem::Deep => {
             let name = "maxpool".to_owned();
             stem.push(Layer::MaxPool(MaxPool { name, kernel: 3, stride: 2, padding: 1 }));
         }
@@ -205,113 +152,170 @@ fn plan_stem(spec: &Spec) -> Vec<Layer> {
     stem
 }
 
-fn plan_block(name: String, spec: &Spec, channels: Channels, stride: usize) -> BlockPlan {
-    let Channels { inputs, width, outputs } = channels;
-    let bias = convs_have_bias(spec);
-    // Kernel, stride and channels of the main path's convolutions; a batch norm follows each.
-    let convs: &[(usize, usize, (usize, usize))] = match spec.block {
-        Block::Basic => &[(3, stride, (inputs, width)), (3, 1, (width, outputs))],
-        Block::Bottleneck => {
-            &[(1, 1, (inputs, width)), (3, stride, (width, width)), (1, 1, (width, outputs))]
-        }
+fn plan_block(name: String, spec: &Spec, size: Size, place: Place) -> BlockPlan {
+    let Size { inputs, inner, outputs, stride } = size;
+    let groups = spec.groups.map_or(1, |groups: Groups| groups.count);
+    // Channels, kernel and stride, and groups of the main path's convolutions.
+    let convs: &[_] = match spec.block {
+        Block::Basic => &[((inputs, inner), (3, stride), 1), ((inner, outputs), (3, 1), 1)],
+        Block::Bottleneck => &[
+            ((inputs, inner), (1, 1), 1),
+            ((inner, inner), (3, stride), groups),
+            ((inner, outputs), (1, 1), 1),
+        ],
     };
-    let mut main = Vec::new();
-    for (index, &(kernel, stride, channels)) in (1..).zip(convs) {
-        main.push(conv(format!("{name}.conv{index}"), channels, kernel, stride, bias));
-        // The ReLU of the last norm follows the sum.
-        let is_last = index == convs.len();
-        main.push(Layer::Norm(Norm {
-            name: format!("{name}.bn{index}"),
-            channels: channels.1,
-            relu: !is_last,
-            ends_main_path: is_last,
-        }));
+    let (mut before, mut main, mut after) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, &((inputs, outputs), kernel_and_stride, groups)) in convs.iter().enumerate() {
+        let (is_first, is_last) = (index == 0, index + 1 == convs.len());
+        let layer = |kind: &str| format!("{name}.{kind}{}", index + 1);
+        match spec.placement {
+            Placement::PreActivation => {
+                // He et al. 2016b, appendix: the first block's activation comes before the two paths split. So does
+                // that of a block that changes the shape, as in the networks of the paper and in timm.
+                let shared = is_first && (place.index == 0 || size.changes_shape());
+                let path = if shared { &mut before } else { &mut main };
+                path.push(norm(layer("bn"), inputs, true));
+            }
+            Placement::ReluOnlyPreActivation if is_first => main.push(relu(layer("relu"))),
+            _ => {}
+        }
+        if is_last && spec.dropout > 0.0 {
+            let name = format!("{name}.dropout");
+            main.push(Layer::Dropout(Dropout { name, rate: spec.dropout }));
+        }
+        let mut planned = Conv {
+            groups,
+            ..new_conv(layer("conv"), (inputs, outputs), kernel_and_stride, spec.conv_bias)
+        };
+        let norm = |relu, ends_main_path| {
+            let (name, channels) = (layer("bn"), outputs);
+            Layer::Norm(Norm { name, channels, relu, ends_main_path })
+        };
+        let mut norms = Vec::new();
+        match spec.placement {
+            Placement::Original | Placement::ReluOnlyPreActivation => {
+                norms.push(norm(!is_last, is_last));
+            }
+            Placement::ReluBeforeAdd => norms.push(norm(true, is_last)),
+            Placement::NormAfterAdd if is_last => {
+                planned.ends_main_path = true;
+                after.push(norm(true, false));
+            }
+            Placement::NormAfterAdd => norms.push(norm(true, false)),
+            Placement::PreActivation => planned.ends_main_path = is_last,
+        }
+        main.push(Layer::Conv(planned));
+        main.append(&mut norms);
     }
-    let shortcut = plan_shortcut(&format!("{name}.downsample"), spec.shortcut, channels, stride);
-    BlockPlan { name, kind: spec.block, main, shortcut, relu_after_sum: true }
+    if spec.placement == Placement::Original {
+        after.push(relu(format!("{name}.relu")));
+    }
+    main.extend(plan_end_of_main_path(&name, spec, outputs, place));
+    let shortcut = spec.residual.then(|| plan_shortcut(&format!("{name}.downsample"), spec, size));
+    BlockPlan { name, kind: spec.block, before, main, shortcut, after }
 }
 
-fn plan_shortcut(name: &str, kind: Shortcut, channels: Channels, stride: usize) -> Vec<Layer> {
-    let Channels { inputs, outputs, .. } = channels;
-    if inputs == outputs && stride == 1 {
+/// The layers of the main path after its convolutions and their batch norms.
+fn plan_end_of_main_path(name: &str, spec: &Spec, channels: usize, place: Place) -> Vec<Layer> {
+    let mut end = Vec::new();
+    if spec.se {
+        let (name, reduced) = (format!("{name}.se"), squeezed(channels));
+        end.push(Layer::SqueezeExcite(SqueezeExcite { name, channels, reduced }));
+    }
+    if spec.residual_scale != 1.0 {
+        let (name, factor) = (format!("{name}.scale"), spec.residual_scale);
+        end.push(Layer::Scale(Scale { name, factor }));
+    }
+    if spec.stochastic_depth > 0.0 {
+        // Huang et al. 2016, section 3: the rate of block l of L is l / L times that of the last block.
+        let rate = spec.stochastic_depth * (place.index + 1) as f64 / place.count as f64;
+        end.push(Layer::DropPath(DropPath { name: format!("{name}.drop_path"), rate }));
+    }
+    end
+}
+
+/// A sixteenth of the channels, rounded to a multiple of 8, as in timm.
+fn squeezed(channels: usize) -> usize {
+    const MULTIPLE: usize = 8;
+    let reduced = channels as f64 / SE_REDUCTION as f64;
+    let rounded = (reduced + MULTIPLE as f64 / 2.0) as usize / MULTIPLE * MULTIPLE;
+    rounded.max(MULTIPLE)
+}
+
+fn plan_shortcut(name: &str, spec: &Spec, size: Size) -> Vec<Layer> {
+    if !size.changes_shape() {
         return Vec::new();
     }
-    let first = format!("{name}.0");
-    match kind {
-        Shortcut::Projection => vec![
-            conv(first, (inputs, outputs), 1, stride, false),
-            norm(format!("{name}.1"), outputs, false),
-        ],
-        Shortcut::PlainConv => vec![conv(first, (inputs, outputs), 1, stride, true)],
+    let Size { inputs, outputs, stride, .. } = size;
+    let layer = |index: usize| format!("{name}.{index}");
+    // With pre-activation, a batch norm comes before the convolution.
+    let norm = |index| {
+        let follows = spec.placement != Placement::PreActivation;
+        follows.then(|| norm(layer(index), outputs, false))
+    };
+    let conv = |index, stride, bias| conv(layer(index), (inputs, outputs), (1, stride), bias);
+    match spec.shortcut {
+        Shortcut::Projection => {
+            [conv(0, stride, spec.conv_bias)].into_iter().chain(norm(1)).collect()
+        }
+        Shortcut::PlainConv => vec![conv(0, stride, true)],
         Shortcut::ZeroPad => {
-            let new_channels = outputs - inputs;
-            vec![Layer::ZeroPad(ZeroPad { name: first, stride, new_channels })]
+            let (name, new_channels) = (layer(0), outputs - inputs);
+            vec![Layer::ZeroPad(ZeroPad { name, stride, new_channels })]
+        }
+        Shortcut::AvgPool => {
+            let pool = || Layer::AvgPool(AvgPool { name: layer(0), window: stride });
+            let layers = (stride > 1).then(pool).into_iter().chain([conv(1, 1, spec.conv_bias)]);
+            layers.chain(norm(2)).collect()
         }
     }
 }
 
-fn plan_head(features: usize, classes: usize) -> Vec<Layer> {
-    vec![
-        Layer::GlobalAvgPool(GlobalAvgPool { name: "avgpool".to_owned() }),
-        Layer::Flatten(Flatten { name: "flatten".to_owned() }),
-        Layer::Linear(Linear { name: "fc".to_owned(), inputs: features, outputs: classes }),
-    ]
-}
-
-/// The network of Dive into Deep Learning has biases, although the batch norm after most of them cancels them.
-fn convs_have_bias(spec: &Spec) -> bool {
-    spec.shortcut == Shortcut::PlainConv
+fn plan_head(spec: &Spec, features: usize) -> Vec<Layer> {
+    // He et al. 2016b, appendix: an activation after the last sum.
+    let activation = match spec.placement {
+        Placement::PreActivation => Some(norm("norm", features, true)),
+        Placement::ReluOnlyPreActivation => Some(relu("relu")),
+        Placement::Original | Placement::NormAfterAdd | Placement::ReluBeforeAdd => None,
+    };
+    let (name, outputs) = ("fc".to_owned(), spec.classes);
+    activation
+        .into_iter()
+        .chain([
+            Layer::GlobalAvgPool(GlobalAvgPool { name: "avgpool".to_owned() }),
+            Layer::Flatten(Flatten { name: "flatten".to_owned() }),
+            Layer::Linear(Linear { name, inputs: features, outputs }),
+        ])
+        .collect()
 }
 
 /// A convolution whose padding keeps the image's size at a stride of 1.
-fn conv(
+fn new_conv(
     name: impl Into<String>,
     (inputs, outputs): (usize, usize),
-    kernel: usize,
-    stride: usize,
+    (kernel, stride): (usize, usize),
+    has_bias: bool,
+) -> Conv {
+    let (name, padding) = (name.into(), kernel / 2);
+    let (groups, ends_main_path) = (1, false);
+    Conv { name, inputs, outputs, kernel, stride, padding, groups, has_bias, ends_main_path }
+}
+
+fn conv(
+    name: impl Into<String>,
+    channels: (usize, usize),
+    kernel_and_stride: (usize, usize),
     has_bias: bool,
 ) -> Layer {
-    let padding = kernel / 2;
-    Layer::Conv(Conv { name: name.into(), inputs, outputs, kernel, stride, padding, has_bias })
+    Layer::Conv(new_conv(name, channels, kernel_and_stride, has_bias))
 }
 
 fn norm(name: impl Into<String>, channels: usize, relu: bool) -> Layer {
     Layer::Norm(Norm { name: name.into(), channels, relu, ends_main_path: false })
 }
 
-impl Layer {
-    /// Its name: torchvision's, if torchvision has such a module.
-    pub fn name(&self) -> &str {
-        match self {
-            Layer::Conv(Conv { name, .. })
-            | Layer::Norm(Norm { name, .. })
-            | Layer::MaxPool(MaxPool { name, .. })
-            | Layer::GlobalAvgPool(GlobalAvgPool { name })
-            | Layer::Flatten(Flatten { name })
-            | Layer::Linear(Linear { name, .. })
-            | Layer::ZeroPad(ZeroPad { name, .. }) => name,
-        }
-    }
-}
-
-impl fmt::Display for Layer {
-    /// A short description for users, such as `conv 7×7/2`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Layer::Conv(Conv { kernel, stride, .. }) => {
-                write!(f, "conv {kernel}×{kernel}/{stride}")
-            }
-            Layer::Norm(Norm { relu: true, .. }) => write!(f, "batch norm, relu"),
-            Layer::Norm(Norm { relu: false, .. }) => write!(f, "batch norm"),
-            Layer::MaxPool(MaxPool { kernel, stride, .. }) => {
-                write!(f, "max pool {kernel}×{kernel}/{stride}")
-            }
-            Layer::GlobalAvgPool(_) => write!(f, "pool"),
-            Layer::Flatten(_) => write!(f, "flatten"),
-            Layer::Linear(_) => write!(f, "linear"),
-            Layer::ZeroPad(ZeroPad { stride, .. }) => write!(f, "zero pad/{stride}"),
-        }
-    }
+fn relu(name: impl Into<String>) -> Layer {
+    Layer::Relu(Relu { name: name.into() })
 }
 
 #[cfg(test)]

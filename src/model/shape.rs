@@ -1,11 +1,11 @@
 //! The output shape and the cost of every layer, measured by passing a tensor through the network.
 
-use super::block::sum;
-use super::layers::module;
+use super::layers::{geometry, module};
 use super::module::Pass;
 use super::parameters::{Creation, Layout, Parameters};
 use super::plan::{BlockPlan, Conv, Layer, Plan, Stage, learned_numbers};
 use super::spec::{Spec, value_name};
+use crate::kernels::Geometry;
 use crate::libtorch;
 use serde::Serialize;
 use tch::Tensor;
@@ -42,7 +42,15 @@ impl Cost {
             Layer::Norm(_) => (outputs, 0),
             // Max pooling also keeps the position of each maximum, in 64 bits.
             Layer::MaxPool(_) => (outputs.saturating_mul(3), 0),
-            Layer::GlobalAvgPool(_) | Layer::Flatten(_) | Layer::ZeroPad(_) => (0, 0),
+            Layer::Relu(_) => (outputs, 0),
+            // Its output, and which numbers were kept.
+            Layer::Dropout(_) => (outputs.saturating_mul(2), 0),
+            // Its two layers are small. It also keeps its output.
+            Layer::SqueezeExcite(_) => (outputs, 0),
+            Layer::Scale(_) | Layer::DropPath(_) => (outputs, 0),
+            Layer::AvgPool(_) | Layer::GlobalAvgPool(_) | Layer::Flatten(_) | Layer::ZeroPad(_) => {
+                (0, 0)
+            }
         };
         let macs = outputs.saturating_mul(terms as u64);
         Self { macs, activations: kept, largest: kept }
@@ -87,10 +95,8 @@ pub struct Convolution {
     pub input: Vec<i64>,
     /// Shape of the weight, [O, I, k, k].
     pub weight: Vec<i64>,
-    /// Step between two positions of the kernel, in pixels.
-    pub stride: i64,
-    /// Zeros at each edge of the input, in pixels.
-    pub padding: i64,
+    /// How it moves over its input.
+    pub geometry: Geometry,
 }
 
 /// The shapes and costs of a network on a batch of `batch_size` images. A tensor passes through the modules of the
@@ -116,9 +122,10 @@ impl Walk {
     /// Returns the rows, and the convolutions that the tensor passed.
     fn through(spec: &Spec, batch_size: usize) -> (Vec<TopLevelShape>, Vec<Convolution>) {
         let plan = Plan::new(spec);
+        let layout = Layout::of(&plan);
         let size = spec.size as i64;
         let mut walk = Self {
-            parameters: Parameters::new(Creation::Meta, Layout::of(spec)),
+            parameters: Parameters::new(Creation::Meta, layout),
             xs: libtorch::meta(&[batch_size as i64, spec.channels as i64, size, size]),
             convolutions: Vec::new(),
         };
@@ -147,13 +154,27 @@ impl Walk {
     }
 
     fn block(&mut self, block: &BlockPlan) -> LayerShape {
+        let (xs, before_cost) = self.path(&block.before);
+        self.xs = xs;
         let (main, main_cost) = self.path(&block.main);
-        let (shortcut, shortcut_cost) = self.path(&block.shortcut);
-        self.xs = sum(&main, &shortcut, block.relu_after_sum);
-        let mut cost = main_cost.plus(shortcut_cost);
-        // Otherwise the sum and the ReLU are computed with the last batch norm.
-        if !matches!(block.main.last(), Some(Layer::Norm(norm)) if !norm.relu) {
-            cost = cost.plus(Cost::of_sum(self.xs.numel()));
+        let mut cost = before_cost.plus(main_cost);
+        // Otherwise the sum and the ReLU after it are computed with the last batch norm.
+        let ends_with_norm = matches!(block.main.last(), Some(Layer::Norm(norm)) if !norm.relu);
+        self.xs = match &block.shortcut {
+            None => main,
+            Some(layers) => {
+                let (shortcut, shortcut_cost) = self.path(layers);
+                cost = cost.plus(shortcut_cost);
+                if !ends_with_norm {
+                    cost = cost.plus(Cost::of_sum(main.numel()));
+                }
+                main + shortcut
+            }
+        };
+        let (xs, after_cost) = self.path(&block.after);
+        self.xs = xs;
+        if !(ends_with_norm && matches!(block.after.as_slice(), [Layer::Relu(_)])) {
+            cost = cost.plus(after_cost);
         }
         let parameters = learned_numbers(&block.tensors());
         self.arrive(&block.name, value_name(block.kind), parameters, cost)
@@ -186,8 +207,7 @@ fn convolution(conv: &Conv, xs: &Tensor) -> Convolution {
     Convolution {
         input: xs.size(),
         weight: conv.weight().shape,
-        stride: conv.stride as i64,
-        padding: conv.padding as i64,
+        geometry: geometry(conv),
     }
 }
 
@@ -224,12 +244,11 @@ mod tests {
         let first = Convolution {
             input: vec![2, 1, 64, 64],
             weight: vec![64, 1, 7, 7],
-            stride: 2,
-            padding: 3,
+            geometry: Geometry { stride: 2, padding: 3, groups: 1 },
         };
         assert_eq!(all[0], first);
         let macs = |c: &Convolution| {
-            let side = c.input[2] / c.stride;
+            let side = c.input[2] / c.geometry.stride;
             c.input[0] * side * side * c.weight.iter().product::<i64>()
         };
         let total: u64 = measure(&spec, 2).iter().map(|layer| layer.layer.cost.macs).sum();

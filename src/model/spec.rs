@@ -1,116 +1,57 @@
-//! The description of a network: the table of depths, the user's choices, and the validated result. It has no tensors.
+//! The description of a network: the user's choices, and the validated result. It has no tensors.
 
-use crate::error::{in_range, usage};
+mod check;
+mod depth;
+mod kinds;
+mod name;
+
+pub use check::SE_REDUCTION;
+pub use depth::{VARIANTS, Variant};
+pub use kinds::{Block, Init, Placement, Shortcut, Stem};
+
+use crate::error::usage;
 use anyhow::Result;
 use clap::ValueEnum;
-use serde::{Deserialize, Serialize};
-use std::fmt;
+use depth::{Blocks, blocks_of};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use serde_json::{Map, Value};
 
-/// The kind of residual block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Block {
-    /// Two 3×3 convolutions (He et al. 2016, figure 5 left).
-    Basic,
-    /// 1×1, 3×3, 1×1 convolutions (He et al. 2016, figure 5 right), with the stride on the 3×3 as in
-    /// torchvision.
-    Bottleneck,
-}
-
-impl Block {
-    /// Channels of a block's output, as a multiple of its width.
-    pub fn expansion(self) -> usize {
-        match self {
-            Block::Basic => 1,
-            Block::Bottleneck => 4,
-        }
-    }
-
-    /// Number of layers with weights on a block's main path. The depth in a network's name counts these layers.
-    pub fn layers(self) -> usize {
-        match self {
-            Block::Basic => 2,
-            Block::Bottleneck => 3,
-        }
-    }
-}
-
-/// The layers before the first stage.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Stem {
-    /// 7×7 convolution of stride 2 and 3×3 max pooling of stride 2 (He et al. 2016, table 1).
-    Imagenet,
-    /// 3×3 convolution of stride 1 (He et al. 2016, section 4.2).
-    Cifar,
-}
-
-/// The shortcut of a block whose input and output have different shapes (He et al. 2016, section 3.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Shortcut {
-    /// 1×1 convolution with batch norm, as in torchvision (option B).
-    Projection,
-    /// 1×1 convolution with bias and no batch norm, and biases in every other convolution too: the
-    /// network of the ResNet chapter of Dive into Deep Learning.
-    PlainConv,
-    /// Every second pixel, and zeros for the new channels: no parameters (option A).
-    ZeroPad,
-}
-
-/// How weights are drawn before training.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum Init {
-    /// Normal with the variance 2 / fan-out for convolutions (He et al. 2015), as in torchvision.
-    He,
-    /// Xavier uniform for all weights (Glorot and Bengio 2010), as in Dive into Deep Learning.
-    Xavier,
-}
-
-/// A row of [`VARIANTS`].
-#[derive(Debug, Clone, Copy)]
-pub struct Variant {
-    /// Number of layers with weights, as in the network's name.
-    pub depth: usize,
-    /// The kind of every block.
-    pub block: Block,
-    /// Blocks in each stage.
-    pub blocks: &'static [usize],
-}
-
-/// The depths of the papers: four stages for ImageNet (He et al. 2016, table 1; 200 from He et al.
-/// 2016b), three for CIFAR (He et al. 2016, section 4.2).
-pub const VARIANTS: [Variant; 12] = [
-    Variant { depth: 18, block: Block::Basic, blocks: &[2, 2, 2, 2] },
-    Variant { depth: 34, block: Block::Basic, blocks: &[3, 4, 6, 3] },
-    Variant { depth: 50, block: Block::Bottleneck, blocks: &[3, 4, 6, 3] },
-    Variant { depth: 101, block: Block::Bottleneck, blocks: &[3, 4, 23, 3] },
-    Variant { depth: 152, block: Block::Bottleneck, blocks: &[3, 8, 36, 3] },
-    Variant { depth: 200, block: Block::Bottleneck, blocks: &[3, 24, 36, 3] },
-    Variant { depth: 20, block: Block::Basic, blocks: &[3, 3, 3] },
-    Variant { depth: 32, block: Block::Basic, blocks: &[5, 5, 5] },
-    Variant { depth: 44, block: Block::Basic, blocks: &[7, 7, 7] },
-    Variant { depth: 56, block: Block::Basic, blocks: &[9, 9, 9] },
-    Variant { depth: 110, block: Block::Basic, blocks: &[18, 18, 18] },
-    Variant { depth: 1202, block: Block::Basic, blocks: &[200, 200, 200] },
-];
-
-/// The user's choices. [`Spec::resolve`] derives the rest and returns a [`Spec`].
+/// The user's choices. [`Spec::resolve`] derives the rest and returns a [`Spec`]. The fields are those of `Spec`.
 #[derive(Debug, Clone, Default)]
 pub struct Choices {
-    /// A depth of [`VARIANTS`].
+    /// Number of layers, as in the network's name.
     pub depth: Option<usize>,
     /// Blocks in each stage, instead of a depth.
     pub blocks: Option<Vec<usize>>,
     /// The kind of block.
     pub block: Option<Block>,
-    /// Channels of the first stage.
+    /// The order of the layers in a block.
+    pub placement: Option<Placement>,
+    /// Whether blocks have shortcuts.
+    pub residual: Option<bool>,
+    /// Factor of the main path.
+    pub residual_scale: Option<f64>,
+    /// Channels of the stem.
     pub width: Option<usize>,
+    /// Factor of the channels of every stage.
+    pub widen: Option<usize>,
+    /// Groups of the 3×3 convolutions.
+    pub groups: Option<usize>,
+    /// Channels of a group in the first stage.
+    pub group_width: Option<usize>,
+    /// Squeeze-and-excitation.
+    pub se: Option<bool>,
+    /// Probability of dropout in blocks.
+    pub dropout: Option<f64>,
+    /// Probability that the last block is left out.
+    pub stochastic_depth: Option<f64>,
     /// The layers before the first stage.
     pub stem: Option<Stem>,
     /// The shortcut of blocks that change the shape.
     pub shortcut: Option<Shortcut>,
+    /// Whether every convolution has a bias.
+    pub conv_bias: Option<bool>,
     /// Channels of an image.
     pub channels: usize,
     /// Number of classes.
@@ -120,19 +61,52 @@ pub struct Choices {
 }
 
 /// A network that can be built. Every field is valid, and no field can be derived from the others.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+///
+/// It is part of every checkpoint. A field that older checkpoints do not have needs a default: `serde(default)`, or
+/// `Spec::deserialize` if it depends on other fields.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Spec {
     /// The kind of every block.
     pub block: Block,
     /// Blocks in each stage.
     pub blocks: Vec<usize>,
-    /// Channels of the first stage. Each later stage has twice as many as the stage before it.
+    /// The order of convolutions, batch norms, ReLUs and the sum in a block.
+    #[serde(default = "original")]
+    pub placement: Placement,
+    /// Whether blocks have shortcuts. Without them it is a plain network (He et al. 2016, section 3.3).
+    #[serde(default = "yes")]
+    pub residual: bool,
+    /// The main path of each block is multiplied by this number before the sum.
+    #[serde(default = "one")]
+    pub residual_scale: f64,
+    /// Channels of the stem.
     pub width: usize,
+    /// The first stage has `width · widen` channels; each later stage has twice as many as the stage before it
+    /// (Zagoruyko and Komodakis 2016).
+    #[serde(default = "single")]
+    pub widen: usize,
+    /// The groups of the 3×3 convolutions in bottleneck blocks, and their channels. `None` for one group that is as wide
+    /// as the block.
+    #[serde(default)]
+    pub groups: Option<Groups>,
+    /// Whether each block ends with squeeze-and-excitation (Hu et al. 2018).
+    #[serde(default)]
+    pub se: bool,
+    /// In training, each number before the last convolution of a block is set to zero with this probability (Zagoruyko and
+    /// Komodakis 2016, section 2.4).
+    #[serde(default)]
+    pub dropout: f64,
+    /// In training, the main path of the last block is left out for an image with this probability. For earlier blocks
+    /// the probability falls linearly to zero (Huang et al. 2016, section 3).
+    #[serde(default)]
+    pub stochastic_depth: f64,
     /// The layers before the first stage.
     pub stem: Stem,
     /// The shortcut of blocks that change the shape.
     pub shortcut: Shortcut,
+    /// Whether every convolution has a bias.
+    pub conv_bias: bool,
     /// Channels of an image.
     pub channels: usize,
     /// Number of classes.
@@ -141,12 +115,56 @@ pub struct Spec {
     pub size: usize,
 }
 
-// These limits are far beyond any published network. They keep a typing error from allocating terabytes.
-const MAX_STAGE_BLOCKS: usize = 2000;
-const MAX_WIDTH: usize = 4096;
-const MAX_CHANNELS: usize = 1024;
-const MAX_CLASSES: usize = 100_000;
-const MAX_SIZE: usize = 4096;
+/// Groups of a convolution. Each group of output channels sees only its group of input channels (Xie et al. 2017).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Groups {
+    /// Number of groups.
+    pub count: usize,
+    /// Channels of each group in the first stage; each later stage has twice as many as the stage before it.
+    pub width: usize,
+}
+
+fn original() -> Placement {
+    Placement::Original
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn single() -> usize {
+    1
+}
+
+impl Serialize for Spec {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Spec {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut fields = Map::<String, Value>::deserialize(deserializer)?;
+        // Before this field existed, the shortcut decided about it.
+        let shortcut = fields.get("shortcut").map(Shortcut::deserialize);
+        let bias = shortcut.and_then(Result::ok).is_some_and(Shortcut::gives_bias);
+        fields.entry("conv_bias").or_insert(bias.into());
+        Self::deserialize(Value::Object(fields)).map_err(D::Error::custom)
+    }
+}
+
+impl Shortcut {
+    /// Whether every convolution has a bias, unless the user chose otherwise. The network of Dive into Deep Learning has
+    /// biases, although the batch norm after most of them cancels them.
+    pub fn gives_bias(self) -> bool {
+        self == Shortcut::PlainConv
+    }
+}
 
 impl Spec {
     /// Fills in the fields that the user did not choose, and checks every field.
@@ -154,95 +172,76 @@ impl Spec {
     /// # Errors
     /// A usage error that names the flag, the value and the allowed values.
     pub fn resolve(choices: &Choices) -> Result<Spec> {
-        let (block, blocks) = match (choices.depth, &choices.blocks) {
-            (depth, Some(blocks)) => {
+        let widen = choices.widen.unwrap_or(1);
+        let Blocks { block, blocks, wide } = match &choices.blocks {
+            Some(blocks) => {
                 let block = choices.block.unwrap_or(Block::Basic);
-                check_depth_of_blocks(depth, block, blocks)?;
-                (block, blocks.clone())
+                Blocks { block, blocks: blocks.clone(), wide: false }
             }
-            (depth, None) => {
-                let variant = find_variant(depth.unwrap_or(18))?;
-                if let Some(block) = choices.block
-                    && block != variant.block
-                {
-                    return Err(usage(format!(
-                        "--block {}: ResNet-{} has {} blocks; give --blocks to make a network of your own, such as --blocks {} --block {}",
-                        value_name(block),
-                        variant.depth,
-                        value_name(variant.block),
-                        join(variant.blocks, ","),
-                        value_name(block),
-                    )));
-                }
-                (variant.block, variant.blocks.to_vec())
-            }
+            None => blocks_of(choices.depth.unwrap_or(18), choices.block, widen)?,
         };
+        let placement = if wide { Placement::PreActivation } else { Placement::Original };
         let (width, stem) = layout_defaults(&blocks);
+        let width = choices.width.unwrap_or(width);
+        let shortcut = choices.shortcut.unwrap_or(Shortcut::Projection);
         let spec = Spec {
             block,
-            width: choices.width.unwrap_or(width),
+            blocks,
+            placement: choices.placement.unwrap_or(placement),
+            residual: choices.residual.unwrap_or(true),
+            residual_scale: choices.residual_scale.unwrap_or(1.0),
+            width,
+            widen,
+            groups: Groups::resolve(choices, width.saturating_mul(widen))?,
+            se: choices.se.unwrap_or(false),
+            dropout: choices.dropout.unwrap_or(0.0),
+            stochastic_depth: choices.stochastic_depth.unwrap_or(0.0),
             stem: choices.stem.unwrap_or(stem),
-            shortcut: choices.shortcut.unwrap_or(Shortcut::Projection),
+            shortcut,
+            conv_bias: choices.conv_bias.unwrap_or(shortcut.gives_bias()),
             channels: choices.channels,
             classes: choices.classes,
             size: choices.size,
-            blocks,
         };
         spec.check()?;
+        if let (Some(depth), Some(blocks)) = (choices.depth, &choices.blocks)
+            && depth != spec.depth()
+        {
+            return Err(usage(format!(
+                "--depth {depth} and --blocks {} contradict each other: these {} blocks make {} layers; drop one of the two flags",
+                join(blocks, ","),
+                value_name(block),
+                spec.depth(),
+            )));
+        }
         Ok(spec)
     }
 
-    /// Checks every field of a spec that was read from a file.
-    ///
-    /// # Errors
-    /// A usage error that names the flag, the value and the allowed values.
-    pub fn check(&self) -> Result<()> {
-        if !matches!(self.blocks.len(), 3 | 4) {
-            return Err(usage(format!(
-                "--blocks {}: {} stages; expected 4 numbers (ImageNet layout) or 3 (CIFAR layout), such as 2,2,2,2",
-                join(&self.blocks, ","),
-                self.blocks.len()
-            )));
-        }
-        for &blocks in &self.blocks {
-            in_range("--blocks", blocks, 1..=MAX_STAGE_BLOCKS)?;
-        }
-        in_range("--width", self.width, 1..=MAX_WIDTH)?;
-        in_range("--channels", self.channels, 1..=MAX_CHANNELS)?;
-        in_range("--classes", self.classes, 2..=MAX_CLASSES)?;
-        in_range("--size", self.size, 1..=MAX_SIZE)?;
-        self.check_size()
-    }
-
-    /// Each layer of stride 2 needs an input of more than one pixel.
-    fn check_size(&self) -> Result<()> {
-        let smallest = (1 << (self.halvings() - 1)) + 1;
-        if self.size < smallest {
-            let remedy = match self.stem {
-                Stem::Imagenet => " (or --stem cifar)",
-                Stem::Cifar => "",
-            };
-            return Err(usage(format!(
-                "--size {}: too small, a layer of stride 2 would get an image of one pixel; expected at least {smallest}{remedy}",
-                self.size
-            )));
-        }
-        Ok(())
+    /// Channels of the first stage's blocks, before the expansion.
+    pub fn stage_width(&self) -> usize {
+        self.width * self.widen
     }
 
     /// Number of layers of stride 2 from the image to the last stage.
     fn halvings(&self) -> u32 {
-        let stem = match self.stem {
-            Stem::Imagenet => 2,
-            Stem::Cifar => 0,
-        };
-        stem + self.blocks.len() as u32 - 1
+        self.stem.halvings() + self.blocks.len() as u32 - 1
     }
 
     /// Number of layers with weights, as in the network's name: the convolutions of the main paths and of the stem, and
-    /// the linear layer.
+    /// the linear layer. A deep stem counts as one layer. Wide networks for CIFAR count the three convolutions of their
+    /// shortcuts instead of the linear layer.
     pub fn depth(&self) -> usize {
-        2 + self.block.layers() * self.blocks.iter().sum::<usize>()
+        let others = if self.is_wide() { 4 } else { 2 };
+        others + self.block.layers() * self.blocks.iter().sum::<usize>()
+    }
+
+    /// Whether it is a wide network for CIFAR with pre-activation (Zagoruyko and Komodakis 2016).
+    fn is_wide(&self) -> bool {
+        self.widen > 1
+            && self.block == Block::Basic
+            && self.blocks.len() == 3
+            && self.placement == Placement::PreActivation
+            && self.residual
     }
 
     /// Height and width of the last stage's output, in pixels.
@@ -258,30 +257,33 @@ impl Spec {
     /// Whether most of the network's work is in wide 3×3 convolutions. In fp32, a CPU computes these with fewer
     /// products (docs/decisions/0015), so they are faster than in bf16 (docs/decisions/0020).
     pub fn favours_fp32(&self) -> bool {
-        self.block == Block::Basic && self.width >= 64
+        self.block == Block::Basic && self.stage_width() >= 64
+    }
+
+    /// Whether layers of the network draw random numbers in training.
+    pub fn draws_noise(&self) -> bool {
+        self.dropout > 0.0 || self.stochastic_depth > 0.0
     }
 }
 
-impl fmt::Display for Spec {
-    /// `ResNet-18`, followed by the differences from the paper's network of that depth.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "ResNet-{}", self.depth())?;
-        let mut notes = Vec::new();
-        let known = VARIANTS.iter().any(|v| v.block == self.block && v.blocks == self.blocks);
-        if !known {
-            notes.push(format!("{} blocks {}", value_name(self.block), join(&self.blocks, ",")));
+impl Groups {
+    /// The groups that the user chose. `None` if they are one group of the block's own width.
+    fn resolve(choices: &Choices, stage_width: usize) -> Result<Option<Self>> {
+        let count = choices.groups.unwrap_or(1);
+        if count == 0 {
+            return Err(usage("--groups 0: expected a number from 1"));
         }
-        let (width, stem) = layout_defaults(&self.blocks);
-        if self.width != width {
-            notes.push(format!("width {}", self.width));
-        }
-        if self.stem != stem {
-            notes.push(format!("{} stem", value_name(self.stem)));
-        }
-        if self.shortcut != Shortcut::Projection {
-            notes.push(format!("{} shortcuts", value_name(self.shortcut)));
-        }
-        if notes.is_empty() { Ok(()) } else { write!(f, " ({})", notes.join(", ")) }
+        let width = match choices.group_width {
+            Some(width) => width,
+            None if stage_width.is_multiple_of(count) => stage_width / count,
+            None => {
+                return Err(usage(format!(
+                    "--groups {count}: does not divide the {stage_width} channels of the first stage; expected a divisor of {stage_width}, or --group-width for the channels of a group"
+                )));
+            }
+        };
+        let groups = Self { count, width };
+        Ok((groups != Self { count: 1, width: stage_width }).then_some(groups))
     }
 }
 
@@ -293,28 +295,6 @@ pub fn value_name(value: impl ValueEnum) -> String {
 /// Width and stem of the papers' networks with this number of stages. Networks for CIFAR have three stages.
 fn layout_defaults(blocks: &[usize]) -> (usize, Stem) {
     if blocks.len() == 3 { (16, Stem::Cifar) } else { (64, Stem::Imagenet) }
-}
-
-fn find_variant(depth: usize) -> Result<&'static Variant> {
-    VARIANTS.iter().find(|variant| variant.depth == depth).ok_or_else(|| {
-        let depths: Vec<usize> = VARIANTS.iter().map(|variant| variant.depth).collect();
-        usage(format!(
-            "--depth {depth}: no such ResNet; expected one of {}, or --blocks for a network of your own",
-            join(&depths, ", ")
-        ))
-    })
-}
-
-fn check_depth_of_blocks(depth: Option<usize>, block: Block, blocks: &[usize]) -> Result<()> {
-    let actual = 2 + block.layers() * blocks.iter().copied().fold(0, usize::saturating_add);
-    match depth {
-        Some(depth) if depth != actual => Err(usage(format!(
-            "--depth {depth} and --blocks {} contradict each other: these {} blocks make {actual} layers; drop one of the two flags",
-            join(blocks, ","),
-            value_name(block),
-        ))),
-        _ => Ok(()),
-    }
 }
 
 fn join(values: &[usize], separator: &str) -> String {

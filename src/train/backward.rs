@@ -1,7 +1,7 @@
 //! Gradients of a loss, in one pass or segment by segment. In the second way, the activations inside a segment are
 //! computed again for the backward pass (Chen et al. 2016, "Training deep nets with sublinear memory cost").
 
-use crate::model::{Mode, Network};
+use crate::model::{Mode, Network, Noise};
 use anyhow::Result;
 use tch::{Kind, Tensor};
 
@@ -31,7 +31,7 @@ impl Backward {
         Self { learned: learned.collect(), recompute }
     }
 
-    /// Runs a batch of images [N, channels, size, size] forward and backward through the network. If `scale` is given,
+    /// Runs a batch of images [N, channels, size, size] forward and backward through the network, with this noise. If `scale` is given,
     /// the loss is multiplied by it before its gradients are computed. `forward_is_over` is called before the backward
     /// pass.
     ///
@@ -43,15 +43,15 @@ impl Backward {
     pub fn pass(
         &self,
         network: &Network,
-        images: &Tensor,
+        (images, noise): (&Tensor, Noise),
         loss_of: &dyn Fn(&Tensor) -> Tensor,
         scale: Option<&Tensor>,
         forward_is_over: &mut dyn FnMut(),
     ) -> Result<Pass> {
         if self.recompute {
-            return self.recomputed(network, images, loss_of, scale, forward_is_over);
+            return self.recomputed(network, (images, noise), loss_of, scale, forward_is_over);
         }
-        let logits = network.forward(images, Mode::Train);
+        let logits = network.forward(images, Mode::Train(noise));
         let loss = loss_of(&logits);
         forward_is_over();
         // The gradients are new tensors. Gradients that are added up in `grad` would have to be set to zero before each
@@ -64,18 +64,19 @@ impl Backward {
     fn recomputed(
         &self,
         network: &Network,
-        images: &Tensor,
+        (images, noise): (&Tensor, Noise),
         loss_of: &dyn Fn(&Tensor) -> Tensor,
         scale: Option<&Tensor>,
         forward_is_over: &mut dyn FnMut(),
     ) -> Result<Pass> {
         let segments = network.segments();
+        let (first_time, again) = (Mode::Train(noise), Mode::Recompute(noise));
         let mut inputs = vec![network.layout().apply(images)];
         {
             let _no_grad = tch::no_grad_guard();
             for segment in segments.iter().take(segments.len() - 1) {
                 if let Some(ys) =
-                    inputs.last().map(|xs| network.forward_segment(segment, xs, Mode::Train))
+                    inputs.last().map(|xs| network.forward_segment(segment, xs, first_time))
                 {
                     inputs.push(ys);
                 }
@@ -91,14 +92,14 @@ impl Backward {
             let xs = xs.detach().set_requires_grad(index > 0);
             let scalar = match &gradient {
                 None => {
-                    let logits = network.forward_segment(segment, &xs, Mode::Train);
+                    let logits = network.forward_segment(segment, &xs, first_time);
                     let loss = loss_of(&logits);
                     forward_is_over();
                     outcome = Some((logits.detach(), loss.detach()));
                     scaled(&loss, scale)
                 }
                 // The gradient of this sum with respect to the segment's output is exactly `gradient`.
-                Some(gradient) => (network.forward_segment(segment, &xs, Mode::Recompute)
+                Some(gradient) => (network.forward_segment(segment, &xs, again)
                     * gradient)
                     .sum(Kind::Float),
             };
@@ -160,7 +161,7 @@ mod tests {
                 let backward = Backward::new(&network, recompute);
                 let mut calls = 0;
                 let pass =
-                    backward.pass(&network, images, &loss_of, None, &mut || calls += 1).unwrap();
+                    backward.pass(&network, (images, noise), &loss_of, None, &mut || calls += 1).unwrap();
                 assert_eq!(calls, 1);
                 (network, pass)
             };

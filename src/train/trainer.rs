@@ -17,7 +17,7 @@ use crate::data::batch::Batch;
 use crate::data::dataset::Dataset;
 use crate::data::order::batch_ranges;
 use crate::data::preprocess::Preprocess;
-use crate::model::Network;
+use crate::model::{Network, Noise};
 use anyhow::{Context, Result};
 use std::ops::Range;
 use tch::{Kind, Reduction, Tensor};
@@ -69,6 +69,8 @@ impl<'a> Trainer<'a> {
     ) -> Self {
         let sgd = Sgd::new(network.parameters(), recipe.sgd);
         let half = preprocess.dtype() == Kind::Half;
+        // A recorded step would draw the same noise each time.
+        let replays = recipe.cuda_graphs && !network.spec().draws_noise();
         Self {
             network,
             dataset,
@@ -80,7 +82,7 @@ impl<'a> Trainer<'a> {
             ema: recipe.ema_decay.map(|decay| Ema::new(network, decay)),
             schedule: recipe.schedule(batches(dataset, recipe).len()),
             accumulate: recipe.accumulate,
-            replay: if recipe.cuda_graphs { Replay::on(network.device()) } else { Replay::Off },
+            replay: if replays { Replay::on(network.device()) } else { Replay::Off },
         }
     }
 
@@ -167,7 +169,7 @@ impl<'a> Trainer<'a> {
         if let Some(batch) = self.begin_step(epoch)? {
             let outcome = match self.replayed(&batch, &mut notices)? {
                 Some(outcome) => outcome,
-                None => self.computed(&batch, &mut |_| {}, &mut notices)?,
+                None => self.computed(&batch, epoch.step(), &mut |_| {}, &mut notices)?,
             };
             self.end_step(epoch, outcome)?;
         }
@@ -186,7 +188,7 @@ impl<'a> Trainer<'a> {
     ) -> Result<Vec<Notice>> {
         let mut notices = Vec::new();
         if let Some(batch) = self.begin_step(epoch)? {
-            let outcome = self.computed(&batch, phase_ends, &mut notices)?;
+            let outcome = self.computed(&batch, epoch.step(), phase_ends, &mut notices)?;
             self.end_step(epoch, outcome)?;
             phase_ends(Phase::Optimizer);
         }
@@ -218,7 +220,8 @@ impl<'a> Trainer<'a> {
         }
         if let Some(index) = self.replay.record_now() {
             let recorded = Recorded::new(index, batch, |batch| {
-                let pass = self.pass(batch, &mut |_| {})?;
+                // A network that draws noise is never recorded.
+                let pass = self.pass(batch, 0, &mut |_| {})?;
                 self.update(pass)
             });
             self.replay = match recorded {
@@ -245,17 +248,18 @@ impl<'a> Trainer<'a> {
         matches!(self.replay, Replay::Recorded(_))
     }
 
-    /// Computes a step, in smaller micro-batches if the device has too little memory.
+    /// Computes a step of the run, in smaller micro-batches if the device has too little memory.
     fn computed(
         &mut self,
         batch: &Batch,
+        step: u64,
         phase_ends: &mut dyn FnMut(Phase),
         notices: &mut Vec<Notice>,
     ) -> Result<StepOutcome> {
         let statistics = Statistics::of(self.network);
         let accumulate = self.accumulate;
         let pass = loop {
-            match attempt(|| self.pass(batch, phase_ends))? {
+            match attempt(|| self.pass(batch, step, phase_ends))? {
                 Attempt::Done(pass) => break pass,
                 Attempt::OutOfMemory(error) => {
                     statistics.restore(self.network);
@@ -276,9 +280,15 @@ impl<'a> Trainer<'a> {
     }
 
     /// Runs a batch forward and backward in micro-batches. It changes only batch norm's running statistics.
-    fn pass(&self, batch: &Batch, phase_ends: &mut dyn FnMut(Phase)) -> Result<BatchPass> {
+    fn pass(
+        &self,
+        batch: &Batch,
+        step: u64,
+        phase_ends: &mut dyn FnMut(Phase),
+    ) -> Result<BatchPass> {
         let mut whole: Option<BatchPass> = None;
-        for range in &batch_ranges(batch.len(), self.micro_batch_size()) {
+        for (index, range) in (0..).zip(&batch_ranges(batch.len(), self.micro_batch_size())) {
+            let noise = Noise::of(self.recipe.seed, step, index);
             let micro = batch.range(range);
             let inputs = self.preprocess.apply(&micro);
             phase_ends(Phase::Data);
@@ -292,7 +302,7 @@ impl<'a> Trainer<'a> {
             };
             let scale = self.loss_scale.as_ref().map(LossScale::scale);
             let Pass { logits, loss, gradients } =
-                self.backward.pass(self.network, &inputs, &loss_of, scale, &mut || {
+                self.backward.pass(self.network, (&inputs, noise), &loss_of, scale, &mut || {
                     phase_ends(Phase::Forward);
                 })?;
             let correct = micro.targets().correct(&logits);

@@ -10,7 +10,7 @@ mod memory;
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
-use resnet::kernels::{PreparedConvolution, convolution};
+use resnet::kernels::{Geometry, PreparedConvolution, convolution};
 use resnet::precision::multiplied_in;
 use std::process::Command;
 use tch::{Device, Kind, Tensor};
@@ -83,11 +83,12 @@ impl Case {
         tch::set_num_threads(self.threads);
         let Self { count, inputs, outputs, side, kernel, stride, .. } = *self;
         let padding = kernel / 2;
+        let geometry = Geometry { stride, padding, groups: 1 };
         let xs = self.random(&[count, inputs, side, side]).set_requires_grad(true);
         let weight = self.random(&[outputs, inputs, kernel, kernel]).set_requires_grad(true);
         let bias = self.random(&[outputs]).set_requires_grad(true);
         let tensors = [&xs, &weight, &bias];
-        let ys = convolution(&xs, &weight, Some(&bias), stride, padding);
+        let ys = convolution(&xs, &weight, Some(&bias), geometry);
         let towards = self.random(&ys.size());
         let found =
             Tensor::run_backward(&[&(&ys * &towards).sum(Kind::Float)], &tensors, false, false);
@@ -106,8 +107,7 @@ impl Case {
         }
         if self.channels_last {
             let _no_grad = tch::no_grad_guard();
-            let prepared =
-                PreparedConvolution::new(weight.detach(), bias.detach(), padding, stride);
+            let prepared = PreparedConvolution::new(weight.detach(), bias.detach(), geometry);
             if let Ok(ys) = prepared.forward(&xs.detach(), None, false) {
                 self.compare("the output in inference", &ys, &ys64);
             }

@@ -3,7 +3,7 @@
 
 use super::throughput::{Step, Throughput, wait};
 use crate::kernels;
-use crate::model::Spec;
+use crate::model::{Plan, Spec};
 use crate::model::parameters::Layout;
 use crate::model::shape::{Convolution, convolutions};
 use crate::precision::multiplied_in;
@@ -22,6 +22,7 @@ const REPEATS: usize = 3;
 /// An operation of libtorch failed.
 pub fn floor(spec: &Spec, batch_size: usize, options: (Kind, Device)) -> Result<f64> {
     let all = convolutions(spec, batch_size);
+    let layout = Layout::of(&Plan::new(spec));
     let mut seconds: HashMap<(&Convolution, bool), f64> = HashMap::new();
     let mut sum = 0.0;
     for (index, convolution) in all.iter().enumerate() {
@@ -29,7 +30,6 @@ pub fn floor(spec: &Spec, batch_size: usize, options: (Kind, Device)) -> Result<
         sum += match seconds.entry((convolution, is_first)) {
             Entry::Occupied(known) => *known.get(),
             Entry::Vacant(unknown) => {
-                let layout = Layout::of(spec);
                 *unknown.insert(measure(convolution, layout, !is_first, options)?)
             }
         };
@@ -53,7 +53,7 @@ fn measure(
     for repeat in 0..=REPEATS {
         wait(device);
         let step = Step::begin();
-        let ys = kernels::convolution(&xs, &weight, None, convolution.stride, convolution.padding);
+        let ys = kernels::convolution(&xs, &weight, None, convolution.geometry);
         // The gradient of the output is all ones.
         Tensor::f_run_backward(&[&ys], &learned, false, false)?;
         wait(device);

@@ -38,11 +38,14 @@ class StridedPlan final : public Plan {
 std::unique_ptr<Plan> prepare(const Parameters& parameters, at::IntArrayRef size) {
   TORCH_CHECK(
       size.size() == 4 && parameters.weight.dim() == 4, "input and weight need four dimensions");
+  if (parameters.groups != 1) {
+    return one_dnn::prepare(parameters, size);
+  }
   if (strided::is(parameters)) {
     const int64_t stride = parameters.stride;
     const auto remaining = [&](int64_t side) { return (side + stride - 1) / stride; };
     const int64_t some[] = {size[0], size[1], remaining(size[2]), remaining(size[3])};
-    auto plan = prepare({parameters.weight, parameters.bias, 1, 0}, some);
+    auto plan = prepare({parameters.weight, parameters.bias, 1, 0, 1}, some);
     return std::make_unique<StridedPlan>(std::move(plan), stride);
   }
   if (auto plan = winograd::prepare(parameters, size)) {
@@ -61,23 +64,24 @@ extern "C" {
 
 using resnet::Plan;
 
-// A convolution with gradients, and with a bias unless `bias` is null. `output` stays null if the
+// A convolution of one group with gradients, and with a bias unless `bias` is null. `output` stays null if the
 // kernels of this program are not faster than libtorch's, or do not support the tensors.
 const char* resnet_convolution(
     const at::Tensor* input, const at::Tensor* weight, const at::Tensor* bias, int64_t stride,
     int64_t padding, at::Tensor** output) noexcept {
   return resnet::guard([&] {
     resnet::give(
-        resnet::convolve(*input, {*weight, resnet::optional(bias), stride, padding}), output);
+        resnet::convolve(*input, {*weight, resnet::optional(bias), stride, padding, 1}), output);
   });
 }
 
 // Prepares a convolution with a bias for inference on inputs of size `input_size`. The caller owns the plan.
 const char* resnet_prepare_convolution(
-    const at::Tensor* weight, const at::Tensor* bias, int64_t stride, int64_t padding,
+    const at::Tensor* weight, const at::Tensor* bias, int64_t stride, int64_t padding, int64_t groups,
     const int64_t* input_size, size_t dimensions, Plan** plan) noexcept {
   return resnet::guard([&] {
-    *plan = resnet::prepare({*weight, *bias, stride, padding}, {input_size, dimensions}).release();
+    *plan = resnet::prepare({*weight, *bias, stride, padding, groups}, {input_size, dimensions})
+                .release();
   });
 }
 

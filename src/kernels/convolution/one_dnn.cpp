@@ -28,10 +28,11 @@ class OneDnnPlan final : public Plan {
       : weight_(call(
             "mkldnn::_reorder_convolution_weight", "",
             {parameters.weight, twice(parameters.padding), twice(parameters.stride), twice(1),
-             int64_t{1}, size.vec()})),
+             parameters.groups, size.vec()})),
         bias_(parameters.bias),
         stride_(parameters.stride),
-        padding_(parameters.padding) {}
+        padding_(parameters.padding),
+        groups_(parameters.groups) {}
 
   Tensor run(const Tensor& input, const std::optional<Tensor>& other, bool relu) const override {
     const auto scalars = c10::List<std::optional<at::Scalar>>();
@@ -39,20 +40,20 @@ class OneDnnPlan final : public Plan {
       const auto after = relu ? "relu" : "none";
       return call(
           "mkldnn::_convolution_pointwise", "",
-          {input, weight_, bias_, twice(padding_), twice(stride_), twice(1), int64_t{1}, after,
+          {input, weight_, bias_, twice(padding_), twice(stride_), twice(1), groups_, after,
            scalars, c10::IValue()});
     }
     const auto after = relu ? c10::IValue("relu") : c10::IValue();
     return call(
         "mkldnn::_convolution_pointwise", "binary",
-        {input, *other, weight_, bias_, twice(padding_), twice(stride_), twice(1), int64_t{1},
+        {input, *other, weight_, bias_, twice(padding_), twice(stride_), twice(1), groups_,
          "add", c10::IValue(), after, scalars, c10::IValue()});
   }
 
  private:
   Tensor weight_;
   std::optional<Tensor> bias_;
-  int64_t stride_, padding_;
+  int64_t stride_, padding_, groups_;
 };
 
 }  // namespace

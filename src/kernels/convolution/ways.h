@@ -1,5 +1,5 @@
 // The algorithms that compute a convolution on a CPU. convolution.cpp chooses one of them. They do not support
-// transposed, dilated or grouped convolutions.
+// transposed or dilated convolutions, and only oneDNN supports groups.
 
 #pragma once
 
@@ -11,12 +11,12 @@
 
 namespace resnet {
 
-// The parameters of a convolution: a weight [O, I, k, k], a bias [O] or none, and stride and padding, which
-// are the same in both directions.
+// The parameters of a convolution: a weight [O, I / groups, k, k], a bias [O] or none, and stride and padding,
+// which are the same in both directions.
 struct Parameters {
   at::Tensor weight;
   std::optional<at::Tensor> bias;
-  int64_t stride, padding;
+  int64_t stride, padding, groups;
 };
 
 // A convolution that is prepared for inference. It stores the weight in the order that its algorithm needs.

@@ -1,6 +1,6 @@
 //! The tensors of a plan: names, shapes, roles and initial values.
 
-use super::{BlockPlan, Conv, Layer, Linear, Norm, Plan};
+use super::{BlockPlan, Conv, Layer, Linear, Norm, Plan, SqueezeExcite};
 
 /// A tensor of the network.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,15 +55,20 @@ pub enum Initial {
     /// The scale of the batch norm that ends a block's main path: ones, or zeros with
     /// `--zero-init-residual`.
     ResidualScale,
+    /// The weight of the convolution that ends a block's main path: as other convolutions, or zeros with
+    /// `--zero-init-residual`.
+    ResidualWeight {
+        /// Number of inputs that one output is computed from.
+        fan_in: usize,
+        /// Number of outputs that use one input.
+        fan_out: usize,
+    },
 }
 
 impl Plan {
     /// Every tensor of the network, in the order of torchvision's `state_dict`.
     pub fn tensors(&self) -> Vec<PlannedTensor> {
-        let mut tensors: Vec<_> = self.stem.iter().flat_map(Layer::tensors).collect();
-        tensors.extend(self.blocks().flat_map(BlockPlan::tensors));
-        tensors.extend(self.head.iter().flat_map(Layer::tensors));
-        tensors
+        self.layers().flat_map(Layer::tensors).collect()
     }
 
     /// Number of learned parameters in the whole network.
@@ -75,7 +80,7 @@ impl Plan {
 impl BlockPlan {
     /// Its tensors, in the order of torchvision's `state_dict`.
     pub fn tensors(&self) -> Vec<PlannedTensor> {
-        self.main.iter().chain(&self.shortcut).flat_map(Layer::tensors).collect()
+        self.layers().flat_map(Layer::tensors).collect()
     }
 }
 
@@ -86,19 +91,30 @@ impl Layer {
             Layer::Conv(conv) => [conv.weight()].into_iter().chain(conv.bias()).collect(),
             Layer::Norm(norm) => norm.tensors().into(),
             Layer::Linear(linear) => linear.tensors().into(),
-            Layer::MaxPool(_) | Layer::GlobalAvgPool(_) | Layer::Flatten(_) | Layer::ZeroPad(_) => {
-                Vec::new()
-            }
+            Layer::SqueezeExcite(gate) => gate.tensors().into(),
+            Layer::Relu(_)
+            | Layer::MaxPool(_)
+            | Layer::AvgPool(_)
+            | Layer::GlobalAvgPool(_)
+            | Layer::Flatten(_)
+            | Layer::ZeroPad(_)
+            | Layer::Scale(_)
+            | Layer::Dropout(_)
+            | Layer::DropPath(_) => Vec::new(),
         }
     }
 }
 
 impl Conv {
-    /// Its weight, [outputs, inputs, kernel, kernel].
+    /// Its weight, [outputs, inputs / groups, kernel, kernel].
     pub fn weight(&self) -> PlannedTensor {
-        let pixels = self.kernel * self.kernel;
-        let initial = Initial::ConvWeight { fan_in: self.fan_in(), fan_out: self.outputs * pixels };
-        let shape = [self.outputs, self.inputs, self.kernel, self.kernel];
+        // PyTorch's fan-out does not know of groups.
+        let (fan_in, fan_out) = (self.fan_in(), self.outputs * self.kernel * self.kernel);
+        let initial = match self.ends_main_path {
+            true => Initial::ResidualWeight { fan_in, fan_out },
+            false => Initial::ConvWeight { fan_in, fan_out },
+        };
+        let shape = [self.outputs, self.inputs / self.groups, self.kernel, self.kernel];
         tensor(&self.name, "weight", &shape, Role::Weight, initial)
     }
 
@@ -111,7 +127,7 @@ impl Conv {
 
     /// Number of products that are added up for one element of the output.
     pub fn fan_in(&self) -> usize {
-        self.inputs * self.kernel * self.kernel
+        self.inputs / self.groups * self.kernel * self.kernel
     }
 }
 
@@ -137,6 +153,27 @@ impl Linear {
         [
             tensor(&self.name, "weight", &[fan_out, fan_in], Role::Weight, weight),
             tensor(&self.name, "bias", &[fan_out], Role::BiasOrNorm, Initial::Bias { fan_in }),
+        ]
+    }
+}
+
+impl SqueezeExcite {
+    /// Weight and bias of its first layer, which reduces the channels, and of its second layer. They have timm's shapes:
+    /// those of 1×1 convolutions.
+    pub fn tensors(&self) -> [PlannedTensor; 4] {
+        let &Self { channels, reduced, .. } = self;
+        let planned = |layer: &str, part: &str, shape: &[usize], role, initial| {
+            tensor(&format!("{}.{layer}", self.name), part, shape, role, initial)
+        };
+        let weight = |fan_in, fan_out| Initial::ConvWeight { fan_in, fan_out };
+        let [reduces, restores] =
+            [weight(channels, reduced), weight(reduced, channels)];
+        let bias = |fan_in| Initial::Bias { fan_in };
+        [
+            planned("fc1", "weight", &[reduced, channels, 1, 1], Role::Weight, reduces),
+            planned("fc1", "bias", &[reduced], Role::BiasOrNorm, bias(channels)),
+            planned("fc2", "weight", &[channels, reduced, 1, 1], Role::Weight, restores),
+            planned("fc2", "bias", &[channels], Role::BiasOrNorm, bias(reduced)),
         ]
     }
 }
