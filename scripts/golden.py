@@ -1,12 +1,12 @@
 """Write the golden files of tests/golden.rs: what PyTorch and torchvision compute.
 
     python3 scripts/golden.py                 # the small files in tests/golden/
-    python3 scripts/golden.py --full DIR      # the five networks at full width, 1.4 GB, into DIR
+    python3 scripts/golden.py --full DIR      # the named networks at full width, 3 GB, into DIR
 
 Then run `cargo test --release --test golden`, or for the full check
 `RESNET_GOLDEN=DIR cargo test --release --test golden -- --nocapture`.
 
-Needs torch 2.11, torchvision 0.26, numpy and safetensors.
+Needs torch 2.11, torchvision 0.26, numpy and safetensors, and timm 1.0 for --full.
 
 Weights, images and labels are not stored: this script and the test derive them from a seed and a
 name (`Draw` here, `Draw` in tests/golden.rs). All references are computed in float64 and stored in
@@ -25,6 +25,7 @@ checks its float32 results only where a ReLU cannot make a difference.
 import argparse
 import itertools
 import json
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -75,8 +76,10 @@ class Draw:
 
     def fill(self, network: nn.Module, spec: dict) -> None:
         last = "bn3.weight" if spec["block"] == "bottleneck" else "bn2.weight"
+        ends_block = spec.get("placement", "original") == "original" and spec.get("residual", True)
         for name, tensor in named_tensors(network):
-            tensor.data.copy_(self.tensor(name, list(tensor.shape), name.endswith(last)))
+            scales_block = ends_block and name.endswith(last)
+            tensor.data.copy_(self.tensor(name, list(tensor.shape), scales_block))
 
     def tensor(self, name: str, shape: list[int], scales_block: bool) -> Tensor:
         """A tensor of a network. `scales_block`: it is the scale of the last batch norm of a block. This
@@ -122,73 +125,211 @@ class Narrow(ResNet):
         return super()._make_layer(block, planes * self.width // 64, *args, **kwargs)
 
 
-class Plain(nn.Module):
-    """The networks that torchvision does not have, from PyTorch's layers with torchvision's names.
-    The shortcut `plain-conv` gives the network of the ResNet chapter of Dive into Deep Learning: all
-    its convolutions have biases, and the shortcut is a 1×1 convolution without batch norm. The others
-    are the networks for CIFAR of He et al. 2016, section 4.2, with shortcuts of option B
-    (`projection`) and option A (`zero-pad`)."""
+class Reference(nn.Module):
+    """The networks that torchvision does not have, from PyTorch's layers with torchvision's names, written from the
+    papers: He et al. 2016 (shortcuts, networks for CIFAR), He et al. 2016b (figure 4: where batch norm, ReLU and the
+    sum stand), He et al. 2019 (deep stem, average pooling on the shortcut), Zagoruyko and Komodakis 2016 (wide), Xie
+    et al. 2017 (groups), Hu et al. 2018 (squeeze-and-excitation), and the ResNet chapter of Dive into Deep Learning
+    (shortcut `plain-conv`, biases)."""
 
     def __init__(self, spec: dict):
         super().__init__()
-        width, bias = spec["width"], spec["shortcut"] == "plain-conv"
-        self.imagenet = spec["stem"] == "imagenet"
-        kernel, stride = (7, 2) if self.imagenet else (3, 1)
-        self.conv1 = nn.Conv2d(spec["channels"], width, kernel, stride, kernel // 2, bias=bias)
-        self.bn1 = nn.BatchNorm2d(width)
+        width, half, channels = spec["width"], spec["width"] // 2, spec["channels"]
+        bias = has_biases(spec)
+        self.placement = spec.get("placement", "original")
+        self.pools = spec["stem"] != "cifar"
+        match spec["stem"]:
+            case "imagenet":
+                self.conv1: nn.Module = nn.Conv2d(channels, width, 7, 2, 3, bias=bias)
+            case "cifar":
+                self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=bias)
+            case "deep":
+                self.conv1 = nn.Sequential(
+                    nn.Conv2d(channels, half, 3, 2, 1, bias=bias),
+                    nn.BatchNorm2d(half),
+                    nn.ReLU(),
+                    nn.Conv2d(half, half, 3, 1, 1, bias=bias),
+                    nn.BatchNorm2d(half),
+                    nn.ReLU(),
+                    nn.Conv2d(half, width, 3, 1, 1, bias=bias),
+                )
+        self.bn1 = nn.Identity() if self.placement == "pre-activation" else nn.BatchNorm2d(width)
         self.stages = len(spec["blocks"])
         inputs = width
         for stage, blocks in enumerate(spec["blocks"]):
-            outputs, layer = width * 2**stage, nn.Sequential()
+            planes, layer = width * spec.get("widen", 1) * 2**stage, nn.Sequential()
             for index in range(blocks):
                 stride = 2 if stage > 0 and index == 0 else 1
-                layer.append(PlainBlock(inputs, outputs, stride, spec["shortcut"]))
-                inputs = outputs
+                block = Block(spec, inputs, planes, stride, stage)
+                block.shares = block.shares or (stage == 0 and index == 0)
+                layer.append(block)
+                inputs = planes * expansion(spec)
             self.add_module(f"layer{stage + 1}", layer)
+        self.norm = nn.BatchNorm2d(inputs) if self.placement == "pre-activation" else nn.Identity()
         self.fc = nn.Linear(inputs, spec["classes"])
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
-        if self.imagenet:
+        x = self.bn1(self.conv1(x))
+        if self.placement != "pre-activation":
+            x = F.relu(x)
+        if self.pools:
             x = F.max_pool2d(x, 3, stride=2, padding=1)
         for stage in range(self.stages):
             x = self.get_submodule(f"layer{stage + 1}")(x)
+        if self.placement in ("pre-activation", "relu-only-pre-activation"):
+            x = F.relu(self.norm(x))
         return self.fc(x.mean(dim=(2, 3)))
 
 
-class PlainBlock(nn.Module):
-    def __init__(self, inputs: int, outputs: int, stride: int, shortcut: str):
+def expansion(spec: dict) -> int:
+    return 4 if spec["block"] == "bottleneck" else 1
+
+
+def has_biases(spec: dict) -> bool:
+    return spec.get("conv_bias", spec["shortcut"] == "plain-conv")
+
+
+class Block(nn.Module):
+    def __init__(self, spec: dict, inputs: int, planes: int, stride: int, stage: int):
         super().__init__()
-        bias = shortcut == "plain-conv"
-        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, 1, bias=bias)
-        self.bn1 = nn.BatchNorm2d(outputs)
-        self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=bias)
-        self.bn2 = nn.BatchNorm2d(outputs)
+        self.placement = spec.get("placement", "original")
+        self.residual, self.scale = spec.get("residual", True), spec.get("residual_scale", 1.0)
+        outputs, bias = planes * expansion(spec), has_biases(spec)
+        if spec["block"] == "basic":
+            convs = [(inputs, planes, 3, stride, 1), (planes, outputs, 3, 1, 1)]
+        else:
+            groups = spec.get("groups") or {"count": 1, "width": planes >> stage}
+            inner = groups["count"] * groups["width"] * 2**stage
+            convs = [
+                (inputs, inner, 1, 1, 1),
+                (inner, inner, 3, stride, groups["count"]),
+                (inner, outputs, 1, 1, 1),
+            ]
+        self.count = len(convs)
+        for index, (before, after, kernel, step, groups) in enumerate(convs, 1):
+            if self.placement == "pre-activation":
+                self.add_module(f"bn{index}", nn.BatchNorm2d(before))
+            conv = nn.Conv2d(before, after, kernel, step, kernel // 2, groups=groups, bias=bias)
+            self.add_module(f"conv{index}", conv)
+            norm_is_later = self.placement == "norm-after-add" and index == self.count
+            if self.placement != "pre-activation" and not norm_is_later:
+                self.add_module(f"bn{index}", nn.BatchNorm2d(after))
+        self.se = Gate(outputs) if spec.get("se") else nn.Identity()
+        changes = stride > 1 or inputs != outputs
+        self.shares = changes
         self.downsample: nn.Module = nn.Identity()
-        if stride == 1 and inputs == outputs:
-            return
-        match shortcut:
-            case "projection":
-                self.downsample = nn.Sequential(
-                    nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs)
-                )
-            case "plain-conv":
-                self.downsample = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride))
-            case "zero-pad":
-                self.downsample = ZeroPad(outputs - inputs)
+        if changes and self.residual:
+            self.downsample = shortcut(spec, inputs, outputs, stride)
+        if self.placement == "norm-after-add":
+            self.add_module(f"bn{self.count}", nn.BatchNorm2d(outputs))
+
+    def layers(self, index: int) -> tuple[nn.Module, nn.Module]:
+        return self.get_submodule(f"conv{index}"), self.get_submodule(f"bn{index}")
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.downsample(x))
+        y = x
+        for index in range(1, self.count + 1):
+            conv, norm = self.layers(index)
+            last = index == self.count
+            match self.placement:
+                case "original":
+                    y = norm(conv(y))
+                    y = y if last else F.relu(y)
+                case "norm-after-add":
+                    y = conv(y) if last else F.relu(norm(conv(y)))
+                case "relu-before-add":
+                    y = F.relu(norm(conv(y)))
+                case "relu-only-pre-activation":
+                    y = norm(conv(F.relu(y)))
+                case "pre-activation":
+                    y = F.relu(norm(y))
+                    if index == 1 and self.shares:
+                        x = y
+                    y = conv(y)
+        y = self.scale * self.se(y)
+        if self.residual:
+            y = y + self.downsample(x)
+        match self.placement:
+            case "original":
+                return F.relu(y)
+            case "norm-after-add":
+                return F.relu(self.layers(self.count)[1](y))
+        return y
+
+
+def shortcut(spec: dict, inputs: int, outputs: int, stride: int) -> nn.Module:
+    norm = [] if spec.get("placement") == "pre-activation" else [nn.BatchNorm2d(outputs)]
+    match spec["shortcut"]:
+        case "projection":
+            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=has_biases(spec))
+            return nn.Sequential(conv, *norm)
+        case "plain-conv":
+            return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride))
+        case "zero-pad":
+            return ZeroPad(outputs - inputs, stride)
+        case "avg-pool":
+            pool = nn.AvgPool2d(2, 2, ceil_mode=True, count_include_pad=False)
+            conv = nn.Conv2d(inputs, outputs, 1, bias=has_biases(spec))
+            return nn.Sequential(pool if stride > 1 else nn.Identity(), conv, *norm)
+    raise ValueError(spec["shortcut"])
 
 
 class ZeroPad(nn.Module):
-    def __init__(self, channels: int):
+    def __init__(self, channels: int, stride: int):
         super().__init__()
-        self.channels = channels
+        self.channels, self.stride = channels, stride
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, 0, self.channels))
+        return F.pad(x[:, :, :: self.stride, :: self.stride], (0, 0, 0, 0, 0, self.channels))
+
+
+class Gate(nn.Module):
+    """Squeeze-and-excitation with the reduction 16, rounded to a multiple of 8 as in timm."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        reduced = max(8, int(channels / 16 + 4) // 8 * 8)
+        self.fc1, self.fc2 = nn.Conv2d(channels, reduced, 1), nn.Conv2d(reduced, channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean(dim=(2, 3), keepdim=True)
+        return x * torch.sigmoid(self.fc2(F.relu(self.fc1(means))))
+
+
+class TimmPreActivation(nn.Module):
+    """timm's `resnetv2_50` with this program's names."""
+
+    def __init__(self, classes: int):
+        super().__init__()
+        self.trunk = timm_network("resnetv2_50", num_classes=0)
+        self.fc = nn.Linear(2048, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.trunk(x))
+
+    def state_dict(self, *args, **kwargs) -> dict[str, Tensor]:
+        renamed = {}
+        for name, tensor in super().state_dict(*args, **kwargs).items():
+            name = name.removeprefix("trunk.").replace("stem.conv", "conv1")
+            name = re.sub(r"stages\.(\d)\.blocks", lambda m: f"layer{int(m[1]) + 1}", name)
+            name = re.sub(r"\bnorm(\d)", r"bn\1", name).replace("downsample.conv", "downsample.0")
+            renamed[name] = tensor
+
+        # timm registers the shortcut first.
+        def order(name: str) -> tuple:
+            parts = name.split(".")
+            if not name.startswith("layer"):
+                return (0 if parts[0] == "conv1" else 9, parts[0] == "fc", 0, False)
+            return (int(parts[0][5:]), int(parts[1]), parts[2] == "downsample", parts[2][-1])
+
+        return {name: renamed[name] for name in sorted(renamed, key=lambda n: tuple(map(str, order(n))))}
+
+
+def timm_network(name: str, **options) -> nn.Module:
+    # Only --full needs timm.
+    import timm
+
+    return timm.create_model(name, **options)
 
 
 # --- Cases ----------------------------------------------------------------------------------------
@@ -315,7 +456,9 @@ def own_errors(case: Case, single: dict[str, Tensor], double: dict[str, Tensor])
     return errors
 
 
-def spec(block, blocks, width=64, stem="imagenet", shortcut="projection", classes=5, size=64):
+def spec(
+    block, blocks, width=64, stem="imagenet", shortcut="projection", classes=5, size=64, **variant
+):
     return {
         "block": "bottleneck" if block is Bottleneck else "basic",
         "blocks": blocks,
@@ -325,6 +468,7 @@ def spec(block, blocks, width=64, stem="imagenet", shortcut="projection", classe
         "channels": 3,
         "classes": classes,
         "size": size,
+        **variant,
     }
 
 
@@ -344,31 +488,106 @@ def small_cases() -> dict[str, Case]:
         cases[f"resnet{depth}"] = Case(build, spec(block, blocks, width=2, size=40))
     chapter = spec(BasicBlock, [2, 2, 2, 2], width=2, size=40, shortcut="plain-conv")
     plain_sgd = Sgd(momentum=0.0, weight_decay=0.0)
-    cases["chapter18"] = Case(partial(Plain, chapter), chapter, plain_sgd)
+    cases["chapter18"] = Case(partial(Reference, chapter), chapter, plain_sgd)
     cifar = partial(spec, BasicBlock, [3, 3, 3], width=2, stem="cifar", size=16)
     projection, zero_pad = cifar(shortcut="projection"), cifar(shortcut="zero-pad")
     cases["cifar20-projection"] = Case(
-        partial(Plain, projection),
+        partial(Reference, projection),
         projection,
         Sgd(nesterov=True, decay_all=False),
         label_smoothing=0.1,
     )
     # A large weight decay, so that the test fails if the weight decay skips the wrong tensors.
     cases["cifar20-zero-pad"] = Case(
-        partial(Plain, zero_pad), zero_pad, Sgd(weight_decay=0.1, decay_all=False)
+        partial(Reference, zero_pad), zero_pad, Sgd(weight_decay=0.1, decay_all=False)
     )
+    for name, variant in variants().items():
+        cases[name] = Case(partial(Reference, variant), variant)
     return cases
 
 
+def variants() -> dict[str, dict]:
+    """Networks that differ from the original in one thing or several."""
+    basic = partial(spec, BasicBlock, [1, 2, 1], width=4, stem="cifar", size=12)
+    bottleneck = partial(spec, Bottleneck, [1, 2, 1, 1], width=4, size=36)
+    found = {}
+    for placement in (
+        "pre-activation",
+        "norm-after-add",
+        "relu-before-add",
+        "relu-only-pre-activation",
+    ):
+        found[f"{placement}-basic"] = basic(placement=placement)
+        found[f"{placement}-bottleneck"] = bottleneck(placement=placement)
+    found["plain-basic"] = basic(residual=False)
+    found["plain-pre-activation"] = bottleneck(residual=False, placement="pre-activation")
+    found["residual-scale"] = basic(residual_scale=0.5)
+    found["deep-stem"] = bottleneck(stem="deep")
+    found["avg-pool"] = bottleneck(stem="deep", shortcut="avg-pool", size=42)
+    found["avg-pool-pre-activation"] = basic(shortcut="avg-pool", placement="pre-activation", size=11)
+    found["zero-pad-pre-activation"] = basic(shortcut="zero-pad", placement="pre-activation")
+    found["wide"] = basic(widen=2, placement="pre-activation")
+    found["biases"] = basic(conv_bias=True)
+    found["plain-conv-without-biases"] = basic(conv_bias=False, shortcut="plain-conv")
+    found["groups"] = bottleneck(groups={"count": 4, "width": 2})
+    found["group-width"] = bottleneck(groups={"count": 1, "width": 8})
+    found["se-basic"] = basic(se=True)
+    found["se-bottleneck"] = bottleneck(se=True)
+    found["all-together"] = bottleneck(
+        se=True,
+        groups={"count": 2, "width": 4},
+        placement="pre-activation",
+        stem="deep",
+        shortcut="avg-pool",
+        residual_scale=0.5,
+        widen=2,
+    )
+    return found
+
+
 def full_cases() -> dict[str, Case]:
-    return {
-        f"resnet{depth}": Case(
-            partial(torchvision.models.get_model, f"resnet{depth}"),
-            spec(block, blocks, classes=1000),
-            sample=2**40,
-        )
-        for depth, (block, blocks) in DEPTHS.items()
-    }
+    """The networks of torchvision, of timm, and of the papers, as `resnet shapes --list` names them."""
+    at = partial(spec, classes=1000)
+    cases = {}
+    for depth, (block, blocks) in DEPTHS.items():
+        build = partial(torchvision.models.get_model, f"resnet{depth}")
+        cases[f"resnet{depth}"] = Case(build, at(block, blocks), sample=2**40)
+    blocks50, blocks101 = DEPTHS[50][1], DEPTHS[101][1]
+    for name, blocks, count, width in [
+        ("resnext50_32x4d", blocks50, 32, 4),
+        ("resnext101_32x8d", blocks101, 32, 8),
+        ("resnext101_64x4d", blocks101, 64, 4),
+        ("wide_resnet50_2", blocks50, 1, 128),
+        ("wide_resnet101_2", blocks101, 1, 128),
+    ]:
+        build = partial(torchvision.models.get_model, name)
+        cases[name] = Case(build, at(Bottleneck, blocks, groups={"count": count, "width": width}))
+    for name, variant in {
+        "resnet50c": {"stem": "deep"},
+        "resnet50d": {"stem": "deep", "shortcut": "avg-pool"},
+        "seresnet50": {"se": True},
+        "resnet101d": {"stem": "deep", "shortcut": "avg-pool"},
+    }.items():
+        blocks = blocks101 if "101" in name else blocks50
+        cases[name] = Case(partial(timm_network, name), at(Bottleneck, blocks, **variant))
+    pre_activation = at(Bottleneck, blocks50, placement="pre-activation")
+    cases["resnetv2_50"] = Case(partial(TimmPreActivation, 1000), pre_activation)
+    cifar = partial(spec, width=16, stem="cifar", classes=10, size=32)
+    wide = {"placement": "pre-activation"}
+    for name, reference in {
+        "resnet20": cifar(BasicBlock, [3] * 3),
+        "resnet56": cifar(BasicBlock, [9] * 3),
+        "resnet110": cifar(BasicBlock, [18] * 3),
+        "plain20": cifar(BasicBlock, [3] * 3, residual=False),
+        "plain56": cifar(BasicBlock, [9] * 3, residual=False),
+        "preact_resnet164": cifar(Bottleneck, [18] * 3, placement="pre-activation"),
+        "preact_resnet1001": cifar(Bottleneck, [111] * 3, placement="pre-activation"),
+        "wrn_28_10": cifar(BasicBlock, [4] * 3, widen=10, **wide),
+        "wrn_40_4": cifar(BasicBlock, [6] * 3, widen=4, **wide),
+        "wrn_16_8": cifar(BasicBlock, [2] * 3, widen=8, **wide),
+    }.items():
+        cases[name] = Case(partial(Reference, reference), reference)
+    return cases
 
 
 def steady_seed(case: Case) -> int:
@@ -446,7 +665,7 @@ def write_training(path: Path) -> None:
     shape = [STEPS * BATCH_SIZE, 3, 12, 12]
     images = preprocess(pixels(draw, shape), network_spec["size"])
     labels = draw.integers("labels", shape[0], network_spec["classes"])
-    network = Plain(network_spec)
+    network = Reference(network_spec)
     draw.fill(network, network_spec)
     network = network.double().train()
     optimizer = sgd.optimizer(network, rate)

@@ -15,7 +15,7 @@ use resnet::data::dataset::Dataset;
 use resnet::data::order::epoch_order;
 use resnet::data::preprocess::Preprocess;
 use resnet::model::parameters::{Creation, Parameter, Role};
-use resnet::model::spec::{Block, Spec};
+use resnet::model::spec::{Block, Placement, Spec};
 use resnet::model::{Mode, Network, Noise, Plan};
 use resnet::random::name_index;
 use resnet::train::epoch::EpochSums;
@@ -155,16 +155,18 @@ impl Draw {
 
     /// Fills a network with these numbers, in the dtype `kind`.
     fn fill(&self, network: &Network, kind: Kind) {
-        let last = match network.spec().block {
+        let spec = network.spec();
+        let last = match spec.block {
             Block::Basic => "bn2.weight",
             Block::Bottleneck => "bn3.weight",
         };
+        let ends_block = spec.placement == Placement::Original && spec.residual;
         for Parameter { name, tensor, .. } in network.parameters() {
             let shape = tensor.size();
             let (low, high) = if shape.len() > 1 {
                 let bound = (6.0 / shape[1..].iter().product::<i64>() as f64).sqrt();
                 (-bound, bound)
-            } else if name.ends_with(last) {
+            } else if ends_block && name.ends_with(last) {
                 (0.05, 0.15)
             } else if name.ends_with(".weight") {
                 (0.5, 1.0)

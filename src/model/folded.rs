@@ -294,17 +294,15 @@ impl Weights<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::block::Residual;
-    use super::super::parameters::{Creation, Parameters, Role};
-    use super::super::spec::{Choices, Init, Shortcut, Spec};
+    use super::super::parameters::{Creation, Role};
+    use super::super::spec::{Choices, Init, Spec, examples};
     use super::*;
 
     /// A network with statistics and scales that differ from the initial ones.
-    fn network(choices: Choices) -> Network {
-        let spec = Spec::resolve(&Choices { channels: 3, classes: 7, ..choices }).unwrap();
+    fn network(spec: &Spec) -> Network {
         let device = Device::Cpu;
         let draw = Creation::Draw { init: Init::He, zero_init_residual: false, seed: 1, device };
-        let network = Network::new(&spec, draw);
+        let network = Network::new(spec, draw);
         for parameter in network.parameters() {
             if parameter.tensor.dim() == 1 && parameter.role != Role::Weight {
                 let count = parameter.tensor.numel() as i64;
@@ -316,34 +314,20 @@ mod tests {
         network
     }
 
+    fn small(choices: Choices) -> Spec {
+        Spec::resolve(&Choices { channels: 3, classes: 7, ..choices }).unwrap()
+    }
+
     #[test]
     fn a_folded_network_gives_the_logits_of_the_network() {
-        for (choices, fused) in [
-            (Choices { depth: Some(18), width: Some(8), size: 33, ..Choices::default() }, true),
-            (Choices { depth: Some(50), width: Some(8), size: 40, ..Choices::default() }, true),
-            (Choices { depth: Some(20), size: 13, ..Choices::default() }, true),
-            (
-                Choices {
-                    depth: Some(20),
-                    shortcut: Some(Shortcut::ZeroPad),
-                    size: 16,
-                    ..Choices::default()
-                },
-                true,
-            ),
-            (
-                Choices {
-                    depth: Some(18),
-                    width: Some(8),
-                    shortcut: Some(Shortcut::PlainConv),
-                    size: 40,
-                    ..Choices::default()
-                },
-                true,
-            ),
-            (Choices { depth: Some(18), width: Some(4), size: 40, ..Choices::default() }, false),
-        ] {
-            let network = network(choices);
+        let named = [
+            small(Choices { depth: Some(18), width: Some(8), size: 33, ..Choices::default() }),
+            small(Choices { depth: Some(50), width: Some(8), size: 40, ..Choices::default() }),
+            small(Choices { depth: Some(20), size: 13, ..Choices::default() }),
+        ];
+        for spec in examples().iter().chain(&named) {
+            let network = network(spec);
+            let fused = network.layout() == Layout::ChannelsLast;
             for (kind, tolerance) in
                 [(Kind::Float, 1e-5), (Kind::BFloat16, 0.05), (Kind::Half, 0.01)]
             {
@@ -367,7 +351,7 @@ mod tests {
                         assert_eq!(answer.kind(), Kind::Float);
                         let error = (answer - &expected).abs().max() / expected.abs().max();
                         let error = error.double_value(&[]);
-                        assert!(error < tolerance, "{}, {kind:?}: {error}", network.spec());
+                        assert!(error < tolerance, "{spec}, {kind:?}: {error}");
                     }
                 }
             }
@@ -376,7 +360,7 @@ mod tests {
 
     #[test]
     fn folding_refuses_a_network_unless_it_uses_every_tensor() {
-        let network = network(Choices { depth: Some(20), size: 16, ..Choices::default() });
+        let network = network(&small(Choices { depth: Some(20), size: 16, ..Choices::default() }));
         let plan = network.plan();
         let copies = || -> Vec<Parameter> {
             let copy = |p: &Parameter| Parameter {
@@ -402,61 +386,5 @@ mod tests {
         let mut fewer = copies();
         fewer.retain(|p| p.name != "layer2.0.downsample.0.weight");
         assert!(refusal(plan, &fewer).contains("layer2.0.downsample.0.weight"));
-    }
-
-    /// Blocks that no spec plans yet: folding must compute each plan as the modules of the plan do, or refuse it.
-    #[test]
-    fn folding_computes_every_order_of_layers_as_the_modules_do() {
-        let spec = Spec::resolve(&Choices {
-            depth: Some(20),
-            channels: 3,
-            classes: 7,
-            size: 16,
-            ..Choices::default()
-        });
-        let planned = Plan::new(&spec.unwrap()).stages[1].blocks[0].clone();
-        let [conv1, norm1, conv2, norm2] = &planned.main[..] else { panic!("{planned:?}") };
-        let [conv1, norm1, conv2, norm2] = [conv1, norm1, conv2, norm2].map(Clone::clone);
-        // Of the channels of the block's input.
-        let before = Layer::Norm(Norm {
-            name: "layer2.0.bn0".to_owned(),
-            channels: 16,
-            relu: true,
-            ends_main_path: false,
-        });
-        let orders = [
-            planned.main.clone(),
-            // Pre-activation.
-            vec![before, conv1.clone(), norm1.clone(), conv2.clone()],
-            // A norm that ends the main path after another norm.
-            vec![conv1, norm1, conv2, norm2.clone(), Layer::Norm(renamed(norm2))],
-        ];
-        for (main, relu_after_sum) in orders.into_iter().zip([true, false, true]) {
-            let block = BlockPlan { main, relu_after_sum, ..planned.clone() };
-            let device = Device::Cpu;
-            let draw =
-                Creation::Draw { init: Init::He, zero_init_residual: false, seed: 1, device };
-            let mut parameters = Parameters::new(draw, Layout::ChannelsLast);
-            let module = Residual::new(&block, &mut parameters);
-            let (parameters, _) = parameters.into_parts();
-            let tensors = parameters.iter().map(|p| (p.name.as_str(), &p.tensor));
-            let mut weights = Weights { unused: tensors.collect(), kind: Kind::Float };
-            let _no_grad = tch::no_grad_guard();
-            let folded = weights.block(&block).unwrap();
-            assert!(weights.unused.is_empty(), "{:?}", weights.unused.keys());
-            let xs = Tensor::randn([2, 16, 16, 16], (Kind::Float, device));
-            let xs = Layout::ChannelsLast.apply(&xs);
-            let (found, expected) =
-                (folded.forward(&xs).unwrap(), module.forward(&xs, Pass::EVALUATION));
-            let error = (found - &expected).abs().max() / expected.abs().max();
-            assert!(error.double_value(&[]) < 1e-5, "{:?}", block.main);
-        }
-    }
-
-    fn renamed(layer: Layer) -> Norm {
-        match layer {
-            Layer::Norm(norm) => Norm { name: format!("{}_again", norm.name), ..norm },
-            other => panic!("{other:?}"),
-        }
     }
 }

@@ -145,26 +145,12 @@ impl Segment {
 
 #[cfg(test)]
 mod tests {
-    use super::super::spec::{Block, Choices, Shortcut};
+    use super::super::spec::examples;
     use super::*;
 
     #[test]
     fn a_networks_tensors_are_those_of_its_plan_in_the_same_order() {
-        for (block, shortcut) in [
-            (Block::Basic, Shortcut::PlainConv),
-            (Block::Bottleneck, Shortcut::Projection),
-            (Block::Basic, Shortcut::ZeroPad),
-        ] {
-            let spec = Spec::resolve(&Choices {
-                blocks: Some(vec![1, 2, 1]),
-                block: Some(block),
-                shortcut: Some(shortcut),
-                channels: 3,
-                classes: 7,
-                size: 16,
-                ..Choices::default()
-            })
-            .unwrap();
+        for spec in examples() {
             let network = Network::new(&spec, Creation::Meta);
             let found: Vec<_> = network
                 .parameters()
@@ -174,7 +160,7 @@ mod tests {
             let planned = network.plan().tensors();
             let planned =
                 planned.iter().map(|planned| (&planned.name, planned.shape.clone(), planned.role));
-            assert_eq!(found, planned.collect::<Vec<_>>());
+            assert_eq!(found, planned.collect::<Vec<_>>(), "{spec}");
             let ends = network.segments().last().unwrap().learned().end;
             assert_eq!(ends, network.learned().count());
         }

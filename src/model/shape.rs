@@ -204,11 +204,7 @@ impl Walk {
 }
 
 fn convolution(conv: &Conv, xs: &Tensor) -> Convolution {
-    Convolution {
-        input: xs.size(),
-        weight: conv.weight().shape,
-        geometry: geometry(conv),
-    }
+    Convolution { input: xs.size(), weight: conv.weight().shape, geometry: geometry(conv) }
 }
 
 fn row(name: &str, kind: String, units: Vec<LayerShape>) -> TopLevelShape {

@@ -2,11 +2,15 @@
 
 mod check;
 mod depth;
+#[cfg(test)]
+mod examples;
 mod kinds;
 mod name;
 
 pub use check::SE_REDUCTION;
 pub use depth::{VARIANTS, Variant};
+#[cfg(test)]
+pub use examples::examples;
 pub use kinds::{Block, Init, Placement, Shortcut, Stem};
 
 use crate::error::usage;

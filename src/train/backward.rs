@@ -98,10 +98,12 @@ impl Backward {
                     outcome = Some((logits.detach(), loss.detach()));
                     scaled(&loss, scale)
                 }
-                // The gradient of this sum with respect to the segment's output is exactly `gradient`.
-                Some(gradient) => (network.forward_segment(segment, &xs, again)
-                    * gradient)
-                    .sum(Kind::Float),
+                // The gradient of this sum with respect to the segment's output is exactly `gradient`, in the same order in
+                // memory. A sum in another dtype would give it another order, and then kernels round differently.
+                Some(gradient) => {
+                    let product = network.forward_segment(segment, &xs, again) * gradient;
+                    product.sum(product.kind())
+                }
             };
             let learned = self.learned.get(segment.learned()).unwrap_or_default();
             let mut wanted: Vec<&Tensor> = learned.iter().collect();
@@ -127,41 +129,46 @@ fn scaled(loss: &Tensor, scale: Option<&Tensor>) -> Tensor {
 mod tests {
     use super::*;
     use crate::model::parameters::Creation;
-    use crate::model::spec::{Choices, Init, Shortcut, Spec};
+    use crate::model::spec::{Choices, Init, Shortcut, Spec, examples};
     use tch::{Device, Reduction};
 
-    fn network(choices: &Choices) -> Network {
+    fn network(spec: &Spec) -> Network {
         let device = Device::Cpu;
         let draw = Creation::Draw { init: Init::He, zero_init_residual: false, seed: 3, device };
-        Network::new(&Spec::resolve(choices).unwrap(), draw)
+        Network::new(spec, draw)
     }
 
     #[test]
     fn recomputed_gradients_and_statistics_are_the_same_bit_for_bit() {
         tch::set_num_threads(1);
-        for (depth, shortcut) in
-            [(18, Shortcut::Projection), (50, Shortcut::PlainConv), (20, Shortcut::ZeroPad)]
-        {
-            let choices = Choices {
-                depth: Some(depth),
-                width: Some(8),
-                shortcut: Some(shortcut),
-                channels: 2,
-                classes: 5,
-                size: 40,
-                ..Choices::default()
-            };
-            let images = Tensor::randn([6, 2, 40, 40], (Kind::Float, Device::Cpu));
+        let named =
+            [(18, Shortcut::Projection), (50, Shortcut::PlainConv)].map(|(depth, shortcut)| {
+                let choices = Choices {
+                    depth: Some(depth),
+                    width: Some(8),
+                    shortcut: Some(shortcut),
+                    channels: 3,
+                    classes: 7,
+                    size: 40,
+                    ..Choices::default()
+                };
+                Spec::resolve(&choices).unwrap()
+            });
+        let noise = Noise::of(1, 2, 3);
+        for spec in named.iter().chain(&examples()) {
+            let size = spec.size as i64;
+            let images = Tensor::randn([6, 3, size, size], (Kind::Float, Device::Cpu));
             let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 4, 0]);
             let pass = |images: &Tensor, recompute: bool| {
-                let network = network(&choices);
+                let network = network(spec);
                 let loss_of = |logits: &Tensor| {
                     logits.cross_entropy_loss::<Tensor>(&labels, None, Reduction::Mean, -100, 0.1)
                 };
                 let backward = Backward::new(&network, recompute);
                 let mut calls = 0;
-                let pass =
-                    backward.pass(&network, (images, noise), &loss_of, None, &mut || calls += 1).unwrap();
+                let pass = backward
+                    .pass(&network, (images, noise), &loss_of, None, &mut || calls += 1)
+                    .unwrap();
                 assert_eq!(calls, 1);
                 (network, pass)
             };
@@ -169,7 +176,7 @@ mod tests {
                 let images = images.to_kind(kind);
                 let (plain_network, plain) = pass(&images, false);
                 let (network, again) = pass(&images, true);
-                let what = format!("depth {depth}, {kind:?}");
+                let what = format!("{spec}, {kind:?}");
                 assert_eq!(plain.logits, again.logits, "{what}");
                 assert_eq!(plain.loss, again.loss, "{what}");
                 assert_eq!(plain.gradients.len(), again.gradients.len());

@@ -3,9 +3,9 @@
 
 use super::throughput::{Step, Throughput, wait};
 use crate::kernels;
-use crate::model::{Plan, Spec};
 use crate::model::parameters::Layout;
 use crate::model::shape::{Convolution, convolutions};
+use crate::model::{Plan, Spec};
 use crate::precision::multiplied_in;
 use anyhow::Result;
 use std::collections::HashMap;

@@ -166,8 +166,7 @@ impl SqueezeExcite {
             tensor(&format!("{}.{layer}", self.name), part, shape, role, initial)
         };
         let weight = |fan_in, fan_out| Initial::ConvWeight { fan_in, fan_out };
-        let [reduces, restores] =
-            [weight(channels, reduced), weight(reduced, channels)];
+        let [reduces, restores] = [weight(channels, reduced), weight(reduced, channels)];
         let bias = |fan_in| Initial::Bias { fan_in };
         [
             planned("fc1", "weight", &[reduced, channels, 1, 1], Role::Weight, reduces),
@@ -192,15 +191,15 @@ pub fn learned_numbers(tensors: &[PlannedTensor]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::spec::{Choices, Spec};
+    use crate::model::spec::examples;
 
     #[test]
     fn every_tensor_has_its_own_name() {
-        let choices =
-            Choices { depth: Some(50), channels: 3, classes: 10, size: 64, ..Choices::default() };
-        let tensors = Plan::new(&Spec::resolve(&choices).unwrap()).tensors();
-        let names: std::collections::HashSet<_> =
-            tensors.iter().map(|tensor| &tensor.name).collect();
-        assert_eq!(names.len(), tensors.len());
+        for spec in examples() {
+            let tensors = Plan::new(&spec).tensors();
+            let names: std::collections::HashSet<_> =
+                tensors.iter().map(|tensor| &tensor.name).collect();
+            assert_eq!(names.len(), tensors.len(), "{spec}");
+        }
     }
 }
