@@ -6,7 +6,7 @@ mod values;
 
 pub use commands::{
     BenchArgs, BenchMode, CheckpointsArgs, DataArgs, DataCommand, EvalArgs, EvalSplit,
-    NamedDataset, ShapesArgs, TrainArgs,
+    GradientsArgs, NamedDataset, ShapesArgs, TrainArgs,
 };
 pub use options::{DataOptions, NetworkOptions, Options, RunOptions, TrainOptions};
 
@@ -42,6 +42,8 @@ pub enum Command {
     Checkpoints(CheckpointsArgs),
     /// Print the output shape, parameters and multiply-adds of every layer
     Shapes(ShapesArgs),
+    /// Measure how gradients flow through a network's blocks, with and without shortcuts
+    Gradients(Box<GradientsArgs>),
     /// Measure the speed of training or inference on synthetic images
     Bench(Box<BenchArgs>),
     /// List, download and verify data sets

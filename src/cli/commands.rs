@@ -1,7 +1,7 @@
 //! The arguments of each subcommand.
 
 use super::options::{NetworkOptions, Options};
-use super::values::{dataset_name, takes_negative_numbers, whole_number};
+use super::values::{dataset_name, number, takes_negative_numbers, whole_number};
 use crate::checkpoint::cadence::time_span;
 use crate::data::Source;
 use crate::kernels::Tuning;
@@ -112,6 +112,55 @@ pub struct ShapesArgs {
     /// Also print every block, below its stage
     #[arg(long, short, visible_alias = "depth-first")]
     pub all: bool,
+}
+
+/// `resnet gradients …`
+#[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
+pub struct GradientsArgs {
+    /// A run's folder or a checkpoint, instead of a new network
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub checkpoint: Option<PathBuf>,
+
+    /// The network; it is measured with and without shortcuts.
+    #[command(flatten)]
+    pub network: NetworkOptions,
+
+    /// Data set
+    #[arg(long, value_name = "NAME", default_value = "fashion-mnist", value_parser = dataset_name())]
+    pub dataset: String,
+
+    /// Images in the batch
+    #[arg(long, short, value_name = "IMAGES", default_value_t = 128, value_parser = whole_number::<usize>)]
+    pub batch_size: usize,
+
+    /// Also measure after this number of training steps
+    #[arg(long, value_name = "STEPS", default_value_t = 0, value_parser = whole_number::<usize>)]
+    pub steps: usize,
+
+    /// Learning rate of these steps
+    #[arg(long, default_value_t = 0.05, value_parser = number)]
+    pub lr: f64,
+
+    /// Seed of the weights and of the order of the images
+    #[arg(long, default_value_t = 0, value_parser = whole_number::<u64>)]
+    pub seed: u64,
+
+    /// Draw the norms of the gradients: NAME.png, NAME.svg, or both if NAME has no ending
+    #[arg(long, value_name = "NAME")]
+    pub picture: Option<PathBuf>,
+
+    /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps
+    #[arg(long, default_value = "auto")]
+    pub device: String,
+
+    /// CPU threads [default: the physical cores, or OMP_NUM_THREADS if that is less]
+    #[arg(long, value_parser = whole_number::<usize>)]
+    pub threads: Option<usize>,
+
+    /// Where the data set is.
+    #[command(flatten)]
+    pub data: DataArgs,
 }
 
 /// `resnet bench …`

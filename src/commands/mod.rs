@@ -6,6 +6,7 @@ mod completions;
 mod data;
 mod doctor;
 mod eval;
+mod gradients;
 mod shapes;
 mod train;
 
@@ -23,6 +24,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Eval(args) => eval::run(args, &ui),
         Command::Checkpoints(args) => checkpoints::run(args, &ui),
         Command::Shapes(args) => shapes::run(args, &ui),
+        Command::Gradients(args) => gradients::run(args, &ui),
         Command::Bench(args) => bench::run(args, &ui),
         Command::Completions { shell } => completions::run(*shell, &ui),
         Command::Data(command) => data::run(command, &ui),

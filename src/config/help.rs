@@ -53,6 +53,7 @@ pub fn command() -> Command {
     Cli::command()
         .mut_subcommand("train", |train| with(train, of_section("")))
         .mut_subcommand("shapes", |shapes| with(shapes, of_section("network")))
+        .mut_subcommand("gradients", |gradients| with(gradients, of_section("network")))
         .mut_subcommand("bench", |bench| with(bench, of_section("network")))
 }
 

@@ -1,3 +1,4 @@
 //! Figures about results.
 
+pub mod chart;
 pub mod classification;

@@ -3,7 +3,7 @@
 
 use crate::model::{Mode, Network, Noise};
 use anyhow::Result;
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 /// The result of a forward and a backward pass of a batch.
 #[derive(Debug)]
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use crate::model::parameters::Creation;
     use crate::model::spec::{Choices, Init, Shortcut, Spec, examples};
-    use tch::{Device, Reduction};
+    use tch::{Device, Kind, Reduction};
 
     fn network(spec: &Spec) -> Network {
         let device = Device::Cpu;

@@ -7,6 +7,7 @@ mod ema;
 pub mod epoch;
 pub mod evaluate;
 pub mod event;
+pub mod flow;
 mod loss_scale;
 pub mod memory;
 mod out_of_memory;
