@@ -5,8 +5,8 @@ mod options;
 mod values;
 
 pub use commands::{
-    BenchArgs, BenchMode, CheckpointsArgs, DataArgs, DataCommand, EvalArgs, EvalSplit,
-    GradientsArgs, NamedDataset, ShapesArgs, TrainArgs,
+    BenchArgs, BenchMode, CheckpointsArgs, CurvesArgs, DataArgs, DataCommand, EvalArgs, EvalSplit,
+    GradientsArgs, GrowArgs, NamedDataset, ShapesArgs, TrainArgs,
 };
 pub use options::{DataOptions, NetworkOptions, Options, RunOptions, TrainOptions};
 
@@ -40,6 +40,10 @@ pub enum Command {
     Eval(EvalArgs),
     /// List a run's checkpoints and show whether each is intact
     Checkpoints(CheckpointsArgs),
+    /// Print and draw the errors of runs side by side
+    Curves(CurvesArgs),
+    /// Deepen a trained network by blocks that start as the identity, and continue to train it
+    Grow(GrowArgs),
     /// Print the output shape, parameters and multiply-adds of every layer
     Shapes(ShapesArgs),
     /// Measure how gradients flow through a network's blocks, with and without shortcuts

@@ -26,7 +26,7 @@ use crate::train::Recipe;
 use crate::train::schedule::ScheduleKind;
 use anyhow::Result;
 use derived::Basis;
-use settings::{Settings, each, integer, overlay, remove, to_table, value};
+use settings::{Settings, each, insert, integer, overlay, remove, to_table, value};
 use std::path::Path;
 use tch::Device;
 use toml::{Table, Value};
@@ -153,6 +153,29 @@ impl Config {
             }
         }
         Ok((config, changes))
+    }
+
+    /// The configuration of a new run that continues with a deeper network: the settings that a run saved and did not
+    /// derive, and the blocks of `spec`.
+    ///
+    /// # Errors
+    /// The saved settings are not valid.
+    pub fn grown(saved: &Table, derived: &[String], spec: &Spec) -> Result<Self> {
+        let mut chosen = saved.clone();
+        for name in derived.iter().map(String::as_str).chain(["network.depth"]) {
+            remove(&mut chosen, name);
+        }
+        let blocks: Vec<Value> = spec.blocks.iter().map(|&count| integer(count)).collect();
+        for (name, value) in [
+            ("network.blocks", blocks.into()),
+            // They may have followed from the depth.
+            ("network.block", value_name(spec.block).into()),
+            ("network.placement", value_name(spec.placement).into()),
+        ] {
+            insert(&mut chosen, name, value);
+        }
+        let chosen: Options = chosen.try_into().map_err(invalid)?;
+        Self::resolve(Settings::of_choices(to_table(&chosen)?))
     }
 
     /// Fills in the defaults, derives the settings that follow from others, and checks all values.

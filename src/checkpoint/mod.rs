@@ -47,7 +47,8 @@ pub const BEST: &str = "best";
 
 const MODEL_FILE: &str = "model.safetensors";
 const OPTIMIZER_FILE: &str = "optimizer.safetensors";
-const STATE_FILE: &str = "state.json";
+/// The file of a checkpoint that says where in its run it stands, and holds the settings.
+pub const STATE_FILE: &str = "state.json";
 
 /// The description of a network in the metadata of its file of weights, so that the file can be used without other
 /// files.

@@ -97,6 +97,42 @@ pub struct CheckpointsArgs {
     pub run: PathBuf,
 }
 
+/// `resnet curves …`
+#[derive(Debug, Args)]
+pub struct CurvesArgs {
+    /// Folders of runs. Runs that differ by their seed alone are averaged
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+
+    /// Draw the errors: NAME.png, NAME.svg, or both if NAME has no ending
+    #[arg(long, value_name = "NAME")]
+    pub picture: Option<PathBuf>,
+
+    /// Draw the last epoch's test error against this setting, such as batch-size, instead of by epoch
+    #[arg(long, value_name = "KEY", requires = "picture")]
+    pub against: Option<String>,
+}
+
+/// `resnet grow …`
+#[derive(Debug, Args)]
+pub struct GrowArgs {
+    /// A run's folder or a checkpoint
+    #[arg(value_name = "RUN|CHECKPOINT")]
+    pub checkpoint: PathBuf,
+
+    /// Number of blocks in each stage of the deeper network, such as 3,4,6,3
+    #[arg(long, value_delimiter = ',', value_name = "N,N,…", required = true, value_parser = whole_number::<usize>, action = clap::ArgAction::Set)]
+    pub blocks: Vec<usize>,
+
+    /// Folder for the new run [default: runs/<network>-<date-time>]
+    #[arg(long, value_name = "DIR")]
+    pub run_dir: Option<PathBuf>,
+
+    /// Where the data set is.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
 /// `resnet shapes …`
 #[derive(Debug, Args)]
 #[command(mut_args(takes_negative_numbers))]
@@ -112,6 +148,11 @@ pub struct ShapesArgs {
     /// Also print every block, below its stage
     #[arg(long, short, visible_alias = "depth-first")]
     pub all: bool,
+
+    /// Print the networks of the papers, with the flags that make them, their parameters and
+    /// multiply-adds
+    #[arg(long)]
+    pub list: bool,
 }
 
 /// `resnet gradients …`

@@ -3,10 +3,12 @@
 mod bench;
 mod checkpoints;
 mod completions;
+mod curves;
 mod data;
 mod doctor;
 mod eval;
 mod gradients;
+mod grow;
 mod shapes;
 mod train;
 
@@ -23,6 +25,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Train(args) => train::run(args, &ui),
         Command::Eval(args) => eval::run(args, &ui),
         Command::Checkpoints(args) => checkpoints::run(args, &ui),
+        Command::Curves(args) => curves::run(args, &ui),
+        Command::Grow(args) => grow::run(args, &ui),
         Command::Shapes(args) => shapes::run(args, &ui),
         Command::Gradients(args) => gradients::run(args, &ui),
         Command::Bench(args) => bench::run(args, &ui),

@@ -1,6 +1,8 @@
 //! `resnet shapes`: the output shape and the cost of every layer.
 
-use crate::cli::ShapesArgs;
+mod list;
+
+use crate::cli::{NetworkOptions, ShapesArgs};
 use crate::config::resolve_network;
 use crate::error::{in_range, usage};
 use crate::model::shape::{Cost, LayerShape, TopLevelShape, measure};
@@ -17,6 +19,14 @@ const MAX_BATCH: usize = 1 << 20;
 /// # Errors
 /// A usage error for a network or batch that cannot be measured.
 pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
+    if args.list {
+        if args.network != NetworkOptions::default() {
+            return Err(usage(
+                "--list: prints the networks of the papers, whatever the other flags are; remove --list or the flags of a network",
+            ));
+        }
+        return list::run(ui);
+    }
     let spec = resolve_network(&args.network, None)?;
     let batch_size = args.batch_size;
     in_range("--batch-size", batch_size, 1..=MAX_BATCH)?;

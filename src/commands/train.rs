@@ -2,7 +2,7 @@
 
 mod finish;
 mod introduce;
-mod load;
+pub(super) mod load;
 mod stop;
 mod task;
 

@@ -63,9 +63,12 @@ impl Fill {
     /// has other defaults (docs/decisions/0004).
     fn new(initial: Initial, init: Init, zero_init_residual: bool) -> Self {
         match (initial, init) {
-            (Initial::ResidualScale | Initial::ResidualWeight { .. }, _) if zero_init_residual => {
-                Self::Constant(0.0)
-            }
+            (
+                Initial::ResidualScale
+                | Initial::ResidualWeight { .. }
+                | Initial::ResidualBias { .. },
+                _,
+            ) if zero_init_residual => Self::Constant(0.0),
             (
                 Initial::ConvWeight { fan_out, .. } | Initial::ResidualWeight { fan_out, .. },
                 Init::He,
@@ -76,7 +79,8 @@ impl Fill {
                 | Initial::LinearWeight { fan_in, fan_out },
                 Init::Xavier,
             ) => Self::Uniform { bound: (6.0 / (fan_in as f64 + fan_out as f64)).sqrt() },
-            (Initial::LinearWeight { fan_in, .. }, Init::He) | (Initial::Bias { fan_in }, _) => {
+            (Initial::LinearWeight { fan_in, .. }, Init::He)
+            | (Initial::Bias { fan_in } | Initial::ResidualBias { fan_in }, _) => {
                 Self::Uniform { bound: 1.0 / (fan_in as f64).sqrt() }
             }
             (Initial::Zeros, _) => Self::Constant(0.0),

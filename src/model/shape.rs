@@ -33,9 +33,10 @@ impl Cost {
         }
     }
 
-    /// The cost of a layer whose output has `outputs` elements.
-    fn of(layer: &Layer, outputs: usize) -> Self {
-        let outputs = outputs as u64;
+    /// The cost of a layer with an output of this shape.
+    fn of(layer: &Layer, shape: &[i64]) -> Self {
+        let outputs = shape.iter().product::<i64>() as u64;
+        let images = shape.first().map_or(0, |&images| images as u64);
         let (kept, terms) = match layer {
             Layer::Conv(conv) => (outputs, conv.fan_in()),
             Layer::Linear(linear) => (outputs, linear.inputs),
@@ -45,14 +46,17 @@ impl Cost {
             Layer::Relu(_) => (outputs, 0),
             // Its output, and which numbers were kept.
             Layer::Dropout(_) => (outputs.saturating_mul(2), 0),
-            // Its two layers are small. It also keeps its output.
+            // The activations of its two layers are few.
             Layer::SqueezeExcite(_) => (outputs, 0),
             Layer::Scale(_) | Layer::DropPath(_) => (outputs, 0),
             Layer::AvgPool(_) | Layer::GlobalAvgPool(_) | Layer::Flatten(_) | Layer::ZeroPad(_) => {
                 (0, 0)
             }
         };
-        let macs = outputs.saturating_mul(terms as u64);
+        let macs = match layer {
+            Layer::SqueezeExcite(gate) => images * 2 * (gate.channels * gate.reduced) as u64,
+            _ => outputs.saturating_mul(terms as u64),
+        };
         Self { macs, activations: kept, largest: kept }
     }
 
@@ -194,7 +198,7 @@ impl Walk {
             self.convolutions.push(convolution(conv, xs));
         }
         let ys = module(layer, &mut self.parameters).forward(xs, Pass::EVALUATION);
-        let cost = Cost::of(layer, ys.numel());
+        let cost = Cost::of(layer, &ys.size());
         (ys, cost)
     }
 

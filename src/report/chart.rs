@@ -129,7 +129,7 @@ impl Chart {
             .margin(16)
             .x_label_area_size(52)
             .y_label_area_size(76)
-            .build_cartesian_2d(xs, ys)
+            .build_cartesian_2d(xs, ys.clone())
             .map_err(failed)?;
         chart
             .configure_mesh()
@@ -140,6 +140,7 @@ impl Chart {
             .light_line_style(WHITE)
             .bold_line_style(RGBColor(225, 225, 225))
             .max_light_lines(1)
+            .y_labels(labels(&ys, self.y_scale))
             .x_label_formatter(&|value| label(*value, self.x_scale))
             .y_label_formatter(&|value| label(*value, self.y_scale))
             .draw()
@@ -192,6 +193,15 @@ impl Chart {
 impl Line {
     fn finite_points(&self) -> impl Iterator<Item = (f64, f64)> {
         self.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite())
+    }
+}
+
+/// The most labels at an axis. A logarithmic axis has at most one for each power of ten.
+fn labels(range: &Range<f64>, scale: Scale) -> usize {
+    const MOST: usize = 11;
+    match scale {
+        Scale::Linear => MOST,
+        Scale::Log10 => ((range.end - range.start) as usize + 1).clamp(3, MOST),
     }
 }
 

@@ -158,6 +158,14 @@ impl<'a> Keeper<'a> {
         self.save_or_warn(trainer, is_last);
     }
 
+    /// Saves a run before its first step, so that it can be resumed from there.
+    ///
+    /// # Errors
+    /// The folder cannot be written to.
+    pub fn save_start(&mut self, trainer: &Trainer) -> Result<()> {
+        self.try_save(trainer)
+    }
+
     /// Saves the run and records that it continues with other settings, so that a later resume uses these settings.
     pub fn resumed_with(&mut self, changes: &toml::Table, trainer: &Trainer) -> Event {
         self.save_or_warn(trainer, false);

@@ -7,6 +7,7 @@
 //! checkpoints/             see [`checkpoint`](crate::checkpoint)
 //! ```
 
+pub mod compare;
 pub mod folder;
 pub mod keeper;
 pub mod listing;

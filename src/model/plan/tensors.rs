@@ -55,6 +55,12 @@ pub enum Initial {
     /// The scale of the batch norm that ends a block's main path: ones, or zeros with
     /// `--zero-init-residual`.
     ResidualScale,
+    /// The bias of the convolution that ends a block's main path: as other biases, or zeros with
+    /// `--zero-init-residual`.
+    ResidualBias {
+        /// Number of inputs that one output is computed from.
+        fan_in: usize,
+    },
     /// The weight of the convolution that ends a block's main path: as other convolutions, or zeros with
     /// `--zero-init-residual`.
     ResidualWeight {
@@ -120,7 +126,10 @@ impl Conv {
 
     /// Its bias, `[outputs]`, if it has one.
     pub fn bias(&self) -> Option<PlannedTensor> {
-        let initial = Initial::Bias { fan_in: self.fan_in() };
+        let initial = match self.ends_main_path {
+            true => Initial::ResidualBias { fan_in: self.fan_in() },
+            false => Initial::Bias { fan_in: self.fan_in() },
+        };
         let bias = || tensor(&self.name, "bias", &[self.outputs], Role::BiasOrNorm, initial);
         self.has_bias.then(bias)
     }

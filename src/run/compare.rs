@@ -1,0 +1,203 @@
+//! Compares runs: the settings in which they differ, and the figures of runs that differ by their seed alone.
+
+use super::folder::CONFIG_FILE;
+use super::metrics::read_run;
+use crate::error::usage;
+use crate::files;
+use crate::train::Event;
+use crate::train::event::EpochFigures;
+use anyhow::{Context, Result};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use toml::{Table, Value};
+
+/// The largest config file, in bytes.
+const LARGEST_CONFIG: u64 = 1 << 20;
+/// Settings that do not decide the result of a run.
+const IGNORED: [&str; 2] = ["run", "train.seed"];
+
+/// The settings of a run by name, such as `train.lr`, and the figures of its epochs.
+#[derive(Debug, Clone)]
+pub struct RunFigures {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The settings that decide its result, without the seed.
+    settings: BTreeMap<String, Value>,
+    /// The epochs that are over.
+    pub epochs: Vec<EpochFigures>,
+}
+
+/// Runs that differ by their seed alone.
+#[derive(Debug, Clone)]
+pub struct Group {
+    /// The settings in which it differs from other groups.
+    pub settings: BTreeMap<String, Value>,
+    /// The runs.
+    pub runs: Vec<RunFigures>,
+}
+
+/// Mean and standard deviation over the runs of a group. The standard deviation is that of a sample; 0 for one run.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Spread {
+    /// The mean.
+    pub mean: f64,
+    /// The standard deviation.
+    pub sd: f64,
+}
+
+impl RunFigures {
+    /// Reads a run's folder. The second result is a message if a line of its metrics is damaged.
+    ///
+    /// # Errors
+    /// A usage error if it is not a run's folder; its files cannot be read.
+    pub fn read(folder: &Path) -> Result<(Self, Option<String>)> {
+        let path = folder.join(CONFIG_FILE);
+        let text = files::read_text(&path, LARGEST_CONFIG).map_err(|error| {
+            usage(format!(
+                "{}: {error}; expected a run's folder, with {CONFIG_FILE} in it",
+                folder.display()
+            ))
+        })?;
+        let table: Table = toml::from_str(&text)
+            .with_context(|| format!("{}: is not a run's settings", path.display()))?;
+        let mut settings = BTreeMap::new();
+        for (section, keys) in table {
+            for (key, value) in keys.as_table().into_iter().flatten() {
+                let name = format!("{section}.{key}");
+                if !IGNORED.iter().any(|ignored| *ignored == section || *ignored == name) {
+                    settings.insert(name, value.clone());
+                }
+            }
+        }
+        let (events, damage) = read_run(folder)?;
+        let epochs = events.into_iter().filter_map(|event| match event {
+            Event::Epoch(figures) => Some(figures),
+            _ => None,
+        });
+        Ok((Self { folder: folder.to_owned(), settings, epochs: epochs.collect() }, damage))
+    }
+}
+
+/// The runs in groups that differ by more than the seed, in the order of the first run of each.
+pub fn groups(runs: Vec<RunFigures>) -> Vec<Group> {
+    let names: std::collections::BTreeSet<&String> =
+        runs.iter().flat_map(|run| run.settings.keys()).collect();
+    let differ: Vec<String> = names
+        .into_iter()
+        .filter(|name| {
+            let mut values = runs.iter().map(|run| run.settings.get(*name));
+            let first = values.next();
+            values.any(|value| Some(value) != first)
+        })
+        .cloned()
+        .collect();
+    let mut groups: Vec<Group> = Vec::new();
+    for run in runs {
+        let of_run = |name: &String| Some((name.clone(), run.settings.get(name)?.clone()));
+        let settings: BTreeMap<_, _> = differ.iter().filter_map(of_run).collect();
+        match groups.iter_mut().find(|group| group.settings == settings) {
+            Some(group) => group.runs.push(run),
+            None => groups.push(Group { settings, runs: vec![run] }),
+        }
+    }
+    groups
+}
+
+impl Group {
+    /// The settings without their sections, such as `depth 20, residual false`; `leave_out` is left out.
+    pub fn name(&self, leave_out: Option<&str>) -> String {
+        let part = |(name, value): (&String, &Value)| {
+            let key = key_of(name);
+            (Some(key) != leave_out).then(|| match value {
+                Value::String(text) => format!("{key} {text}"),
+                other => format!("{key} {other}"),
+            })
+        };
+        self.settings.iter().filter_map(part).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The value of the setting with this key, such as `batch-size`, if it is a number.
+    pub fn number(&self, key: &str) -> Option<f64> {
+        let (_, value) = self.settings.iter().find(|(name, _)| key_of(name) == key)?;
+        value.as_float().or_else(|| value.as_integer().map(|number| number as f64))
+    }
+
+    /// A figure of the last epoch that is over, over the runs that have one.
+    pub fn at_end(&self, figure: impl Fn(&EpochFigures) -> Option<f64>) -> Option<Spread> {
+        spread(self.runs.iter().filter_map(|run| run.epochs.last().and_then(&figure)))
+    }
+
+    /// The mean of a figure at each epoch, over the runs that have it: (epoch, mean).
+    pub fn by_epoch(&self, figure: impl Fn(&EpochFigures) -> Option<f64>) -> Vec<(u64, f64)> {
+        let mut values: BTreeMap<u64, Vec<f64>> = BTreeMap::new();
+        for epoch in self.runs.iter().flat_map(|run| &run.epochs) {
+            values.entry(epoch.epoch).or_default().extend(figure(epoch));
+        }
+        let mean = |(epoch, values): (u64, Vec<f64>)| Some((epoch, spread(values)?.mean));
+        values.into_iter().filter_map(mean).collect()
+    }
+}
+
+fn key_of(name: &str) -> &str {
+    name.split_once('.').map_or(name, |(_, key)| key)
+}
+
+fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+    let values: Vec<f64> = values.into_iter().collect();
+    let count = values.len() as f64;
+    let mean = values.iter().sum::<f64>() / count;
+    let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+    let sd = if values.len() > 1 { (squares / (count - 1.0)).sqrt() } else { 0.0 };
+    (!values.is_empty()).then_some(Spread { mean, sd })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(settings: &[(&str, i64)], accuracies: &[f64]) -> RunFigures {
+        let epoch = |(epoch, &accuracy): (u64, &f64)| EpochFigures {
+            epoch,
+            step: epoch,
+            lr: 0.1,
+            train_loss: 1.0,
+            train_accuracy: accuracy,
+            test_loss: None,
+            test_accuracy: None,
+            test_images: None,
+            validation_loss: None,
+            validation_accuracy: None,
+            validation_images: None,
+            images_per_second: 1.0,
+            seconds: 1.0,
+        };
+        let settings =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value)));
+        RunFigures {
+            folder: PathBuf::new(),
+            settings: settings.collect(),
+            epochs: (1..).zip(accuracies).map(epoch).collect(),
+        }
+    }
+
+    #[test]
+    fn runs_of_equal_settings_are_one_group_named_by_what_differs() {
+        let runs = vec![
+            run(&[("network.depth", 20), ("train.epochs", 2)], &[0.5, 0.8]),
+            run(&[("network.depth", 56), ("train.epochs", 2)], &[0.4]),
+            run(&[("network.depth", 20), ("train.epochs", 2)], &[0.7, 0.9]),
+        ];
+        let groups = groups(runs);
+        assert_eq!(groups.len(), 2);
+        assert_eq!(groups[0].name(None), "depth 20");
+        assert_eq!(groups[0].name(Some("depth")), "");
+        assert_eq!(groups[1].number("depth"), Some(56.0));
+        let accuracy = |epoch: &EpochFigures| Some(epoch.train_accuracy);
+        let Spread { mean, sd } = groups[0].at_end(accuracy).unwrap();
+        assert!((mean - 0.85).abs() < 1e-12 && (sd - 0.1 / 2f64.sqrt()).abs() < 1e-12);
+        assert_eq!(groups[1].at_end(accuracy), Some(Spread { mean: 0.4, sd: 0.0 }));
+        let by_epoch = groups[0].by_epoch(accuracy);
+        assert!((by_epoch[0].1 - 0.6).abs() < 1e-12 && by_epoch.len() == 2);
+        assert_eq!(groups[1].at_end(|epoch| epoch.test_accuracy), None);
+    }
+}
