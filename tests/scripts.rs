@@ -249,7 +249,7 @@ fn a_rival_that_fails_is_left_out_and_its_message_is_shown() {
     let warning = "warning: candle is left out: it ended with status 3\n    out of memory\n";
     assert_eq!(stderr, warning);
     let stdout = String::from_utf8_lossy(&output.stdout);
-    assert!(stdout.contains(r#""step_seconds": {"18": {"resnet": 0.5}}"#), "{stdout}");
+    assert!(stdout.contains(r#""step_seconds": {"ResNet-18": {"resnet": 0.5}}"#), "{stdout}");
 }
 
 /// A project with `scripts/gpu-check`, whose `resnet doctor` has this value in the field `cuda`.

@@ -21,7 +21,7 @@ wants_data() {
     esac
     previous=$argument
   done
-  [[ $command == train || $command == eval ]]
+  [[ $command == train || $command == eval || $command == gradients || $command == grow ]]
 }
 
 # Whether Fashion-MNIST seems to be there, without starting the program. Also true if RESNET_DATA names a

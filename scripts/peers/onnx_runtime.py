@@ -29,7 +29,7 @@ def main() -> None:
         path = Path(folder) / "network.onnx"
         # The newer exporter needs one more package. After optimisation, its graph is the same.
         torch.onnx.export(
-            network(options.depth).eval(), (images,), path, input_names=["images"], dynamo=False
+            network(options.depth, options.kind).eval(), (images,), path, input_names=["images"], dynamo=False
         )
         session = onnxruntime.InferenceSession(path, settings, providers=["CPUExecutionProvider"])
     feed = {"images": images.numpy()}

@@ -14,6 +14,7 @@ WARMUP_STEPS = 3
 def parser(description: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--mode", choices=["train", "inference"], default="train")
+    parser.add_argument("--kind", choices=["resnet", "resnext", "seresnet"], default="resnet")
     parser.add_argument("--depth", type=int, default=18)
     parser.add_argument("--batch-size", type=int, default=256)
     parser.add_argument("--size", type=int, default=96)

@@ -1,4 +1,4 @@
-"""A rival of `resnet bench`: torchvision's networks in PyTorch, with the same work.
+"""A rival of `resnet bench`: torchvision's and timm's networks in PyTorch, with the same work.
 
 Prints `ready`. Then each line on stdin is a number of steps. Takes these steps and prints their times in
 seconds as a JSON list. scripts/peers/run starts it.
@@ -22,8 +22,17 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def network(depth: int) -> torch.nn.Module:
-    net = torchvision.models.get_model(f"resnet{depth}", num_classes=10)
+RESNEXT = {50: "resnext50_32x4d", 101: "resnext101_32x8d"}
+
+
+def network(depth: int, kind: str) -> torch.nn.Module:
+    if kind == "seresnet":
+        # torchvision has none.
+        import timm
+
+        return timm.create_model(f"seresnet{depth}", in_chans=1, num_classes=10)
+    name = RESNEXT[depth] if kind == "resnext" else f"resnet{depth}"
+    net = torchvision.models.get_model(name, num_classes=10)
     net.conv1 = torch.nn.Conv2d(1, 64, 7, stride=2, padding=3, bias=False)
     return net
 
@@ -38,7 +47,7 @@ def main() -> None:
     torch.backends.cudnn.benchmark = tuned
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tuned
     layout = torch.channels_last if tuned else torch.contiguous_format
-    net = network(options.depth).to(device, memory_format=layout)
+    net = network(options.depth, options.kind).to(device, memory_format=layout)
     count = options.batch_size
     images = torch.randn(count, 1, options.size, options.size)
     images = images.to(device, memory_format=layout)

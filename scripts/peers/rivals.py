@@ -32,6 +32,7 @@ class Rival:
     packages: list[str] = field(default_factory=list)
     """Packages that its Python interpreter, the first word of the command, must have."""
     modes: tuple[str, ...] = ("train", "inference")
+    kinds: tuple[str, ...] = ("resnet", "resnext", "seresnet")
     slow: bool = False
     """If true, it takes only one step in a round, for any --steps."""
     environment: dict[str, str] = field(default_factory=dict)

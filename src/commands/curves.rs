@@ -130,11 +130,16 @@ fn against(groups: &[Group], key: &str) -> Result<Chart> {
     let low = numbers.iter().copied().fold(f64::MAX, f64::min);
     let high = numbers.iter().copied().fold(f64::MIN, f64::max);
     let x_scale = if low > 0.0 && high / low >= WIDE { Scale::Log10 } else { Scale::Linear };
+    // If no two groups have the same value, they are one line, whatever else differs.
+    let mut sorted = numbers.clone();
+    sorted.sort_by(f64::total_cmp);
+    let one_line = sorted.windows(2).all(|pair| pair.first() != pair.last());
     let mut lines: Vec<Line> = Vec::new();
     for (group, number) in groups.iter().zip(numbers) {
         let Some(Spread { mean, .. }) = group.at_end(test_accuracy) else { continue };
         let x = if x_scale == Scale::Log10 { number.log10() } else { number };
-        let (name, point) = (group.name(Some(key)), (x, per_cent_wrong(mean)));
+        let name = if one_line { "test error".to_owned() } else { group.name(Some(key)) };
+        let point = (x, per_cent_wrong(mean));
         match lines.iter_mut().find(|line| line.name == name) {
             Some(line) => line.points.push(point),
             None => {
