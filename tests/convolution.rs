@@ -135,7 +135,8 @@ fn convolutions_that_winograd_does_not_cover_equal_libtorchs_bit_for_bit() {
         let (xs, padding) = (random(&input).to_kind(kind), weight[2] / 2);
         let weight = random(&weight).to_kind(kind);
         let direct = xs.conv2d(&weight, None::<Tensor>, [stride; 2], [padding; 2], [1, 1], 1);
-        assert_eq!(convolution(&xs, &weight, None, stride, padding), direct);
+        let geometry = Geometry { stride, padding, groups: 1 };
+        assert_eq!(convolution(&xs, &weight, None, geometry), direct);
     }
 }
 

@@ -1,5 +1,8 @@
 # shellcheck shell=bash
-# Trains runs of a comparison that may be stopped and started again. Needs $root, the project's folder.
+# Trains runs of a comparison that may be stopped and started again.
+
+# The project's folder, from the script that sources this file.
+: "${root:?}"
 
 # Trains a run in this folder, continues it if it was stopped, or does nothing if it is over. The other arguments are
 # the flags of `resnet train` for a new run.
