@@ -124,8 +124,12 @@ pub struct GrowArgs {
     #[arg(long, value_delimiter = ',', value_name = "N,N,…", required = true, value_parser = whole_number::<usize>, action = clap::ArgAction::Set)]
     pub blocks: Vec<usize>,
 
-    /// Folder for the new run [default: runs/<network>-<date-time>]
-    #[arg(long, value_name = "DIR")]
+    /// Folder for the new run.
+    #[arg(
+        long,
+        value_name = "DIR",
+        help = "Folder for the new run [default: runs/<network>-<date-time>]"
+    )]
     pub run_dir: Option<PathBuf>,
 
     /// Where the data set is.
