@@ -113,7 +113,7 @@ fn by_epoch(groups: &[Group]) -> Chart {
         title: "Error by epoch (mean over seeds)".to_owned(),
         x: "epoch".to_owned(),
         y: "error in %".to_owned(),
-        x_scale: Scale::Linear,
+        x_scale: Scale::Whole,
         y_scale: Scale::Linear,
         lines,
     }

@@ -45,6 +45,8 @@ pub struct Chart {
 pub enum Scale {
     /// Equal differences have equal lengths.
     Linear,
+    /// The same, for whole numbers, such as epochs.
+    Whole,
     /// Equal factors have equal lengths. The points hold logarithms with the base 10.
     Log10,
 }
@@ -129,7 +131,7 @@ impl Chart {
             .margin(16)
             .x_label_area_size(52)
             .y_label_area_size(76)
-            .build_cartesian_2d(xs, ys.clone())
+            .build_cartesian_2d(xs.clone(), ys.clone())
             .map_err(failed)?;
         chart
             .configure_mesh()
@@ -140,6 +142,7 @@ impl Chart {
             .light_line_style(WHITE)
             .bold_line_style(RGBColor(225, 225, 225))
             .max_light_lines(1)
+            .x_labels(labels(&xs, self.x_scale))
             .y_labels(labels(&ys, self.y_scale))
             .x_label_formatter(&|value| label(*value, self.x_scale))
             .y_label_formatter(&|value| label(*value, self.y_scale))
@@ -196,11 +199,12 @@ impl Line {
     }
 }
 
-/// The most labels at an axis. A logarithmic axis has at most one for each power of ten.
+/// The most labels at an axis: at most one for each whole number, and for each power of ten.
 fn labels(range: &Range<f64>, scale: Scale) -> usize {
     const MOST: usize = 11;
     match scale {
         Scale::Linear => MOST,
+        Scale::Whole => ((range.end - range.start) as usize + 1).clamp(2, MOST),
         Scale::Log10 => ((range.end - range.start) as usize + 1).clamp(3, MOST),
     }
 }
@@ -208,7 +212,9 @@ fn labels(range: &Range<f64>, scale: Scale) -> usize {
 /// The label of a value at an axis.
 fn label(value: f64, scale: Scale) -> String {
     match scale {
-        Scale::Linear => format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').into(),
+        Scale::Linear | Scale::Whole => {
+            format!("{value:.4}").trim_end_matches('0').trim_end_matches('.').into()
+        }
         Scale::Log10 if (-3.0..=4.0).contains(&value) => {
             format!("{:.3}", 10f64.powf(value)).trim_end_matches('0').trim_end_matches('.').into()
         }

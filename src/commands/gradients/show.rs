@@ -123,7 +123,7 @@ pub fn chart(flows: &[NetworkFlow], dataset: &str) -> Chart {
         title: format!("Gradient of the loss at each block ({dataset})"),
         x: "block, from input to output".to_owned(),
         y: "L2 norm of the gradient".to_owned(),
-        x_scale: Scale::Linear,
+        x_scale: Scale::Whole,
         y_scale: Scale::Log10,
         lines: flows.iter().map(line).collect(),
     }
