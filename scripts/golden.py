@@ -143,12 +143,13 @@ class Reference(nn.Module):
                 self.conv1: nn.Module = nn.Conv2d(channels, width, 7, 2, 3, bias=bias)
             case "cifar":
                 self.conv1 = nn.Conv2d(channels, width, 3, 1, 1, bias=bias)
-            case "deep":
+            case "deep" | "tiered":
+                first = half if spec["stem"] == "deep" else 3 * (half // 4)
                 self.conv1 = nn.Sequential(
-                    nn.Conv2d(channels, half, 3, 2, 1, bias=bias),
-                    nn.BatchNorm2d(half),
+                    nn.Conv2d(channels, first, 3, 2, 1, bias=bias),
+                    nn.BatchNorm2d(first),
                     nn.ReLU(),
-                    nn.Conv2d(half, half, 3, 1, 1, bias=bias),
+                    nn.Conv2d(first, half, 3, 1, 1, bias=bias),
                     nn.BatchNorm2d(half),
                     nn.ReLU(),
                     nn.Conv2d(half, width, 3, 1, 1, bias=bias),
@@ -523,6 +524,7 @@ def variants() -> dict[str, dict]:
     found["plain-pre-activation"] = bottleneck(residual=False, placement="pre-activation")
     found["residual-scale"] = basic(residual_scale=0.5)
     found["deep-stem"] = bottleneck(stem="deep")
+    found["tiered-stem"] = spec(Bottleneck, [1, 1, 1, 1], width=8, size=36, stem="tiered")
     found["avg-pool"] = bottleneck(stem="deep", shortcut="avg-pool", size=42)
     found["avg-pool-pre-activation"] = basic(shortcut="avg-pool", placement="pre-activation", size=11)
     found["zero-pad-pre-activation"] = basic(shortcut="zero-pad", placement="pre-activation")
@@ -565,6 +567,7 @@ def full_cases() -> dict[str, Case]:
     for name, variant in {
         "resnet50c": {"stem": "deep"},
         "resnet50d": {"stem": "deep", "shortcut": "avg-pool"},
+        "resnet50t": {"stem": "tiered", "shortcut": "avg-pool"},
         "seresnet50": {"se": True},
         "resnet101d": {"stem": "deep", "shortcut": "avg-pool"},
     }.items():

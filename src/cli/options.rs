@@ -71,7 +71,7 @@ pub struct NetworkOptions {
     pub stochastic_depth: Option<f64>,
 
     /// Layers before the first stage: a 7×7 convolution (imagenet) or three 3×3 convolutions (deep,
-    /// ResNet-C), then 3×3 max pooling, together of stride 4, or a 3×3 convolution of stride 1 (cifar)
+    /// ResNet-C; tiered, with fewer channels, ResNet-T), then 3×3 max pooling, together of stride 4, or a 3×3 convolution of stride 1 (cifar)
     #[arg(long)]
     pub stem: Option<Stem>,
 

@@ -124,26 +124,30 @@ struct Place {
 }
 
 fn plan_stem(spec: &Spec) -> Vec<Layer> {
-    let (channels, width, half) = (spec.channels, spec.width, spec.width / 2);
-    let bias = spec.conv_bias;
+    let (channels, width, bias) = (spec.channels, spec.width, spec.conv_bias);
+    let half = width / 2;
+    // The names are timm's.
+    let three = |first: usize| {
+        vec![
+            conv("conv1.0", (channels, first), (3, 2), bias),
+            norm("conv1.1", first, true),
+            conv("conv1.3", (first, half), (3, 1), bias),
+            norm("conv1.4", half, true),
+            conv("conv1.6", (half, width), (3, 1), bias),
+        ]
+    };
     let mut stem = match spec.stem {
         Stem::Imagenet => vec![conv("conv1", (channels, width), (7, 2), bias)],
         Stem::Cifar => vec![conv("conv1", (channels, width), (3, 1), bias)],
-        // The names are timm's.
-        Stem::Deep => vec![
-            conv("conv1.0", (channels, half), (3, 2), bias),
-            norm("conv1.1", half, true),
-            conv("conv1.3", (half, half), (3, 1), bias),
-            norm("conv1.4", half, true),
-            conv("conv1.6", (half, width), (3, 1), bias),
-        ],
+        Stem::Deep => three(half),
+        Stem::Tiered => three(half / 4 * 3),
     };
     // With pre-activation, the first block begins with them.
     if spec.placement != Placement::PreActivation {
         stem.push(norm("bn1", width, true));
     }
     match spec.stem {
-        Stem::Imagenet | Stem::Deep => {
+        Stem::Imagenet | Stem::Deep | Stem::Tiered => {
             let name = "maxpool".to_owned();
             stem.push(Layer::MaxPool(MaxPool { name, kernel: 3, stride: 2, padding: 1 }));
         }

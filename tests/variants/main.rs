@@ -142,7 +142,7 @@ fn contradictions_are_refused_by_flag_before_anything_is_written() {
         ("--depth 20 --residual-scale 0", vec!["--residual-scale 0"]),
         ("--depth 20 --widen 0", vec!["--widen 0"]),
         ("--depth 28", vec!["--depth 28", "--widen"]),
-        ("--depth 18 --stem deep --width 5", vec!["--width 5", "--stem deep", "even"]),
+        ("--depth 18 --stem deep --width 5", vec!["--width 5", "--stem deep", "multiple of 2"]),
         ("--depth 18 --placement sideways", vec!["sideways", "pre-activation"]),
     ] {
         let command = format!("train --offline --dataset synthetic {flags} --run-dir");

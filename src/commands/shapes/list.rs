@@ -10,7 +10,7 @@ use clap::{Args, FromArgMatches};
 use serde_json::json;
 
 /// The flags of each network.
-const NETWORKS: [&str; 32] = [
+const NETWORKS: [&str; 33] = [
     "--depth 18",
     "--depth 34",
     "--depth 50",
@@ -23,6 +23,7 @@ const NETWORKS: [&str; 32] = [
     "--depth 200 --placement pre-activation",
     "--depth 50 --stem deep",
     "--depth 50 --stem deep --shortcut avg-pool",
+    "--depth 50 --stem tiered --shortcut avg-pool",
     "--depth 101 --stem deep --shortcut avg-pool",
     "--depth 50 --groups 32 --group-width 4",
     "--depth 101 --groups 32 --group-width 8",

@@ -47,9 +47,14 @@ impl Spec {
         self.check_shortcuts()?;
         self.check_groups()?;
         self.check_se()?;
-        if self.stem == Stem::Deep && !self.width.is_multiple_of(2) {
+        let (stem, multiple) = match self.stem {
+            Stem::Imagenet | Stem::Cifar => ("", 1),
+            Stem::Deep => ("deep", 2),
+            Stem::Tiered => ("tiered", 8),
+        };
+        if !self.width.is_multiple_of(multiple) {
             return Err(usage(format!(
-                "--width {}: the first two convolutions of --stem deep have half as many channels; expected an even number",
+                "--width {}: the first convolutions of --stem {stem} have a part of these channels; expected a multiple of {multiple}",
                 self.width
             )));
         }
@@ -129,7 +134,7 @@ impl Spec {
         let smallest = (1 << (self.halvings() - 1)) + 1;
         if self.size < smallest {
             let remedy = match self.stem {
-                Stem::Imagenet | Stem::Deep => " (or --stem cifar)",
+                Stem::Imagenet | Stem::Deep | Stem::Tiered => " (or --stem cifar)",
                 Stem::Cifar => "",
             };
             return Err(usage(format!(

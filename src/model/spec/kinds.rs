@@ -58,6 +58,8 @@ pub enum Stem {
     /// Three 3×3 convolutions, the first of stride 2, and 3×3 max pooling of stride 2 (He et al. 2019, "Bag of tricks",
     /// figure 2b: ResNet-C).
     Deep,
+    /// As `deep`, with fewer channels in the first convolution: 24, 32 and 64 (timm's `resnet50t`: ResNet-T).
+    Tiered,
     /// 3×3 convolution of stride 1 (He et al. 2016, section 4.2).
     Cifar,
 }
@@ -66,7 +68,7 @@ impl Stem {
     /// Number of its layers of stride 2.
     pub fn halvings(self) -> u32 {
         match self {
-            Stem::Imagenet | Stem::Deep => 2,
+            Stem::Imagenet | Stem::Deep | Stem::Tiered => 2,
             Stem::Cifar => 0,
         }
     }

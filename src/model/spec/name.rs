@@ -79,11 +79,12 @@ impl Spec {
         (name, notes)
     }
 
-    /// The letter that He et al. 2019 ("Bag of tricks") give to this stem and shortcut.
+    /// The letter that He et al. 2019 ("Bag of tricks") or timm give to this stem and shortcut.
     fn letter_of_stem_and_shortcut(&self) -> Option<char> {
         match (self.stem, self.shortcut) {
             (Stem::Deep, Shortcut::Projection) => Some('C'),
             (Stem::Deep, Shortcut::AvgPool) => Some('D'),
+            (Stem::Tiered, Shortcut::AvgPool) => Some('T'),
             _ => None,
         }
     }
