@@ -320,7 +320,7 @@ fn only_one_process_at_a_time_can_train_in_a_folder() {
     fs::copy(other.join(model), &found).unwrap();
     let after = sha256(&fs::read(&found).unwrap());
     fs::write(&sums, fs::read_to_string(&sums).unwrap().replace(&before, &after)).unwrap();
-    resume().fails_with(1, &["model.safetensors", "(basic blocks 1,1,1, width 8, imagenet stem)"]);
+    resume().fails_with(1, &["model.safetensors", "ResNet-8 (width 8, imagenet stem)"]);
 }
 
 #[test]
