@@ -379,7 +379,10 @@ fn networks_and_sgd_agree_with_pytorch() {
                 // If a ReLU's input is near zero, float32 can get another gradient. The losses of the later steps and
                 // the trained tensors depend on these gradients.
                 let jumps = matches!(result, "gradients" | "losses" | "trained");
-                if kind == Kind::Float && jumps && !golden.case.steady {
+                // A very deep network magnifies rounding errors, in PyTorch as well.
+                let own = golden.case.float32_errors.get(&result.replace(' ', "_"));
+                let magnified = own.is_some_and(|own| *own > SINGLE / 10.0);
+                if kind == Kind::Float && (jumps || magnified) && !golden.case.steady {
                     continue;
                 }
                 failures.push(format!("{name}: {kind:?}: {result}"));
