@@ -20,7 +20,7 @@ use std::process::Command;
 use tempfile::tempdir;
 
 const TRAIN: &str = "train --offline --device cpu --dataset synthetic --size 12 --batch-size 250 \
-     --precision fp32 --threads 1 --lr 0.1 --quiet";
+     --limit-batches 8 --precision fp32 --threads 1 --lr 0.1 --quiet";
 const SMALL: &str = "--blocks 1,1,1 --width 8";
 
 /// One of each kind, and all kinds of noise.
@@ -31,7 +31,7 @@ const VARIANTS: [&str; 8] = [
     "--placement relu-only-pre-activation --conv-bias --zero-init-residual",
     "--residual false --dropout 0.3",
     "--block bottleneck --groups 4 --group-width 2 --se",
-    "--block bottleneck --widen 2 --group-width 24 --dropout 0.1 --accumulate 2",
+    "--block bottleneck --widen 2 --group-width 24 --dropout 0.1",
     "--blocks 1,1,1,1 --stem deep --width 16 --size 33 --se --stochastic-depth 0.3",
 ];
 
