@@ -12,6 +12,7 @@ mod network;
 mod settings;
 
 pub use network::resolve_network;
+pub use settings::each;
 
 use crate::checkpoint::Cadence;
 use crate::cli::{Options, TrainOptions};
@@ -26,7 +27,7 @@ use crate::train::Recipe;
 use crate::train::schedule::ScheduleKind;
 use anyhow::Result;
 use derived::Basis;
-use settings::{Settings, each, insert, integer, overlay, remove, to_table, value};
+use settings::{Settings, insert, integer, overlay, remove, to_table, value};
 use std::path::Path;
 use tch::Device;
 use toml::{Table, Value};
@@ -67,7 +68,7 @@ pub struct Config {
 }
 
 /// The largest config file, in bytes: about a thousand times the usual size.
-const LARGEST_FILE: u64 = 1 << 20;
+pub const LARGEST_FILE: u64 = 1 << 20;
 
 /// Settings that a resumed run may change: they decide where, how long and how fast it continues, not the
 /// result of the steps that are already done.
@@ -277,8 +278,7 @@ impl Config {
     /// Mean and standard deviation of each channel, for pixels in [0, 1].
     pub fn normalisation(&self) -> (Vec<f32>, Vec<f32>) {
         if self.normalize {
-            let single = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
-            (single(self.dataset.mean), single(self.dataset.std))
+            self.dataset.normalisation()
         } else {
             (vec![0.0; self.dataset.channels], vec![1.0; self.dataset.channels])
         }

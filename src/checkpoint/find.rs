@@ -2,7 +2,7 @@
 //! checkpoints of a run.
 
 use super::contents::{is_checkpoint, step_of};
-use super::read::verify;
+use super::read::{Checkpoint, verify};
 use super::{BEST, CHECKPOINTS, LAST, MODEL_FILE};
 use crate::error::usage;
 use crate::files::is_taken;
@@ -172,9 +172,17 @@ pub fn verify_to_resume(checkpoint: &Path) -> Result<()> {
     })
 }
 
+/// Opens the checkpoint at `path`, which [`resolve`] returned.
+///
+/// # Errors
+/// The checkpoint is damaged; the message names the newest intact one of the same run.
+pub fn open(path: &Path) -> Result<Checkpoint> {
+    Checkpoint::open(path).map_err(|error| anyhow!("{error:#}{}", instead_of(path)))
+}
+
 /// A text that names the newest intact checkpoint of the same run. It is added to the message about a damaged one.
 /// `path` is the folder of the damaged checkpoint or its file of weights.
-pub fn instead_of(path: &Path) -> String {
+fn instead_of(path: &Path) -> String {
     let folder = if path.is_dir() { Some(path) } else { path.parent() };
     let checkpoint = folder.and_then(|folder| folder.canonicalize().ok());
     let intact = checkpoint.and_then(|checkpoint| newest_intact(&checkpoint, |_| true));

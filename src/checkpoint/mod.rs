@@ -19,7 +19,7 @@ mod tensors;
 mod write;
 
 pub use cadence::Cadence;
-pub use find::{instead_of, latest, resolve, resume_point, run_of, steps, verify_to_resume};
+pub use find::{latest, open, resolve, resume_point, run_of, steps, verify_to_resume};
 pub use read::{Checkpoint, read_optimizer, verify};
 pub use write::{Store, remove_leftovers};
 

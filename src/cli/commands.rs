@@ -64,13 +64,9 @@ pub struct EvalArgs {
     #[arg(long, short, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub batch_size: Option<usize>,
 
-    /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps
-    #[arg(long, default_value = "auto")]
-    pub device: String,
-
-    /// CPU threads [default: the physical cores, or OMP_NUM_THREADS if that is less]
-    #[arg(long, value_parser = whole_number::<usize>)]
-    pub threads: Option<usize>,
+    /// Where to compute.
+    #[command(flatten)]
+    pub device: DeviceArgs,
 
     /// Where the data set is.
     #[command(flatten)]
@@ -195,13 +191,9 @@ pub struct GradientsArgs {
     #[arg(long, value_name = "NAME")]
     pub picture: Option<PathBuf>,
 
-    /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps
-    #[arg(long, default_value = "auto")]
-    pub device: String,
-
-    /// CPU threads [default: the physical cores, or OMP_NUM_THREADS if that is less]
-    #[arg(long, value_parser = whole_number::<usize>)]
-    pub threads: Option<usize>,
+    /// Where to compute.
+    #[command(flatten)]
+    pub device: DeviceArgs,
 
     /// Where the data set is.
     #[command(flatten)]
@@ -256,6 +248,14 @@ pub struct BenchArgs {
     #[arg(long, value_name = "FILE")]
     pub compare: Option<PathBuf>,
 
+    /// Where to compute.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+}
+
+/// Where a command computes.
+#[derive(Debug, Args)]
+pub struct DeviceArgs {
     /// Device to compute on: auto (a GPU if one is usable), cpu, cuda, cuda:N or mps
     #[arg(long, default_value = "auto")]
     pub device: String,

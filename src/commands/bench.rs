@@ -33,8 +33,8 @@ pub fn run(args: &BenchArgs, ui: &Ui) -> Result<()> {
     check(args)?;
     let work = Work::new(args, &spec);
     let earlier = args.compare.as_deref().map(|path| Earlier::read(path, &work)).transpose()?;
-    let device = device::choose(&args.device)?;
-    device::set_threads(args.threads);
+    let device = device::choose(&args.device.device)?;
+    device::set_threads(args.device.threads);
     let precision = args.precision.resolve(device, spec.favours_fp32())?;
     precision.apply();
     args.cuda_tuning.apply(device)?;
@@ -112,7 +112,7 @@ fn check(args: &BenchArgs) -> Result<()> {
             "--floor: inference folds batch norm into its convolutions, so the convolutions cannot be measured alone; expected --mode train",
         ));
     }
-    device::check_threads(args.threads)
+    device::check_threads(args.device.threads)
 }
 
 /// Number of floating-point operations in a step: two for each multiply-add. In training, the gradients of

@@ -25,12 +25,11 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     if let Some(batch_size) = args.batch_size {
         at_least_one("--batch-size", batch_size)?;
     }
-    device::check_threads(args.threads)?;
+    device::check_threads(args.device.threads)?;
     let path = checkpoint::resolve(&args.checkpoint)?;
-    let checkpoint = Checkpoint::open(&path)
-        .map_err(|error| anyhow!("{error:#}{}", checkpoint::instead_of(&path)))?;
-    let device = device::choose(&args.device)?;
-    device::set_threads(args.threads);
+    let checkpoint = checkpoint::open(&path)?;
+    let device = device::choose(&args.device.device)?;
+    device::set_threads(args.device.threads);
     let card = &checkpoint.card;
     let dataset = catalog::find(&card.dataset)
         .map_err(|error| anyhow!("{}: {error}", checkpoint.path.display()))?;

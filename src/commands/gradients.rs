@@ -23,7 +23,7 @@ use crate::train::memory::{BatchMemory, check_batches};
 use crate::train::schedule::ScheduleKind;
 use crate::train::{Recipe, Trainer};
 use crate::ui::Ui;
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result};
 use serde::Serialize;
 use tch::{Device, Kind, Reduction, Tensor};
 
@@ -58,9 +58,10 @@ struct Setting<'a> {
 /// A usage error for flags that contradict each other, or the data or the checkpoint cannot be read.
 pub fn run(args: &GradientsArgs, ui: &Ui) -> Result<()> {
     above_zero("--lr", args.lr)?;
-    device::check_threads(args.threads)?;
+    device::check_threads(args.device.threads)?;
     let pictures = args.picture.as_ref().map(|path| files_of("--picture", path)).transpose()?;
-    let checkpoint = args.checkpoint.as_deref().map(open).transpose()?;
+    let resolved = args.checkpoint.as_deref().map(checkpoint::resolve).transpose()?;
+    let checkpoint = resolved.as_deref().map(checkpoint::open).transpose()?;
     if checkpoint.is_some() && args.network != NetworkOptions::default() {
         return Err(usage(
             "a checkpoint and flags of a network contradict each other: the checkpoint decides the network; remove one of the two",
@@ -72,10 +73,9 @@ pub fn run(args: &GradientsArgs, ui: &Ui) -> Result<()> {
         Some(checkpoint) => vec![checkpoint.card.spec.clone()],
         None => with_and_without_shortcuts(resolve_network(&args.network, Some(dataset))?)?,
     };
-    let device = device::choose(&args.device)?;
-    device::set_threads(args.threads);
-    let [smallest, most] = [2, dataset.train_images];
-    in_range("--batch-size", args.batch_size, smallest..=most)?;
+    let device = device::choose(&args.device.device)?;
+    device::set_threads(args.device.threads);
+    in_range("--batch-size", args.batch_size, 2..=dataset.train_images)?;
     for spec in &specs {
         check_batches(
             BatchMemory::of_training(spec, Precision::Fp32, args.steps == 0).with_data(),
@@ -105,11 +105,6 @@ pub fn run(args: &GradientsArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-fn open(path: &std::path::Path) -> Result<Checkpoint> {
-    let path = checkpoint::resolve(path)?;
-    Checkpoint::open(&path).map_err(|error| anyhow!("{error:#}{}", checkpoint::instead_of(&path)))
-}
-
 /// The network that the user chose, and the same without shortcuts.
 fn with_and_without_shortcuts(spec: Spec) -> Result<Vec<Spec>> {
     let plain =
@@ -128,10 +123,9 @@ fn preprocess(
     checkpoint: &Option<Checkpoint>,
     device: Device,
 ) -> Preprocess {
-    let single = |values: &[f64]| values.iter().map(|&value| value as f32).collect::<Vec<f32>>();
     let (mean, std) = match checkpoint {
         Some(Checkpoint { card, .. }) => (card.mean.clone(), card.std.clone()),
-        None => (single(dataset.mean), single(dataset.std)),
+        None => dataset.normalisation(),
     };
     Preprocess::new(&mean, &std, spec.size, (Kind::Float, device))
 }

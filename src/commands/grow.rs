@@ -1,7 +1,7 @@
 //! `resnet grow`: a new run that begins with a trained network, deepened by blocks that start as the identity.
 
 use super::train::load::model_card;
-use crate::checkpoint::{self, Checkpoint, STATE_FILE, State};
+use crate::checkpoint::{self, STATE_FILE, State};
 use crate::cli::GrowArgs;
 use crate::config::Config;
 use crate::data::dataset::Dataset;
@@ -13,7 +13,7 @@ use crate::model::{Mode, Network};
 use crate::run::{Keeper, RunFolder};
 use crate::train::Trainer;
 use crate::ui::{Ui, grouped, quoted};
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use serde_json::json;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
@@ -37,8 +37,7 @@ pub fn run(args: &GrowArgs, ui: &Ui) -> Result<()> {
             path.display()
         )));
     }
-    let checkpoint = Checkpoint::open(&path)
-        .map_err(|error| anyhow!("{error:#}{}", checkpoint::instead_of(&path)))?;
+    let checkpoint = checkpoint::open(&path)?;
     let state = State::read(&path)?;
     let spec = deeper(&checkpoint.card.spec, &args.blocks)?;
     let config = Config::grown(&state.config, &state.derived, &spec)?;
@@ -55,10 +54,7 @@ pub fn run(args: &GrowArgs, ui: &Ui) -> Result<()> {
         "the deeper network gives other logits than {} (by {difference:.1e} of the largest); this is a fault of resnet",
         checkpoint.path.display()
     );
-    let folder = match &args.run_dir {
-        Some(path) => RunFolder::create(path)?,
-        None => RunFolder::create_dated(&format!("resnet{}", spec.depth()))?,
-    };
+    let folder = RunFolder::begin(args.run_dir.as_deref(), &spec)?;
     let card = model_card(&config, checkpoint.card.precision);
     // With half floats, the state of a run has a loss scale.
     let preprocess = preprocess(checkpoint.card.precision.kind());

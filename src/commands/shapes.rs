@@ -5,7 +5,7 @@ mod list;
 use crate::cli::{NetworkOptions, ShapesArgs};
 use crate::config::resolve_network;
 use crate::error::{in_range, usage};
-use crate::model::shape::{Cost, LayerShape, TopLevelShape, measure};
+use crate::model::shape::{Cost, LayerShape, TopLevelShape, measure, totals};
 use crate::ui::{Ui, grouped, table};
 use anyhow::Result;
 use serde::Serialize;
@@ -31,9 +31,7 @@ pub fn run(args: &ShapesArgs, ui: &Ui) -> Result<()> {
     let batch_size = args.batch_size;
     in_range("--batch-size", batch_size, 1..=MAX_BATCH)?;
     let measured = measure(&spec, batch_size);
-    let parameters: usize = measured.iter().map(|shape| shape.layer.parameters).sum();
-    let cost = measured.iter().fold(Cost::default(), |sum, shape| sum.plus(shape.layer.cost));
-    let macs = cost.macs;
+    let (parameters, Cost { macs, .. }) = totals(&measured);
     if macs == u64::MAX {
         return Err(usage(format!(
             "--batch-size {batch_size}: the number of multiply-adds does not fit in 64 bits; expected a smaller batch"

@@ -116,6 +116,12 @@ pub struct Member<'a> {
 }
 
 impl DatasetInfo {
+    /// Mean and standard deviation of each channel, for pixels in [0, 1].
+    pub fn normalisation(&self) -> (Vec<f32>, Vec<f32>) {
+        let single = |values: &[f64]| values.iter().map(|&value| value as f32).collect();
+        (single(self.mean), single(self.std))
+    }
+
     /// Number of images of a split.
     pub fn images(&self, split: Split) -> usize {
         match split {

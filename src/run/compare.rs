@@ -2,6 +2,7 @@
 
 use super::folder::CONFIG_FILE;
 use super::metrics::read_run;
+use crate::config;
 use crate::error::usage;
 use crate::files;
 use crate::train::Event;
@@ -11,10 +12,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
-/// The largest config file, in bytes.
-const LARGEST_CONFIG: u64 = 1 << 20;
-/// Settings that do not decide the result of a run.
-const IGNORED: [&str; 2] = ["run", "train.seed"];
+/// The settings of this section do not decide the result of a run.
+const IGNORED_SECTION: &str = "run.";
+/// The setting in which the runs of a group differ.
+const IGNORED: &str = "train.seed";
 
 /// The settings of a run by name, such as `train.lr`, and the figures of its epochs.
 #[derive(Debug, Clone)]
@@ -52,7 +53,7 @@ impl RunFigures {
     /// A usage error if it is not a run's folder; its files cannot be read.
     pub fn read(folder: &Path) -> Result<(Self, Option<String>)> {
         let path = folder.join(CONFIG_FILE);
-        let text = files::read_text(&path, LARGEST_CONFIG).map_err(|error| {
+        let text = files::read_text(&path, config::LARGEST_FILE).map_err(|error| {
             usage(format!(
                 "{}: {error}; expected a run's folder, with {CONFIG_FILE} in it",
                 folder.display()
@@ -60,15 +61,9 @@ impl RunFigures {
         })?;
         let table: Table = toml::from_str(&text)
             .with_context(|| format!("{}: is not a run's settings", path.display()))?;
-        let mut settings = BTreeMap::new();
-        for (section, keys) in table {
-            for (key, value) in keys.as_table().into_iter().flatten() {
-                let name = format!("{section}.{key}");
-                if !IGNORED.iter().any(|ignored| *ignored == section || *ignored == name) {
-                    settings.insert(name, value.clone());
-                }
-            }
-        }
+        let counts = |name: &String| !name.starts_with(IGNORED_SECTION) && name != IGNORED;
+        let settings = config::each(&table).filter(|(name, _)| counts(name));
+        let settings = settings.map(|(name, value)| (name, value.clone())).collect();
         let (events, damage) = read_run(folder)?;
         let epochs = events.into_iter().filter_map(|event| match event {
             Event::Epoch(figures) => Some(figures),

@@ -5,6 +5,7 @@ use crate::checkpoint::{CHECKPOINTS, LAST};
 use crate::config::Config;
 use crate::error::usage;
 use crate::files::{OWN_FILE, numbered, write_atomically};
+use crate::model::Spec;
 use anyhow::{Context, Result, anyhow, bail};
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -29,11 +30,19 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Claims the new or empty folder that the user chose.
+    /// Claims a folder for a new run of a network: the one that the user chose, or a new one in `runs`.
     ///
     /// # Errors
-    /// A usage error if the folder is not empty; another error if it cannot be made or written to.
-    pub fn create(path: &Path) -> Result<Self> {
+    /// A usage error if the chosen folder is not empty; another error if it cannot be made or written to.
+    pub fn begin(chosen: Option<&Path>, spec: &Spec) -> Result<Self> {
+        match chosen {
+            Some(path) => Self::create(path),
+            None => Self::create_dated(&format!("resnet{}", spec.depth())),
+        }
+    }
+
+    /// Claims the new or empty folder that the user chose.
+    fn create(path: &Path) -> Result<Self> {
         if is_used(path)? {
             let holds = if path.join(CHECKPOINTS).join(LAST).exists() {
                 format!("holds a run (--resume {} continues it)", path.display())
@@ -58,10 +67,7 @@ impl RunFolder {
 
     /// Makes a new folder `runs/<network>-<date-time>`, with a number at the end if another run began in the same
     /// second.
-    ///
-    /// # Errors
-    /// The folder cannot be made or written to.
-    pub fn create_dated(network: &str) -> Result<Self> {
+    fn create_dated(network: &str) -> Result<Self> {
         let time = jiff::ZonedDateTime::now().strftime("%Y%m%d-%H%M%S");
         let name = format!("{network}-{time}");
         let runs = Path::new("runs");

@@ -3,7 +3,7 @@
 use crate::cli::NetworkOptions;
 use crate::config::resolve_network;
 use crate::model::Spec;
-use crate::model::shape::{Cost, measure};
+use crate::model::shape::{Cost, measure, totals};
 use crate::ui::{Ui, grouped, table};
 use anyhow::Result;
 use clap::{Args, FromArgMatches};
@@ -56,9 +56,7 @@ pub fn run(ui: &Ui) -> Result<()> {
         vec![["network", "flags", "input", "parameters", "multiply-adds"].map(String::from)];
     for flags in NETWORKS {
         let spec = spec_of(flags)?;
-        let units = measure(&spec, 1);
-        let parameters: usize = units.iter().map(|shape| shape.layer.parameters).sum();
-        let cost = units.iter().fold(Cost::default(), |sum, shape| sum.plus(shape.layer.cost));
+        let (parameters, Cost { macs, .. }) = totals(&measure(&spec, 1));
         let name = spec.to_string();
         if ui.is_json() {
             ui.json(&json!({
@@ -68,11 +66,11 @@ pub fn run(ui: &Ui) -> Result<()> {
                 "input": [1, spec.channels, spec.size, spec.size],
                 "classes": spec.classes,
                 "parameters": parameters,
-                "macs": cost.macs,
+                "macs": macs,
             }));
         }
         let input = format!("{}×{}×{}", spec.channels, spec.size, spec.size);
-        let (parameters, macs) = (grouped(parameters), grouped(cost.macs as usize));
+        let (parameters, macs) = (grouped(parameters), grouped(macs as usize));
         lines.push([name, flags.to_owned(), input, parameters, macs]);
     }
     if !ui.is_json() {

@@ -46,10 +46,7 @@ impl Task {
 
     fn begin(args: &TrainArgs) -> Result<Self> {
         let config = Config::load(args.config.as_deref(), &args.options)?;
-        let folder = match &args.run_dir {
-            Some(path) => RunFolder::create(path)?,
-            None => RunFolder::create_dated(&format!("resnet{}", config.spec.depth()))?,
-        };
+        let folder = RunFolder::begin(args.run_dir.as_deref(), &config.spec)?;
         Ok(Self { config, folder, resumed: None })
     }
 
