@@ -3,7 +3,7 @@
 use super::layers::{BatchNorm2d, sequential};
 use super::module::{Module, Pass, Sequential};
 use super::parameters::Parameters;
-use super::plan::{BlockPlan, Layer, Norm};
+use super::plan::BlockPlan;
 use tch::Tensor;
 
 /// A residual block: layers before its two paths, a main path, a shortcut, their sum, and layers after it. Every kind of
@@ -23,15 +23,7 @@ pub struct Residual {
 impl Residual {
     /// The module of a planned block; its tensors are created in `parameters`.
     pub fn new(block: &BlockPlan, parameters: &mut Parameters) -> Self {
-        let (main, after, last_norm) = match (block.main.split_last(), block.after.split_first()) {
-            (Some((Layer::Norm(norm), main)), Some((Layer::Relu(_), after))) if !norm.relu => {
-                (main, after, Some(Norm { relu: true, ..norm.clone() }))
-            }
-            (Some((Layer::Norm(norm), main)), _) if !norm.relu => {
-                (main, block.after.as_slice(), Some(norm.clone()))
-            }
-            _ => (block.main.as_slice(), block.after.as_slice(), None),
-        };
+        let (main, last_norm, after) = block.split_end();
         // Struct fields are evaluated in this order, which is the order of torchvision's tensors.
         Self {
             before: sequential(&block.before, parameters),

@@ -217,12 +217,14 @@ impl Weights<'_> {
         while let Some(layer) = layers.next() {
             steps.push(match layer {
                 Layer::Conv(conv) => {
-                    let norm = layers.next_if(|layer| matches!(layer, Layer::Norm(_)));
-                    let norm = norm.and_then(|layer| match layer {
-                        Layer::Norm(norm) => Some(norm),
+                    let norm = match layers.peek() {
+                        Some(Layer::Norm(norm)) => Some(norm),
                         _ => None,
-                    });
+                    };
                     let convolution = self.convolution(conv, norm)?;
+                    if norm.is_some() {
+                        layers.next();
+                    }
                     let relu = norm.is_some_and(|norm| norm.relu)
                         || layers.next_if(|layer| matches!(layer, Layer::Relu(_))).is_some();
                     Step::Convolution { convolution, relu }

@@ -3,7 +3,7 @@
 
 use super::network::Network;
 use super::parameters::Creation;
-use super::spec::{Init, Placement, Spec, value_name};
+use super::spec::{Init, Placement, Spec, join, value_name};
 use crate::error::usage;
 use anyhow::{Context, Result};
 use std::collections::HashMap;
@@ -13,12 +13,11 @@ use std::collections::HashMap;
 /// # Errors
 /// A usage error if the network would not be deeper, or a new block of this network cannot be the identity.
 pub fn deeper(spec: &Spec, blocks: &[usize]) -> Result<Spec> {
-    let text = |blocks: &[usize]| blocks.iter().map(usize::to_string).collect::<Vec<_>>().join(",");
     let wrong = |reason: &str| {
         usage(format!(
             "--blocks {}: {reason}; expected at least {}, and more in at least one stage",
-            text(blocks),
-            text(&spec.blocks)
+            join(blocks, ","),
+            join(&spec.blocks, ",")
         ))
     };
     if blocks.len() != spec.blocks.len() {

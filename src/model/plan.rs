@@ -93,6 +93,21 @@ impl Plan {
 }
 
 impl BlockPlan {
+    /// The main path without its end, the batch norm that ends it, and the layers after the sum. If one ends it, the sum
+    /// and the ReLU after it are computed in the same passes over memory (docs/decisions/0016): the ReLU is then part of
+    /// this batch norm, and not of the layers after the sum.
+    pub fn split_end(&self) -> (&[Layer], Option<Norm>, &[Layer]) {
+        match (self.main.split_last(), self.after.split_first()) {
+            (Some((Layer::Norm(norm), main)), Some((Layer::Relu(_), after))) if !norm.relu => {
+                (main, Some(Norm { relu: true, ..norm.clone() }), after)
+            }
+            (Some((Layer::Norm(norm), main)), _) if !norm.relu => {
+                (main, Some(norm.clone()), &self.after)
+            }
+            _ => (&self.main, None, &self.after),
+        }
+    }
+
     /// Its layers, in the order of torchvision's `state_dict`.
     pub fn layers(&self) -> impl Iterator<Item = &Layer> {
         let shortcut = self.shortcut.iter().flatten();
@@ -195,21 +210,19 @@ fn plan_block(name: String, spec: &Spec, size: Size, place: Place) -> BlockPlan 
             let (name, channels) = (layer("bn"), outputs);
             Layer::Norm(Norm { name, channels, relu, ends_main_path })
         };
-        let mut norms = Vec::new();
-        match spec.placement {
-            Placement::Original | Placement::ReluOnlyPreActivation => {
-                norms.push(norm(!is_last, is_last));
-            }
-            Placement::ReluBeforeAdd => norms.push(norm(true, is_last)),
+        let norm_after = match spec.placement {
+            Placement::Original | Placement::ReluOnlyPreActivation => Some(norm(!is_last, is_last)),
+            Placement::ReluBeforeAdd => Some(norm(true, is_last)),
             Placement::NormAfterAdd if is_last => {
-                planned.ends_main_path = true;
                 after.push(norm(true, false));
+                None
             }
-            Placement::NormAfterAdd => norms.push(norm(true, false)),
-            Placement::PreActivation => planned.ends_main_path = is_last,
-        }
+            Placement::NormAfterAdd => Some(norm(true, false)),
+            Placement::PreActivation => None,
+        };
+        planned.ends_main_path = is_last && norm_after.is_none();
         main.push(Layer::Conv(planned));
-        main.append(&mut norms);
+        main.extend(norm_after);
     }
     if spec.placement == Placement::Original {
         after.push(relu(format!("{name}.relu")));

@@ -109,6 +109,14 @@ pub fn measure(spec: &Spec, batch_size: usize) -> Vec<TopLevelShape> {
     tch::no_grad(|| Walk::through(spec, batch_size).0)
 }
 
+/// The learned parameters and the cost of these rows together.
+pub fn totals(rows: &[TopLevelShape]) -> (usize, Cost) {
+    let start = (0, Cost::default());
+    rows.iter().map(|row| &row.layer).fold(start, |(parameters, cost), layer| {
+        (parameters + layer.parameters, cost.plus(layer.cost))
+    })
+}
+
 /// The convolutions of a network on a batch of `batch_size` images, in the order of the plan.
 pub fn convolutions(spec: &Spec, batch_size: usize) -> Vec<Convolution> {
     tch::no_grad(|| Walk::through(spec, batch_size).1)
@@ -158,28 +166,27 @@ impl Walk {
     }
 
     fn block(&mut self, block: &BlockPlan) -> LayerShape {
-        let (xs, before_cost) = self.path(&block.before);
-        self.xs = xs;
-        let (main, main_cost) = self.path(&block.main);
+        let (before, before_cost) = self.path(&block.before);
+        self.xs = before;
+        let (main, last_norm, after) = block.split_end();
+        let sum_alone = last_norm.is_none();
+        let main: Vec<Layer> = main.iter().cloned().chain(last_norm.map(Layer::Norm)).collect();
+        let (main, main_cost) = self.path(&main);
         let mut cost = before_cost.plus(main_cost);
-        // Otherwise the sum and the ReLU after it are computed with the last batch norm.
-        let ends_with_norm = matches!(block.main.last(), Some(Layer::Norm(norm)) if !norm.relu);
         self.xs = match &block.shortcut {
             None => main,
             Some(layers) => {
                 let (shortcut, shortcut_cost) = self.path(layers);
                 cost = cost.plus(shortcut_cost);
-                if !ends_with_norm {
+                if sum_alone {
                     cost = cost.plus(Cost::of_sum(main.numel()));
                 }
                 main + shortcut
             }
         };
-        let (xs, after_cost) = self.path(&block.after);
-        self.xs = xs;
-        if !(ends_with_norm && matches!(block.after.as_slice(), [Layer::Relu(_)])) {
-            cost = cost.plus(after_cost);
-        }
+        let (output, after_cost) = self.path(after);
+        self.xs = output;
+        cost = cost.plus(after_cost);
         let parameters = learned_numbers(&block.tensors());
         self.arrive(&block.name, value_name(block.kind), parameters, cost)
     }

@@ -301,7 +301,8 @@ fn layout_defaults(blocks: &[usize]) -> (usize, Stem) {
     if blocks.len() == 3 { (16, Stem::Cifar) } else { (64, Stem::Imagenet) }
 }
 
-fn join(values: &[usize], separator: &str) -> String {
+/// The numbers as text, with a separator between them.
+pub(super) fn join(values: &[usize], separator: &str) -> String {
     values.iter().map(usize::to_string).collect::<Vec<_>>().join(separator)
 }
 

@@ -71,17 +71,7 @@ impl Backward {
     ) -> Result<Pass> {
         let segments = network.segments();
         let (first_time, again) = (Mode::Train(noise), Mode::Recompute(noise));
-        let mut inputs = vec![network.layout().apply(images)];
-        {
-            let _no_grad = tch::no_grad_guard();
-            for segment in segments.iter().take(segments.len() - 1) {
-                if let Some(ys) =
-                    inputs.last().map(|xs| network.forward_segment(segment, xs, first_time))
-                {
-                    inputs.push(ys);
-                }
-            }
-        }
+        let mut inputs = inputs_of_segments(network, images, first_time);
         // One list for each segment, from the last segment to the first.
         let mut gradients = Vec::new();
         let mut outcome = None;
@@ -98,12 +88,7 @@ impl Backward {
                     outcome = Some((logits.detach(), loss.detach()));
                     scaled(&loss, scale)
                 }
-                // The gradient of this sum with respect to the segment's output is exactly `gradient`, in the same order in
-                // memory. A sum in another dtype would give it another order, and then kernels round differently.
-                Some(gradient) => {
-                    let product = network.forward_segment(segment, &xs, again) * gradient;
-                    product.sum(product.kind())
-                }
+                Some(gradient) => towards(&network.forward_segment(segment, &xs, again), gradient),
             };
             let learned = self.learned.get(segment.learned()).unwrap_or_default();
             let mut wanted: Vec<&Tensor> = learned.iter().collect();
@@ -119,6 +104,26 @@ impl Backward {
         let gradients = gradients.into_iter().rev().flatten().collect();
         Ok(Pass { logits, loss, gradients })
     }
+}
+
+/// The input of each segment, in the order of computation, without gradients.
+pub(super) fn inputs_of_segments(network: &Network, images: &Tensor, mode: Mode) -> Vec<Tensor> {
+    let _no_grad = tch::no_grad_guard();
+    let segments = network.segments();
+    let mut xs = network.layout().apply(images);
+    let mut inputs = vec![xs.shallow_clone()];
+    for segment in segments.iter().take(segments.len() - 1) {
+        xs = network.forward_segment(segment, &xs, mode);
+        inputs.push(xs.shallow_clone());
+    }
+    inputs
+}
+
+/// A scalar whose gradient with respect to `ys` is exactly `gradient`, in the same order in memory. A sum in another
+/// dtype would give it another order, and then kernels round differently.
+pub(super) fn towards(ys: &Tensor, gradient: &Tensor) -> Tensor {
+    let product = ys * gradient;
+    product.sum(product.kind())
 }
 
 fn scaled(loss: &Tensor, scale: Option<&Tensor>) -> Tensor {

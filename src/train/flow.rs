@@ -2,8 +2,9 @@
 //! would be a product of factors, one for each block, becomes a sum if there are shortcuts (He et al. 2016b, equations 4
 //! and 5).
 
+use super::backward::{inputs_of_segments, towards};
 use crate::model::{Mode, Network, Noise};
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use serde::Serialize;
 use tch::{Kind, Tensor};
 
@@ -36,24 +37,18 @@ pub fn measure(
 ) -> Result<Vec<BlockFlow>> {
     let mode = Mode::Recompute(Noise::default());
     let segments = network.segments();
-    let mut inputs = vec![network.layout().apply(images)];
-    for segment in segments {
-        let xs = inputs.last().context("a network has segments")?;
-        inputs.push(tch::no_grad(|| network.forward_segment(segment, xs, mode)));
-    }
+    let inputs = inputs_of_segments(network, images, mode);
     let learned: Vec<&Tensor> = network.learned().map(|parameter| &parameter.tensor).collect();
     let names: Vec<&str> = network.plan().blocks().map(|block| block.name.as_str()).collect();
     let mut flows = Vec::new();
     // The gradient of the loss with respect to the segment's output, divided by its norm, and the logarithm of the norm.
     let mut gradient: Option<(Tensor, f64)> = None;
-    for (index, segment) in segments.iter().enumerate().skip(1).rev() {
-        let output = inputs.pop().context("each segment has an output")?;
-        let xs = inputs.last().context("each segment has an input")?;
+    for (index, (segment, xs)) in segments.iter().zip(&inputs).enumerate().skip(1).rev() {
         let xs = xs.detach().set_requires_grad(true);
         let ys = network.forward_segment(segment, &xs, mode);
         let (scalar, log_scale) = match &gradient {
             None => (loss_of(&ys), 0.0),
-            Some((gradient, log_scale)) => ((ys * gradient).sum(gradient.kind()), *log_scale),
+            Some((gradient, log_scale)) => (towards(&ys, gradient), *log_scale),
         };
         let mut wanted: Vec<&Tensor> = learned.get(segment.learned()).unwrap_or_default().to_vec();
         wanted.push(&xs);
@@ -62,7 +57,7 @@ pub fn measure(
         let norm = of_input.to_kind(Kind::Double).norm();
         let log_norm = norm.double_value(&[]).log10() + log_scale;
         // The stem and the head are no blocks.
-        if let Some(name) = names.get(index - 1) {
+        if let (Some(name), Some(output)) = (names.get(index - 1), inputs.get(index + 1)) {
             let squares = found.iter().map(|t| t.to_kind(Kind::Double).square().sum(Kind::Double));
             let of_weights = squares.map(|sum| sum.double_value(&[])).sum::<f64>().sqrt();
             flows.push(BlockFlow {

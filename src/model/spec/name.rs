@@ -40,7 +40,8 @@ impl Spec {
             }
             None => format!("plain-{}", self.depth()),
         };
-        let (is_plain, has_letter) = (name.starts_with("plain"), name.starts_with("ResNet-"));
+        // Names with groups or a factor say nothing about shortcuts and stem.
+        let is_basic_name = self.groups.is_none() && !self.is_wide();
         if self.se {
             name.insert_str(0, "SE-");
         }
@@ -50,10 +51,10 @@ impl Spec {
             Placement::PreActivation => name.insert_str(0, "pre-activation "),
             other => notes.push(value_name(other)),
         }
-        if !self.residual && !is_plain {
+        if !self.residual && !is_basic_name {
             notes.push("no shortcuts".to_owned());
         }
-        if letter.is_none() || !has_letter {
+        if letter.is_none() || !(is_basic_name && self.residual) {
             if self.stem != stem {
                 notes.push(format!("{} stem", value_name(self.stem)));
             }
