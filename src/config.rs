@@ -195,7 +195,18 @@ impl Config {
         if settings.value("network.blocks").is_none() {
             settings.add_default("network.depth", integer(spec.depth()));
         }
-        settings.add_default("network.shortcut", value_name(spec.shortcut).into());
+        for (name, default) in [
+            ("network.shortcut", value_name(spec.shortcut).into()),
+            ("network.residual", spec.residual.into()),
+            ("network.residual-scale", spec.residual_scale.into()),
+            ("network.widen", integer(spec.widen)),
+            ("network.groups", integer(spec.groups.map_or(1, |groups| groups.count))),
+            ("network.se", spec.se.into()),
+            ("network.dropout", spec.dropout.into()),
+            ("network.stochastic-depth", spec.stochastic_depth.into()),
+        ] {
+            settings.add_default(name, default);
+        }
         spec.check_zero_init(settings.read("train.zero-init-residual")?)?;
         let validation = settings.read("data.validation")?;
         check_validation(validation, dataset)?;

@@ -1,5 +1,5 @@
-//! The defaults of settings that depend on no other setting. Those of training are in [`Recipe::default`]; the
-//! depth and the shortcut of the network are in [`Spec::resolve`](crate::model::Spec::resolve).
+//! The defaults of settings that depend on no other setting. Those of training are in [`Recipe::default`]; those of the
+//! network, except the size of images, are in [`Spec::resolve`](crate::model::Spec::resolve).
 
 use super::derived::RULES;
 use super::settings::{insert, remove, to_table};
@@ -20,17 +20,7 @@ pub const SIZE: usize = 96;
 /// The defaults cannot be written as TOML, which a test excludes.
 pub fn defaults() -> Result<Table> {
     let mut defaults = to_table(&Options {
-        network: NetworkOptions {
-            residual: Some(true),
-            residual_scale: Some(1.0),
-            widen: Some(1),
-            groups: Some(1),
-            se: Some(false),
-            dropout: Some(0.0),
-            stochastic_depth: Some(0.0),
-            size: Some(SIZE),
-            ..NetworkOptions::default()
-        },
+        network: NetworkOptions { size: Some(SIZE), ..NetworkOptions::default() },
         data: DataOptions {
             dataset: Some("fashion-mnist".to_owned()),
             validation: Some(0),
