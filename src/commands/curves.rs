@@ -24,7 +24,11 @@ pub fn run(args: &CurvesArgs, ui: &Ui) -> Result<()> {
         damage.iter().for_each(|damage| ui.warn(damage));
         runs.push(run);
     }
-    let groups = groups(runs);
+    let mut groups = groups(runs);
+    if let Some(key) = &args.against {
+        let value = |group: &Group| group.number(key).unwrap_or(f64::MAX);
+        groups.sort_by(|a, b| value(a).total_cmp(&value(b)));
+    }
     let chart = match args.against.as_deref() {
         Some(key) => against(&groups, key)?,
         None => by_epoch(&groups),
@@ -51,8 +55,8 @@ pub fn run(args: &CurvesArgs, ui: &Ui) -> Result<()> {
             group.name(None),
             group.runs.len().to_string(),
             last_epoch(group).to_string(),
-            error_text(group.at_end(train_accuracy)),
-            error_text(group.at_end(test_accuracy)),
+            error_text(group, train_accuracy),
+            error_text(group, test_accuracy),
         ]);
     }
     ui.out(table(&lines, 1..5));
@@ -72,11 +76,15 @@ fn last_epoch(group: &Group) -> u64 {
     last.map(|epoch| epoch.epoch).max().unwrap_or_default()
 }
 
-/// An error in per cent from an accuracy, with the standard deviation over the runs.
-fn error_text(accuracy: Option<Spread>) -> String {
-    accuracy.map_or("none".to_owned(), |Spread { mean, sd }| {
-        format!("{:.2} ± {:.2} %", per_cent_wrong(mean), 100.0 * sd)
-    })
+/// An error in per cent from an accuracy, with the standard deviation if the group has several runs.
+fn error_text(group: &Group, accuracy: fn(&EpochFigures) -> Option<f64>) -> String {
+    match group.at_end(accuracy) {
+        None => "none".to_owned(),
+        Some(Spread { mean, .. }) if group.runs.len() == 1 => {
+            format!("{:.2} %", per_cent_wrong(mean))
+        }
+        Some(Spread { mean, sd }) => format!("{:.2} ± {:.2} %", per_cent_wrong(mean), 100.0 * sd),
+    }
 }
 
 fn per_cent_wrong(accuracy: f64) -> f64 {
@@ -129,7 +137,11 @@ fn against(groups: &[Group], key: &str) -> Result<Chart> {
     };
     let low = numbers.iter().copied().fold(f64::MAX, f64::min);
     let high = numbers.iter().copied().fold(f64::MIN, f64::max);
-    let x_scale = if low > 0.0 && high / low >= WIDE { Scale::Log10 } else { Scale::Linear };
+    let x_scale = match low > 0.0 && high / low >= WIDE {
+        true if numbers.iter().all(|number| number.log2().fract() == 0.0) => Scale::Log2,
+        true => Scale::Log10,
+        false => Scale::Linear,
+    };
     // If no two groups have the same value, they are one line, whatever else differs.
     let mut sorted = numbers.clone();
     sorted.sort_by(f64::total_cmp);
@@ -137,7 +149,11 @@ fn against(groups: &[Group], key: &str) -> Result<Chart> {
     let mut lines: Vec<Line> = Vec::new();
     for (group, number) in groups.iter().zip(numbers) {
         let Some(Spread { mean, .. }) = group.at_end(test_accuracy) else { continue };
-        let x = if x_scale == Scale::Log10 { number.log10() } else { number };
+        let x = match x_scale {
+            Scale::Linear | Scale::Whole => number,
+            Scale::Log10 => number.log10(),
+            Scale::Log2 => number.log2(),
+        };
         let name = if one_line { "test error".to_owned() } else { group.name(Some(key)) };
         let point = (x, per_cent_wrong(mean));
         match lines.iter_mut().find(|line| line.name == name) {

@@ -49,6 +49,8 @@ pub enum Scale {
     Whole,
     /// Equal factors have equal lengths. The points hold logarithms with the base 10.
     Log10,
+    /// The same with the base 2, for powers of two, such as batch sizes.
+    Log2,
 }
 
 /// A line of a chart.
@@ -167,6 +169,10 @@ impl Chart {
                 .label(&line.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
         }
+        // The title says what the only line is.
+        if self.lines.len() < 2 {
+            return area.present().map_err(failed);
+        }
         chart
             .configure_series_labels()
             .position(SeriesLabelPosition::UpperRight)
@@ -204,7 +210,7 @@ fn labels(range: &Range<f64>, scale: Scale) -> usize {
     const MOST: usize = 11;
     match scale {
         Scale::Linear => MOST,
-        Scale::Whole => ((range.end - range.start) as usize + 1).clamp(2, MOST),
+        Scale::Whole | Scale::Log2 => ((range.end - range.start) as usize + 1).clamp(2, MOST),
         Scale::Log10 => ((range.end - range.start) as usize + 1).clamp(3, MOST),
     }
 }
@@ -219,5 +225,6 @@ fn label(value: f64, scale: Scale) -> String {
             format!("{:.3}", 10f64.powf(value)).trim_end_matches('0').trim_end_matches('.').into()
         }
         Scale::Log10 => format!("1e{value:.0}"),
+        Scale::Log2 => label(value.exp2(), Scale::Linear),
     }
 }
