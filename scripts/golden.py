@@ -302,12 +302,12 @@ class Gate(nn.Module):
 
 
 class TimmPreActivation(nn.Module):
-    """timm's `resnetv2_50` with this program's names."""
+    """timm's `resnetv2_50`, `resnetv2_101` or `resnetv2_152` with this program's names."""
 
-    def __init__(self, classes: int):
+    def __init__(self, name: str, classes: int):
         super().__init__()
-        self.trunk = timm_network("resnetv2_50", num_classes=0)
-        self.fc = nn.Linear(2048, classes)
+        self.trunk = timm_network(name, num_classes=0)
+        self.fc = nn.Linear(self.trunk.num_features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.fc(self.trunk(x))
@@ -568,24 +568,32 @@ def full_cases() -> dict[str, Case]:
         build = partial(torchvision.models.get_model, name)
         cases[name] = Case(build, at(Bottleneck, blocks, groups={"count": count, "width": width}))
     for name, variant in {
+        "resnet200": {"blocks": [3, 24, 36, 3]},
         "resnet50c": {"stem": "deep"},
         "resnet50d": {"stem": "deep", "shortcut": "avg-pool"},
         "resnet50t": {"stem": "tiered", "shortcut": "avg-pool"},
+        "resnet101d": {"blocks": blocks101, "stem": "deep", "shortcut": "avg-pool"},
         "seresnet50": {"se": True},
-        "resnet101d": {"stem": "deep", "shortcut": "avg-pool"},
+        "seresnet101": {"blocks": blocks101, "se": True},
+        "seresnext50_32x4d": {"se": True, "groups": {"count": 32, "width": 4}},
     }.items():
-        blocks = blocks101 if "101" in name else blocks50
-        cases[name] = Case(partial(timm_network, name), at(Bottleneck, blocks, **variant))
-    pre_activation = at(Bottleneck, blocks50, placement="pre-activation")
-    cases["resnetv2_50"] = Case(partial(TimmPreActivation, 1000), pre_activation)
+        variant = {"blocks": blocks50, **variant}
+        cases[name] = Case(partial(timm_network, name), at(Bottleneck, **variant))
+    pre_activation = partial(at, Bottleneck, placement="pre-activation")
+    for depth in (50, 101, 152):
+        name, variant = f"resnetv2_{depth}", pre_activation(DEPTHS[depth][1])
+        cases[name] = Case(partial(TimmPreActivation, name, 1000), variant)
     cifar = partial(spec, width=16, stem="cifar", classes=10, size=32)
     wide = {"placement": "pre-activation"}
     for name, reference in {
         "resnet20": cifar(BasicBlock, [3] * 3),
         "resnet56": cifar(BasicBlock, [9] * 3),
         "resnet110": cifar(BasicBlock, [18] * 3),
+        "resnet164": cifar(Bottleneck, [18] * 3),
+        "resnet1202": cifar(BasicBlock, [200] * 3),
         "plain20": cifar(BasicBlock, [3] * 3, residual=False),
         "plain56": cifar(BasicBlock, [9] * 3, residual=False),
+        "preact_resnet200": pre_activation([3, 24, 36, 3]),
         "preact_resnet164": cifar(Bottleneck, [18] * 3, placement="pre-activation"),
         "preact_resnet1001": cifar(Bottleneck, [111] * 3, placement="pre-activation"),
         "wrn_28_10": cifar(BasicBlock, [4] * 3, widen=10, **wide),
@@ -594,7 +602,7 @@ def full_cases() -> dict[str, Case]:
     }.items():
         # With these weights, the gradients of the deepest of them are large. At the usual rate, a rounding error of
         # float64 grows in five steps until nothing is equal.
-        is_steep = name in ("plain56", "preact_resnet164", "preact_resnet1001")
+        is_steep = name == "plain56" or name.startswith("preact")
         rate = 1e-9 if is_steep else 0.005
         cases[name] = Case(partial(Reference, reference), reference, rate=rate)
     return cases
