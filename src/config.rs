@@ -15,7 +15,7 @@ pub use network::resolve_network;
 pub use settings::each;
 
 use crate::checkpoint::Cadence;
-use crate::cli::{Options, TrainOptions};
+use crate::cli::Options;
 use crate::data::catalog::{self, DatasetInfo};
 use crate::device;
 use crate::error::{at_least_one, in_plain_words, usage};
@@ -94,7 +94,7 @@ impl Config {
     pub fn load(file: Option<&Path>, flags: &Options) -> Result<Self> {
         let Some(path) = file else {
             let config = Self::resolve(Settings::of_choices(to_table(flags)?))?;
-            check_step_flags(&flags.train, config.recipe.schedule_kind)?;
+            check_flags_have_effect(flags, &config.recipe)?;
             return Ok(config);
         };
         let text = files::read_text(path, LARGEST_FILE).map_err(|error| {
@@ -125,7 +125,7 @@ impl Config {
         let chosen = overlay(base.clone(), above.clone());
         let config = Self::resolve(Settings::of_choices(chosen))
             .map_err(|error| name_file(error, path, &base, &above))?;
-        check_step_flags(&flags.train, config.recipe.schedule_kind)?;
+        check_flags_have_effect(flags, &config.recipe)?;
         Ok(config)
     }
 
@@ -317,15 +317,23 @@ fn check_micro_batch(recipe: &Recipe, spec: &Spec) -> Result<()> {
     Ok(())
 }
 
-/// Refuses flags of the step schedule if the schedule is another one. A config file may have these keys, because a
-/// flag may choose the step schedule later.
-fn check_step_flags(flags: &TrainOptions, schedule: ScheduleKind) -> Result<()> {
-    for (flag, value) in [("--step-every", flags.step_every), ("--step-factor", flags.step_factor)]
-    {
-        if let Some(value) = value.filter(|_| schedule != ScheduleKind::Step) {
+/// Refuses flags that have no effect with the other settings. A config file may have their keys, because a flag may
+/// choose the other settings later.
+fn check_flags_have_effect(flags: &Options, recipe: &Recipe) -> Result<()> {
+    let schedule = recipe.schedule_kind;
+    let of_steps = (schedule != ScheduleKind::Step)
+        .then(|| ("--schedule", value_name(schedule), "--schedule step"));
+    let of_mixing = (!recipe.augment.mixes())
+        .then(|| ("--augment", recipe.augment.to_string(), "mixup or cutmix in --augment"));
+    let given = |value: Option<f64>| value.map(|value| value.to_string());
+    for (flag, value, reason) in [
+        ("--step-every", given(flags.train.step_every), &of_steps),
+        ("--step-factor", given(flags.train.step_factor), &of_steps),
+        ("--mix-epochs", flags.data.mix_epochs.map(|epochs| epochs.to_string()), &of_mixing),
+    ] {
+        if let (Some(value), Some((other, found, only))) = (value, reason) {
             return Err(usage(format!(
-                "{flag} {value}: has no effect with --schedule {}; use it only with --schedule step",
-                value_name(schedule)
+                "{flag} {value}: has no effect with {other} {found}; use it only with {only}"
             )));
         }
     }

@@ -21,6 +21,18 @@ pub enum Purpose {
     Bench = 6,
     /// Dropout and stochastic depth; the index is the optimizer step, then the hash of the layer's name.
     Noise = 7,
+    /// Which images an alternating flip mirrors in the first epoch; the index is 0.
+    AlternatingFlip = 8,
+    /// Rectangles that are erased; the index is the optimizer step, as for the next four.
+    Erase = 9,
+    /// Squares that are erased.
+    Cutout = 10,
+    /// Which images are mixed, and how.
+    Mix = 11,
+    /// Rotations and changes of scale.
+    Affine = 12,
+    /// TrivialAugment.
+    Trivial = 13,
 }
 
 /// A generator that depends only on its arguments. ChaCha8 gives the same numbers on every platform and in every

@@ -440,7 +440,7 @@ fn the_training_loop_agrees_with_pytorch() {
         label_smoothing: case.label_smoothing,
         clip_grad_norm: Some(case.clip_grad_norm),
         ema_decay: None,
-        augment: Augment::None,
+        augment: Augment::NONE,
         seed: case.seed,
         limit_batches: None,
         eval_every: 1,
@@ -448,7 +448,7 @@ fn the_training_loop_agrees_with_pytorch() {
     // PyTorch used the images in the order of the file. An epoch uses its own order, so the images are reordered
     // first.
     let images = Dataset::new(&draw.images(case.shape, case.spec.classes), Device::Cpu);
-    let order = epoch_order(recipe.seed, 1, images.len(), Device::Cpu);
+    let order = Tensor::from_slice(&epoch_order(recipe.seed, 1, images.len()));
     let images = images.select(&order.argsort(0, false));
     let preprocess =
         Preprocess::new(&case.mean, &case.std, case.spec.size, (Kind::Float, Device::Cpu));

@@ -61,7 +61,7 @@ fn plain() -> Recipe {
         lr: 0.1,
         schedule_kind: ScheduleKind::Constant,
         warmup_epochs: 0.0,
-        augment: Augment::None,
+        augment: Augment::NONE,
         sgd: SgdOptions { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay_all: false },
         ..Recipe::default()
     }
@@ -118,12 +118,20 @@ fn each_epoch_has_a_different_order_of_images() {
 fn each_epoch_augments_the_same_image_differently() {
     // All images are copies of one image, so their order makes no difference.
     let images = images(6, false);
-    for augment in [Augment::Flip, Augment::FlipCrop] {
-        let recipe = Recipe { lr: 0.0, augment, ..plain() };
+    for changes in [
+        "flip",
+        "flip,crop",
+        "erase:1",
+        "cutout:4",
+        "trivial",
+        "rotate:20",
+        "scale:0.3",
+    ] {
+        let recipe = Recipe { lr: 0.0, augment: changes.parse().unwrap(), ..plain() };
         let loss = |number| epoch(&recipe, number, &images, Kind::Float).0;
         // With flips alone, two epochs can have the same loss by chance.
         let losses: Vec<f64> = (1..6).map(loss).collect();
-        assert!(losses[1..].iter().any(|loss| *loss != losses[0]), "{augment:?}: {losses:?}");
+        assert!(losses[1..].iter().any(|loss| *loss != losses[0]), "{changes}: {losses:?}");
     }
     let same = Recipe { lr: 0.0, ..plain() };
     let loss = |number| epoch(&same, number, &images, Kind::Float).0;
@@ -160,7 +168,7 @@ fn micro_batches_of_different_sizes_are_weighted_by_their_number_of_images() {
     let recipe = Recipe { batch_size: 5, accumulate: 2, label_smoothing: 0.0, sgd, ..plain() };
     let preprocess = preprocess(Kind::Float);
     let by_hand = network();
-    let order = epoch_order(recipe.seed, 1, 5, Device::Cpu);
+    let order = Tensor::from_slice(&epoch_order(recipe.seed, 1, 5));
     let learned: Vec<_> = by_hand.parameters().iter().filter(|p| p.role != Role::Buffer).collect();
     let mut loss = Tensor::zeros([], (Kind::Float, Device::Cpu));
     for (start, length) in [(0, 3), (3, 2)] {

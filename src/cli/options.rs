@@ -113,9 +113,16 @@ pub struct DataOptions {
     #[arg(long, value_name = "IMAGES", value_parser = whole_number::<usize>)]
     pub validation: Option<usize>,
 
-    /// Random changes to training images
-    #[arg(long)]
+    /// Random changes to training images: none, or a list such as flip,crop:2,erase:0.25 of flip,
+    /// alternating-flip (every second epoch), crop[:PIXELS], reflect-crop[:PIXELS], rotate:DEGREES,
+    /// scale:FRACTION, erase[:PROBABILITY], cutout:PIXELS, mixup[:ALPHA], cutmix[:ALPHA] and trivial (TrivialAugment)
+    #[arg(long, value_name = "LIST")]
     pub augment: Option<Augment>,
+
+    /// Only with mixup or cutmix: number of epochs in which images are mixed; in later epochs they are
+    /// not [default: all epochs]
+    #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
+    pub mix_epochs: Option<u64>,
 
     /// Subtract the data set's mean and divide by its standard deviation; false leaves pixels in
     /// [0, 1]

@@ -154,7 +154,8 @@ impl Setting<'_> {
         steps: usize,
         diverged: Option<String>,
     ) -> Result<NetworkFlow> {
-        let order = epoch_order(self.args.seed, 1, self.train.len(), self.device);
+        let order = epoch_order(self.args.seed, 1, self.train.len());
+        let order = Tensor::from_slice(&order).to_device(self.device);
         let batch = self.train.batch(&order.narrow(0, 0, self.args.batch_size as i64))?;
         let loss_of = |logits: &Tensor| batch.targets().loss(logits, 0.0, Reduction::Mean);
         let mut blocks = flow::measure(network, &preprocess.apply(&batch), &loss_of)
@@ -185,7 +186,7 @@ impl Setting<'_> {
             schedule_kind: ScheduleKind::Constant,
             warmup_epochs: 0.0,
             label_smoothing: 0.0,
-            augment: Augment::None,
+            augment: Augment::NONE,
             cuda_graphs: false,
             seed: self.args.seed,
             ..Recipe::default()

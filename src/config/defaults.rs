@@ -53,7 +53,7 @@ pub fn defaults() -> Result<Table> {
 /// The section of a field of [`Recipe`].
 fn section_of(key: &str) -> &'static str {
     match key {
-        "augment" => "data",
+        "augment" | "mix-epochs" => "data",
         "recompute" | "cuda-graphs" => "run",
         _ => "train",
     }

@@ -2,7 +2,7 @@
 //! are: if another setting changes, they are derived again (docs/decisions/0019).
 
 use super::settings::{self, Settings, insert, integer, remove};
-use crate::data::augment::Augment;
+use crate::data::augment::{Augment, Change};
 use crate::data::catalog::DatasetInfo;
 use crate::model::Spec;
 use crate::model::spec::value_name;
@@ -90,8 +90,11 @@ pub const RULES: [Rule; 13] = [
         from: &["dataset"],
         default: "flip,crop; none for mnist, kmnist and synthetic",
         value: |basis| {
-            let mirror_safe = basis.dataset.mirror_safe;
-            Some(value_name(if mirror_safe { Augment::FlipCrop } else { Augment::None }).into())
+            let augment = match basis.dataset.mirror_safe {
+                true => Augment::from([Change::Flip, Change::Crop]),
+                false => Augment::NONE,
+            };
+            Some(augment.to_string().into())
         },
     },
     Rule {

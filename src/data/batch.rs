@@ -41,9 +41,13 @@ impl Batch {
     /// A part of the batch, such as a micro-batch. It shares the memory of the batch.
     #[must_use]
     pub fn range(&self, range: &Range<usize>) -> Self {
+        let mixed = self.targets.mixed.as_ref().map(|mixed| Mixed {
+            classes: range_of(&mixed.classes, range),
+            shares: range_of(&mixed.shares, range),
+        });
         Self {
             pixels: range_of(&self.pixels, range),
-            targets: Targets { classes: range_of(&self.targets.classes, range) },
+            targets: Targets { classes: range_of(&self.targets.classes, range), mixed },
         }
     }
 
@@ -52,22 +56,41 @@ impl Batch {
     pub fn with_pixels(self, pixels: Tensor) -> Self {
         Self { pixels, ..self }
     }
+
+    /// The batch with mixed targets. `partners`, 64-bit integers `[N]`, is the place in the batch of the image with
+    /// which each image was mixed, and `shares`, `[N]`, is the image's own share of the target.
+    #[must_use]
+    pub fn with_mixed_targets(self, partners: &Tensor, shares: Tensor) -> Self {
+        let classes = self.targets.classes.index_select(0, partners);
+        let targets = Targets { mixed: Some(Mixed { classes, shares }), ..self.targets };
+        Self { targets, ..self }
+    }
 }
 
-/// The targets of a batch: the class of each image.
+/// The targets of a batch: the class of each image, or two classes and a share where images are mixed.
 #[derive(Debug)]
 pub struct Targets {
     /// 64-bit integers `[N]`.
     classes: Tensor,
+    mixed: Option<Mixed>,
+}
+
+/// The second class of each image, and the share of the first.
+#[derive(Debug)]
+struct Mixed {
+    /// 64-bit integers `[N]`.
+    classes: Tensor,
+    /// Floats from 0 to 1, `[N]`.
+    shares: Tensor,
 }
 
 impl Targets {
     /// Targets that are one class for each image, 64-bit integers `[N]`.
     pub fn new(classes: Tensor) -> Self {
-        Self { classes }
+        Self { classes, mixed: None }
     }
 
-    /// The class of each image, 64-bit integers `[N]`.
+    /// The class of each image, 64-bit integers `[N]`; if images are mixed, the first of the two classes.
     pub fn classes(&self) -> &Tensor {
         &self.classes
     }
@@ -77,18 +100,37 @@ impl Targets {
     pub fn loss(&self, logits: &Tensor, label_smoothing: f64, reduction: Reduction) -> Tensor {
         // PyTorch ignores targets of this value; no class has it.
         const IGNORED: i64 = -100;
-        logits.cross_entropy_loss::<Tensor>(
-            &self.classes,
-            None,
-            reduction,
-            IGNORED,
-            label_smoothing,
-        )
+        let loss = |classes: &Tensor, reduction: Reduction| {
+            logits.cross_entropy_loss::<Tensor>(classes, None, reduction, IGNORED, label_smoothing)
+        };
+        let Some(mixed) = &self.mixed else { return loss(&self.classes, reduction) };
+        let [first, second] =
+            [&self.classes, &mixed.classes].map(|classes| loss(classes, Reduction::None));
+        let each = &second + (first - &second) * &mixed.shares;
+        match reduction {
+            Reduction::Mean => each.mean(Kind::Float),
+            Reduction::Sum => each.sum(Kind::Float),
+            Reduction::None | Reduction::Other(_) => each,
+        }
     }
 
-    /// How many images logits `[N, classes]` classify correctly: a 64-bit integer on the device.
+    /// How many images logits `[N, classes]` classify correctly: a 64-bit integer on the device. The class of a mixed
+    /// image is that with the larger share.
     pub fn correct(&self, logits: &Tensor) -> Tensor {
-        logits.argmax(1, false).eq_tensor(&self.classes).sum(Kind::Int64)
+        let predicted = logits.argmax(1, false);
+        let right = match &self.mixed {
+            None => predicted.eq_tensor(&self.classes),
+            Some(Mixed { classes, shares }) => {
+                predicted.eq_tensor(&self.classes.where_self(&shares.ge(0.5), classes))
+            }
+        };
+        right.sum(Kind::Int64)
+    }
+
+    /// The tensors of the targets; the same number for each batch of a run.
+    fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        let mixed = self.mixed.iter().flat_map(|Mixed { classes, shares }| [classes, shares]);
+        std::iter::once(&self.classes).chain(mixed)
     }
 }
 
@@ -99,7 +141,12 @@ pub struct BatchBuffer(Batch);
 impl BatchBuffer {
     /// A buffer that holds a copy of `batch`.
     pub fn new(batch: &Batch) -> Self {
-        let targets = Targets { classes: batch.targets.classes.copy() };
+        let mixed = batch
+            .targets
+            .mixed
+            .as_ref()
+            .map(|mixed| Mixed { classes: mixed.classes.copy(), shares: mixed.shares.copy() });
+        let targets = Targets { classes: batch.targets.classes.copy(), mixed };
         Self(Batch { pixels: batch.pixels.copy(), targets })
     }
 
@@ -111,6 +158,8 @@ impl BatchBuffer {
     /// Copies a batch of the same shape into the buffer.
     pub fn fill(&self, batch: &Batch) {
         self.0.pixels.shallow_clone().copy_(&batch.pixels);
-        self.0.targets.classes.shallow_clone().copy_(&batch.targets.classes);
+        for (target, source) in self.0.targets.tensors().zip(batch.targets.tensors()) {
+            target.shallow_clone().copy_(source);
+        }
     }
 }

@@ -38,6 +38,19 @@ impl Dataset {
         self.len() == 0
     }
 
+    /// Height and width of an image in pixels.
+    pub fn size(&self) -> [i64; 2] {
+        match self.pixels.size()[..] {
+            [.., height, width] => [height, width],
+            _ => unreachable!("a data set has four dimensions"),
+        }
+    }
+
+    /// The device that holds the images.
+    pub fn device(&self) -> Device {
+        self.pixels.device()
+    }
+
     /// The images at `indices`, 64-bit integers `[n]` on the device.
     ///
     /// # Errors

@@ -2,12 +2,10 @@
 
 use crate::random::{self, Purpose};
 use std::ops::Range;
-use tch::{Device, Tensor};
 
-/// The order in which an epoch takes the training images: 64-bit integers `[count]` on the device. It depends
-/// only on the seed and the epoch.
-pub fn epoch_order(seed: u64, epoch: u64, count: usize, device: Device) -> Tensor {
-    Tensor::from_slice(&random::permutation(seed, Purpose::Order, epoch, count)).to_device(device)
+/// The order in which an epoch takes the training images. It depends only on the seed and the epoch.
+pub fn epoch_order(seed: u64, epoch: u64, count: usize) -> Vec<i64> {
+    random::permutation(seed, Purpose::Order, epoch, count)
 }
 
 /// Cuts `0..count` into batches; the last batch may be smaller. If only one image is left for it, that image is added

@@ -33,6 +33,11 @@ impl Preprocess {
         self.dtype
     }
 
+    /// The bytes that are nearest to zero after normalisation, `[1, C, 1, 1]`.
+    pub fn blank(&self) -> Tensor {
+        self.shift.round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
+    }
+
     /// The images of a batch as normalised floats `[N, C, size, size]`.
     ///
     /// Images are resized bilinearly, and smoothed first if they shrink (antialiasing). They are normalised before

@@ -2,10 +2,11 @@
 
 use super::recipe::Recipe;
 use super::step::StepOutcome;
-use crate::data::augment::Augmentation;
+use crate::data::augment::{Augmentation, EpochImages};
 use crate::data::batch::Batch;
 use crate::data::dataset::Dataset;
 use crate::data::order::epoch_order;
+use crate::data::preprocess::Preprocess;
 use crate::data::range_of;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -85,23 +86,32 @@ struct Pending {
 }
 
 impl Epoch {
-    /// The epoch with this number, counted from 1. It trains on `images` images in these `batches`, and continues after
-    /// the steps in `sums`.
+    /// The epoch with this number, counted from 1. It trains on the images of `dataset` in these `batches`, and continues
+    /// after the steps in `sums`.
     pub(super) fn new(
         number: u64,
-        images: usize,
+        (dataset, preprocess): (&Dataset, &Preprocess),
         batches: Vec<Range<usize>>,
         recipe: &Recipe,
-        device: Device,
         sums: EpochSums,
     ) -> Self {
         let first_step = (number - 1) * batches.len() as u64;
         let counts: Vec<_> = (first_step..).zip(batches.iter().map(Range::len)).collect();
+        let order = epoch_order(recipe.seed, number, dataset.len());
+        let images = EpochImages {
+            seed: recipe.seed,
+            epoch: number,
+            order: &order,
+            batches: &counts,
+            size: dataset.size(),
+            blank: &preprocess.blank(),
+        };
+        let device = dataset.device();
         Self {
             number,
             first_step,
-            order: epoch_order(recipe.seed, number, images, device),
-            augmentation: Augmentation::new(recipe.augment, recipe.seed, &counts, device),
+            augmentation: Augmentation::new(&recipe.augment, recipe.mix_epochs, &images),
+            order: Tensor::from_slice(&order).to_device(device),
             batches,
             steps: sums.steps,
             sums,

@@ -1,7 +1,7 @@
 //! How a network is trained: every setting of training, its default and its allowed values.
 
 use super::schedule::{Schedule, ScheduleKind};
-use crate::data::augment::Augment;
+use crate::data::augment::{Augment, Change};
 use crate::error::{above_zero, at_least_one, in_range, usage};
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
@@ -47,6 +47,8 @@ pub struct Recipe {
     pub ema_decay: Option<f64>,
     /// Random changes to training images.
     pub augment: Augment,
+    /// Number of epochs in which mixup and CutMix mix images; `None` for all epochs.
+    pub mix_epochs: Option<u64>,
     /// Seed of all random numbers.
     pub seed: u64,
     /// Number of batches after which an epoch or an evaluation ends early, for short tests.
@@ -88,7 +90,8 @@ impl Default for Recipe {
             label_smoothing: 0.1,
             clip_grad_norm: None,
             ema_decay: None,
-            augment: Augment::FlipCrop,
+            augment: Augment::from([Change::Flip, Change::Crop]),
+            mix_epochs: None,
             seed: 0,
             limit_batches: None,
             eval_every: 1,
@@ -171,6 +174,9 @@ impl Recipe {
             at_least_one("--limit-batches", limit)?;
         }
         at_least_one("--eval-every", self.eval_every)?;
+        if let Some(epochs) = self.mix_epochs {
+            at_least_one("--mix-epochs", epochs)?;
+        }
         Ok(())
     }
 

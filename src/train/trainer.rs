@@ -153,8 +153,8 @@ impl<'a> Trainer<'a> {
 
     /// The epoch with this number, counted from 1. It continues after the steps in `sums`.
     pub fn epoch(&self, number: u64, sums: EpochSums) -> Epoch {
-        let (images, device) = (self.dataset.len(), self.network.device());
-        Epoch::new(number, images, batches(self.dataset, self.recipe), self.recipe, device, sums)
+        let images = (self.dataset, self.preprocess);
+        Epoch::new(number, images, batches(self.dataset, self.recipe), self.recipe, sums)
     }
 
     /// Takes the epoch's next optimizer step, if one is left: the gradient of the batch's mean loss, and the update.

@@ -64,7 +64,7 @@ fn recipe_parts(config: &Config) -> Vec<String> {
         format!("{momentum} {}", recipe.sgd.momentum),
         format!("weight decay {}", recipe.sgd.weight_decay),
         format!("label smoothing {}", recipe.label_smoothing),
-        format!("augmentation {}", value_name(recipe.augment)),
+        format!("augmentation {}", recipe.augment),
     ]);
     parts.extend(recipe.clip_grad_norm.map(|norm| format!("gradients clipped to {norm}")));
     parts.extend(recipe.ema_decay.map(|decay| format!("average {decay}")));
