@@ -327,7 +327,10 @@ class TimmPreActivation(nn.Module):
                 return (0 if parts[0] == "conv1" else 9, parts[0] == "fc", 0, False)
             return (int(parts[0][5:]), int(parts[1]), parts[2] == "downsample", parts[2][-1])
 
-        return {name: renamed[name] for name in sorted(renamed, key=lambda n: tuple(map(str, order(n))))}
+        def place(name: str) -> tuple:
+            return tuple(str(part).zfill(3) for part in order(name))
+
+        return {name: renamed[name] for name in sorted(renamed, key=place)}
 
 
 def timm_network(name: str, **options) -> nn.Module:
@@ -579,10 +582,14 @@ def full_cases() -> dict[str, Case]:
     }.items():
         variant = {"blocks": blocks50, **variant}
         cases[name] = Case(partial(timm_network, name), at(Bottleneck, **variant))
+    # With these weights, the gradients of the deepest networks are large. At the usual rate, a rounding error of float64
+    # grows in five steps until nothing is equal.
+    steep, usual = 1e-9, 0.005
     pre_activation = partial(at, Bottleneck, placement="pre-activation")
     for depth in (50, 101, 152):
         name, variant = f"resnetv2_{depth}", pre_activation(DEPTHS[depth][1])
-        cases[name] = Case(partial(TimmPreActivation, name, 1000), variant)
+        rate = steep if depth == 152 else usual
+        cases[name] = Case(partial(TimmPreActivation, name, 1000), variant, rate=rate)
     cifar = partial(spec, width=16, stem="cifar", classes=10, size=32)
     wide = {"placement": "pre-activation"}
     for name, reference in {
@@ -600,10 +607,7 @@ def full_cases() -> dict[str, Case]:
         "wrn_40_4": cifar(BasicBlock, [6] * 3, widen=4, **wide),
         "wrn_16_8": cifar(BasicBlock, [2] * 3, widen=8, **wide),
     }.items():
-        # With these weights, the gradients of the deepest of them are large. At the usual rate, a rounding error of
-        # float64 grows in five steps until nothing is equal.
-        is_steep = name == "plain56" or name.startswith("preact")
-        rate = 1e-9 if is_steep else 0.005
+        rate = steep if name == "plain56" or name.startswith("preact") else usual
         cases[name] = Case(partial(Reference, reference), reference, rate=rate)
     return cases
 
