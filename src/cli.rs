@@ -8,7 +8,7 @@ pub use commands::{
     BenchArgs, BenchMode, CheckpointsArgs, CurvesArgs, DataArgs, DataCommand, EvalArgs, EvalSplit,
     GradientsArgs, GrowArgs, NamedDataset, ShapesArgs, TrainArgs,
 };
-pub use options::{DataOptions, NetworkOptions, Options, RunOptions, TrainOptions};
+pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
 
 use clap::{Parser, Subcommand};
 

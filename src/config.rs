@@ -24,6 +24,7 @@ use crate::kernels::Tuning;
 use crate::model::spec::{Init, Spec, value_name};
 use crate::precision::{Precision, PrecisionChoice};
 use crate::train::Recipe;
+use crate::train::recipe::OptimizerKind;
 use crate::train::schedule::ScheduleKind;
 use anyhow::Result;
 use derived::Basis;
@@ -218,7 +219,7 @@ impl Config {
         derived::derive(&mut settings, &Basis { spec: &spec, dataset, recipe: &recipe });
         let mut recipe: Recipe = settings.read_keys()?;
         recipe.check(dataset.train_images - validation)?;
-        check_micro_batch(&recipe, &spec)?;
+        recipe.check_network(&spec)?;
         let device: String = settings.read("run.device")?;
         device::check_name(&device)?;
         let threads = settings.read_if_set("run.threads")?;
@@ -307,16 +308,6 @@ fn check_validation(validation: usize, dataset: &DatasetInfo) -> Result<()> {
     Ok(())
 }
 
-fn check_micro_batch(recipe: &Recipe, spec: &Spec) -> Result<()> {
-    if recipe.micro_batch_size() < spec.smallest_batch() {
-        return Err(usage(format!(
-            "--batch-size {}: batch norm needs more than one value per channel, but at --size {} the last stage is 1×1, so a micro-batch of one image has only one; expected micro-batches of at least 2 images, or a larger --size",
-            recipe.batch_size, spec.size
-        )));
-    }
-    Ok(())
-}
-
 /// Refuses flags that have no effect with the other settings. A config file may have their keys, because a flag may
 /// choose the other settings later.
 fn check_flags_have_effect(flags: &Options, recipe: &Recipe) -> Result<()> {
@@ -325,11 +316,15 @@ fn check_flags_have_effect(flags: &Options, recipe: &Recipe) -> Result<()> {
         .then(|| ("--schedule", value_name(schedule), "--schedule step"));
     let of_mixing = (!recipe.augment.mixes())
         .then(|| ("--augment", recipe.augment.to_string(), "mixup or cutmix in --augment"));
+    let optimizer = recipe.optimizer.kind;
+    let of_adamw = (optimizer != OptimizerKind::AdamW)
+        .then(|| ("--optimizer", value_name(optimizer), "--optimizer adamw"));
     let given = |value: Option<f64>| value.map(|value| value.to_string());
     for (flag, value, reason) in [
         ("--step-every", given(flags.train.step_every), &of_steps),
         ("--step-factor", given(flags.train.step_factor), &of_steps),
         ("--mix-epochs", flags.data.mix_epochs.map(|epochs| epochs.to_string()), &of_mixing),
+        ("--beta2", given(flags.train.beta2), &of_adamw),
     ] {
         if let (Some(value), Some((other, found, only))) = (value, reason) {
             return Err(usage(format!(

@@ -19,9 +19,9 @@ use resnet::model::spec::{Block, Placement, Spec};
 use resnet::model::{Mode, Network, Noise, Plan};
 use resnet::random::name_index;
 use resnet::train::epoch::EpochSums;
-use resnet::train::recipe::SgdOptions;
+use resnet::train::optimizer::{Hyperparameters, Optimizer};
+use resnet::train::recipe::OptimizerOptions;
 use resnet::train::schedule::ScheduleKind;
-use resnet::train::sgd::Sgd;
 use resnet::train::{Recipe, Trainer};
 use safetensors::SafeTensors;
 use serde::Deserialize;
@@ -87,12 +87,13 @@ struct SgdCase {
 }
 
 impl SgdCase {
-    fn options(&self) -> SgdOptions {
-        SgdOptions {
+    fn options(&self) -> OptimizerOptions {
+        OptimizerOptions {
             momentum: self.momentum,
             nesterov: self.nesterov,
             weight_decay: self.weight_decay,
             decay_all: self.decay_all,
+            ..OptimizerOptions::default()
         }
     }
 }
@@ -297,7 +298,8 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
     let draw = Draw { seed: case.seed };
     let network = Network::new(&case.spec, Creation::Empty { device: Device::Cpu });
     draw.fill(&network, kind);
-    let mut sgd = Sgd::new(network.parameters(), case.sgd.options());
+    let options = case.sgd.options();
+    let mut sgd = Optimizer::new(&network, options, None);
     let mut errors = Errors::default();
     let mut losses = Vec::new();
     for step in 0..case.steps {
@@ -334,7 +336,8 @@ fn errors_of_network(golden: &Golden<NetworkCase>, kind: Kind) -> Errors {
             errors.compare("gradients", named_gradients, &tensors["gradients"]);
             errors.compare("statistics", named(&network, &[Role::Buffer]), &tensors["statistics"]);
         }
-        sgd.set_lr(case.rate);
+        let OptimizerOptions { momentum, weight_decay, .. } = options;
+        sgd.set(Hyperparameters { lr: case.rate, momentum, weight_decay });
         sgd.step(&gradients, None).unwrap();
     }
     errors.compare("losses", [("losses", Tensor::stack(&losses, 0))], &tensors["losses"]);
@@ -436,11 +439,15 @@ fn the_training_loop_agrees_with_pytorch() {
         warmup_epochs: 0.0,
         step_every: 1.0,
         step_factor: 1.0,
-        sgd: case.sgd.options(),
+        optimizer: case.sgd.options(),
+        rates: None,
+        sizes: None,
+        swa_epochs: None,
         label_smoothing: case.label_smoothing,
         clip_grad_norm: Some(case.clip_grad_norm),
         ema_decay: None,
         augment: Augment::NONE,
+        mix_epochs: None,
         seed: case.seed,
         limit_batches: None,
         eval_every: 1,

@@ -59,7 +59,7 @@ fn the_help_of_each_setting_states_its_default() {
                 "[default: cosine]",
                 "[default: a third of the run]",
                 "[default: 0.1]",
-                "[default: true if there is momentum]",
+                "[default: true for sgd with momentum]",
                 "[default: 0.0005]",
                 "[default: no clipping]",
                 "[default: auto]",

@@ -21,7 +21,7 @@ use resnet::data::{cifar, idx, unpack};
 use resnet::error::exit_code;
 use resnet::model::Network;
 use resnet::model::parameters::Creation;
-use resnet::train::sgd::Sgd;
+use resnet::train::optimizer::Optimizer;
 use resnet::train::state::NamedTensors;
 use std::fs;
 use std::io::Write;
@@ -168,7 +168,7 @@ static CHECKPOINT: LazyLock<(Vec<u8>, String)> = LazyLock::new(|| {
         derived: config.derived(),
     };
     let folder = tempfile::tempdir().unwrap();
-    let sgd = Sgd::new(network.parameters(), config.recipe.sgd);
+    let sgd = Optimizer::new(&network, config.recipe.optimizer, None);
     let mut optimizer = NamedTensors::default();
     sgd.save(&mut optimizer);
     Store::open(folder.path(), 1).unwrap().save(&network, &optimizer, &card, &state).unwrap();

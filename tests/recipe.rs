@@ -16,7 +16,7 @@ use resnet::model::parameters::{Creation, Role};
 use resnet::model::spec::{Choices, Init, Spec};
 use resnet::model::{Mode, Network, Noise};
 use resnet::train::epoch::EpochSums;
-use resnet::train::recipe::SgdOptions;
+use resnet::train::recipe::OptimizerOptions;
 use resnet::train::schedule::ScheduleKind;
 use resnet::train::{Recipe, Trainer};
 use tch::{Device, Kind, Reduction, Tensor};
@@ -62,7 +62,13 @@ fn plain() -> Recipe {
         schedule_kind: ScheduleKind::Constant,
         warmup_epochs: 0.0,
         augment: Augment::NONE,
-        sgd: SgdOptions { momentum: 0.0, nesterov: false, weight_decay: 0.0, decay_all: false },
+        optimizer: OptimizerOptions {
+            momentum: 0.0,
+            nesterov: false,
+            weight_decay: 0.0,
+            decay_all: false,
+            ..OptimizerOptions::default()
+        },
         ..Recipe::default()
     }
 }
@@ -118,15 +124,8 @@ fn each_epoch_has_a_different_order_of_images() {
 fn each_epoch_augments_the_same_image_differently() {
     // All images are copies of one image, so their order makes no difference.
     let images = images(6, false);
-    for changes in [
-        "flip",
-        "flip,crop",
-        "erase:1",
-        "cutout:4",
-        "trivial",
-        "rotate:20",
-        "scale:0.3",
-    ] {
+    for changes in ["flip", "flip,crop", "erase:1", "cutout:4", "trivial", "rotate:20", "scale:0.3"]
+    {
         let recipe = Recipe { lr: 0.0, augment: changes.parse().unwrap(), ..plain() };
         let loss = |number| epoch(&recipe, number, &images, Kind::Float).0;
         // With flips alone, two epochs can have the same loss by chance.
@@ -164,8 +163,15 @@ fn the_average_of_the_weights_follows_its_formula_at_each_step() {
 fn micro_batches_of_different_sizes_are_weighted_by_their_number_of_images() {
     let images = images(5, true);
     // The micro-batches have three and two images. After the first step the momentum equals the gradient.
-    let sgd = SgdOptions { momentum: 0.9, nesterov: false, weight_decay: 0.0, decay_all: false };
-    let recipe = Recipe { batch_size: 5, accumulate: 2, label_smoothing: 0.0, sgd, ..plain() };
+    let optimizer = OptimizerOptions {
+        momentum: 0.9,
+        nesterov: false,
+        weight_decay: 0.0,
+        decay_all: false,
+        ..OptimizerOptions::default()
+    };
+    let recipe =
+        Recipe { batch_size: 5, accumulate: 2, label_smoothing: 0.0, optimizer, ..plain() };
     let preprocess = preprocess(Kind::Float);
     let by_hand = network();
     let order = Tensor::from_slice(&epoch_order(recipe.seed, 1, 5));
@@ -209,8 +215,14 @@ fn fp16_gradients_are_clipped_without_the_loss_scale() {
 #[test]
 fn a_step_whose_fp16_gradients_overflow_is_skipped() {
     let images = images(6, true);
-    let sgd = SgdOptions { momentum: 0.9, nesterov: true, weight_decay: 0.1, decay_all: true };
-    let recipe = Recipe { sgd, ..plain() };
+    let optimizer = OptimizerOptions {
+        momentum: 0.9,
+        nesterov: true,
+        weight_decay: 0.1,
+        decay_all: true,
+        ..OptimizerOptions::default()
+    };
+    let recipe = Recipe { optimizer, ..plain() };
     let (network, preprocess) = (network(), preprocess(Kind::Half));
     let last = network.parameters().iter().find(|p| p.name == "fc.weight").unwrap();
     // The backward pass multiplies the gradients of the logits by these weights, so that fp16 overflows.

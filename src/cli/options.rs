@@ -7,7 +7,10 @@ use crate::data::augment::Augment;
 use crate::kernels::Tuning;
 use crate::model::spec::{Block, Init, Placement, Shortcut, Stem};
 use crate::precision::PrecisionChoice;
+use crate::train::rates::Rates;
+use crate::train::recipe::OptimizerKind;
 use crate::train::schedule::ScheduleKind;
+use crate::train::sizes::Sizes;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
@@ -167,9 +170,21 @@ pub struct TrainOptions {
     #[arg(long, value_name = "FACTOR", value_parser = number)]
     pub step_factor: Option<f64>,
 
-    /// Momentum of SGD; 0 for none
+    /// Optimizer: sgd, adamw (try --lr 0.002) or lars (for very large batches; try --lr 10)
+    #[arg(long)]
+    pub optimizer: Option<OptimizerKind>,
+
+    /// Momentum of SGD and LARS, 0 for none; β₁ of AdamW
     #[arg(long, value_parser = number)]
     pub momentum: Option<f64>,
+
+    /// Momentum at the end of the run; it changes from --momentum in equal steps [default: no change]
+    #[arg(long, value_name = "MOMENTUM", value_parser = number)]
+    pub momentum_end: Option<f64>,
+
+    /// Only with --optimizer adamw: β₂, the fraction of the mean square that each step keeps
+    #[arg(long, value_name = "FRACTION", value_parser = number)]
+    pub beta2: Option<f64>,
 
     /// Use Nesterov momentum
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -178,6 +193,10 @@ pub struct TrainOptions {
     /// Weight decay (L2)
     #[arg(long, value_name = "FACTOR", value_parser = number)]
     pub weight_decay: Option<f64>,
+
+    /// Weight decay at the end of the run; it changes from --weight-decay in equal steps [default: no change]
+    #[arg(long, value_name = "FACTOR", value_parser = number)]
+    pub weight_decay_end: Option<f64>,
 
     /// Apply weight decay to biases and to batch norm's scales and shifts too
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
@@ -195,6 +214,16 @@ pub struct TrainOptions {
     /// fraction of the average, such as 0.998 [default: no average]
     #[arg(long, value_name = "FRACTION", value_parser = number)]
     pub ema_decay: Option<f64>,
+
+    /// Stochastic weight averaging: evaluate and save the mean of the weights of all steps of this number
+    /// of last epochs; batch norm's statistics are computed for it [default: no average]
+    #[arg(long, value_name = "EPOCHS", value_parser = number)]
+    pub swa_epochs: Option<f64>,
+
+    /// Smaller images in earlier parts of the run, such as 20:0.4,24:0.7: 20 pixels until 40 % of the
+    /// run, 24 until 70 %, and --size after that [default: one size]
+    #[arg(long, value_name = "LIST")]
+    pub sizes: Option<Sizes>,
 
     /// Weight initialization
     #[arg(long)]
@@ -220,6 +249,18 @@ pub struct TrainOptions {
     /// End each epoch and each evaluation after this number of batches, for short trial runs
     #[arg(long, value_name = "BATCHES", value_parser = whole_number::<usize>)]
     pub limit_batches: Option<usize>,
+}
+
+/// The learning rates of parts of the network; the `[optimizer]` section of a config file has the same key, and may have
+/// the factors as a table `[optimizer.rates]`.
+#[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+#[command(next_help_heading = "Training")]
+pub struct RateOptions {
+    /// Factors of the learning rate for parts of the network, such as stem=2,layer1=1.5,fc=1, or
+    /// decay=0.9 for a factor from each part to the part before it [default: one rate]
+    #[arg(long, value_name = "LIST")]
+    pub rates: Option<Rates>,
 }
 
 /// The device and the checkpoints; the `[run]` section of a config file has the same keys.
@@ -281,6 +322,10 @@ pub struct Options {
     #[command(flatten)]
     #[serde(default)]
     pub train: TrainOptions,
+    /// `[optimizer]`
+    #[command(flatten)]
+    #[serde(default)]
+    pub optimizer: RateOptions,
     /// `[run]`
     #[command(flatten)]
     #[serde(default)]

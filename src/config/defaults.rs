@@ -4,7 +4,7 @@
 use super::derived::RULES;
 use super::settings::{insert, remove, to_table};
 use crate::checkpoint::Cadence;
-use crate::cli::{DataOptions, NetworkOptions, Options, RunOptions, TrainOptions};
+use crate::cli::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
 use crate::kernels::Tuning;
 use crate::model::spec::Init;
 use crate::train::Recipe;
@@ -32,6 +32,7 @@ pub fn defaults() -> Result<Table> {
             zero_init_residual: Some(false),
             ..TrainOptions::default()
         },
+        optimizer: RateOptions::default(),
         run: RunOptions {
             device: Some("auto".to_owned()),
             deterministic: Some(false),
@@ -55,6 +56,7 @@ fn section_of(key: &str) -> &'static str {
     match key {
         "augment" | "mix-epochs" => "data",
         "recompute" | "cuda-graphs" => "run",
+        "rates" => "optimizer",
         _ => "train",
     }
 }

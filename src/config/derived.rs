@@ -8,7 +8,9 @@ use crate::model::Spec;
 use crate::model::spec::value_name;
 use crate::precision::PrecisionChoice;
 use crate::train::Recipe;
-use crate::train::recipe::{default_nesterov, default_step_every, default_warmup};
+use crate::train::recipe::{
+    OptimizerOptions, default_nesterov, default_step_every, default_warmup,
+};
 use crate::train::schedule::ScheduleKind;
 use anyhow::Result;
 use toml::{Table, Value};
@@ -99,9 +101,12 @@ pub const RULES: [Rule; 13] = [
     },
     Rule {
         name: "train.nesterov",
-        from: &["momentum"],
-        default: "true if there is momentum",
-        value: |basis| Some(default_nesterov(basis.recipe.sgd.momentum).into()),
+        from: &["momentum", "optimizer"],
+        default: "true for sgd with momentum",
+        value: |basis| {
+            let OptimizerOptions { kind, momentum, .. } = basis.recipe.optimizer;
+            Some(default_nesterov(kind, momentum).into())
+        },
     },
     Rule {
         name: "train.step-every",

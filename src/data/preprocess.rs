@@ -28,6 +28,11 @@ impl Preprocess {
         }
     }
 
+    /// Height and width of the images that are evaluated, in pixels.
+    pub fn size(&self) -> i64 {
+        self.size
+    }
+
     /// The dtype of the result.
     pub fn dtype(&self) -> Kind {
         self.dtype
@@ -38,17 +43,22 @@ impl Preprocess {
         self.shift.round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
     }
 
-    /// The images of a batch as normalised floats `[N, C, size, size]`.
+    /// The images of a batch as normalised floats `[N, C, size, size]`, with the size that they are evaluated in.
+    pub fn apply(&self, batch: &Batch) -> Tensor {
+        self.apply_at(batch, self.size)
+    }
+
+    /// The images of a batch as normalised floats `[N, C, size, size]`, for any size in pixels.
     ///
     /// Images are resized bilinearly, and smoothed first if they shrink (antialiasing). They are normalised before
     /// they are resized: the other order would give the same result, but most images have fewer pixels before they
     /// are resized. Everything is computed in 32 bits.
-    pub fn apply(&self, batch: &Batch) -> Tensor {
+    pub fn apply_at(&self, batch: &Batch, size: i64) -> Tensor {
         let normalised = (batch.pixels().to_kind(Kind::Float) - &self.shift) * &self.scale;
-        let target = [self.size, self.size];
+        let target = [size, size];
         let resized = match *normalised.size() {
-            [.., height, width] if height == self.size && width == self.size => normalised,
-            [.., height, width] if height > self.size || width > self.size => {
+            [.., height, width] if height == size && width == size => normalised,
+            [.., height, width] if height > size || width > size => {
                 normalised.internal_upsample_bilinear2d_aa(target, false, None, None)
             }
             _ => normalised.upsample_bilinear2d(target, false, None, None),

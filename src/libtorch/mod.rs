@@ -12,7 +12,7 @@ pub use copies::copies;
 pub(crate) use ffi::{address, check, or_panic, tensor};
 pub use memory::{MEMORY_RESERVE, peak_memory_bytes, release_free_memory, set_up_allocator};
 pub use meta::meta;
-pub use optimizer::{SgdUpdate, lerp, sgd, unscale, update_scale};
+pub use optimizer::{AdamWUpdate, SgdUpdate, adamw, lerp, sgd, unscale, update_scale};
 pub use settings::{
     allow_tf32, cpu_capability, libtorch_folder, libtorch_version, set_deterministic,
 };

@@ -6,6 +6,7 @@
 #include <ATen/ops/_amp_foreach_non_finite_check_and_unscale.h>
 #include <ATen/ops/_amp_update_scale.h>
 #include <ATen/ops/_foreach_lerp.h>
+#include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/empty_like.h>
 
@@ -28,6 +29,16 @@ at::Tensor in_order_of(const at::Tensor& parameter, const at::Tensor& gradient) 
               : at::empty_like(parameter).copy_(gradient);
 }
 
+// The parameters' gradients, each in the memory order of its parameter.
+std::vector<at::Tensor> in_order(
+    const std::vector<at::Tensor>& parameters, const at::Tensor* const* gradients) {
+  auto found = resnet::list(gradients, parameters.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    found[i] = in_order_of(parameters[i], found[i]);
+  }
+  return found;
+}
+
 }  // namespace
 
 extern "C" {
@@ -40,15 +51,28 @@ const char* resnet_sgd(
     double weight_decay, bool nesterov, const at::Tensor* found_inf) noexcept {
   return resnet::guard([&] {
     const auto learned = resnet::list(parameters, count);
-    auto found = resnet::list(gradients, count);
-    for (size_t i = 0; i < count; ++i) {
-      found[i] = in_order_of(learned[i], found[i]);
-    }
+    const auto found = in_order(learned, gradients);
     const auto buffers =
         momenta == nullptr ? std::vector<at::Tensor>() : resnet::list(momenta, count);
     at::_fused_sgd_(
         learned, found, buffers, weight_decay, momentum, *lr, 0.0, nesterov, false, false,
         std::nullopt, resnet::optional(found_inf));
+  });
+}
+
+// torch.optim.AdamW's update of all parameters. `steps` is the number of this update. If `found_inf` is not null and
+// is 1, nothing changes.
+const char* resnet_adamw(
+    const at::Tensor* const* parameters, const at::Tensor* const* gradients,
+    const at::Tensor* const* means, const at::Tensor* const* squares, size_t count,
+    const at::Tensor* lr, const at::Tensor* steps, double beta1, double beta2,
+    double weight_decay, double epsilon, const at::Tensor* found_inf) noexcept {
+  return resnet::guard([&] {
+    const auto learned = resnet::list(parameters, count);
+    at::_fused_adamw_(
+        learned, in_order(learned, gradients), resnet::list(means, count),
+        resnet::list(squares, count), {}, std::vector<at::Tensor>(count, *steps), *lr, beta1,
+        beta2, weight_decay, epsilon, false, false, std::nullopt, resnet::optional(found_inf));
   });
 }
 

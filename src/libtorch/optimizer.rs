@@ -19,6 +19,20 @@ unsafe extern "C" {
         nesterov: bool,
         found_inf: *const c_void,
     ) -> *const c_char;
+    fn resnet_adamw(
+        parameters: *const *const c_void,
+        gradients: *const *const c_void,
+        means: *const *const c_void,
+        squares: *const *const c_void,
+        count: usize,
+        lr: *const c_void,
+        steps: *const c_void,
+        beta1: f64,
+        beta2: f64,
+        weight_decay: f64,
+        epsilon: f64,
+        found_inf: *const c_void,
+    ) -> *const c_char;
     fn resnet_lerp(
         tensors: *const *const c_void,
         ends: *const *const c_void,
@@ -85,6 +99,62 @@ pub fn sgd(
             momentum,
             weight_decay,
             nesterov,
+            address(found_inf),
+        ))
+    };
+    done.context("libtorch refused the update of the parameters")
+}
+
+/// The settings of an update by [`adamw`]; see `torch.optim.AdamW`.
+#[derive(Debug, Clone, Copy)]
+pub struct AdamWUpdate<'a> {
+    /// The learning rate, as in [`SgdUpdate`].
+    pub lr: &'a Tensor,
+    /// The number of this update, counted from 1: one 32-bit float on the parameters' device.
+    pub steps: &'a Tensor,
+    /// The fractions of both running means that are kept.
+    pub betas: (f64, f64),
+    /// This multiple of the learning rate times the parameter is subtracted from it.
+    pub weight_decay: f64,
+    /// Is added to the root of the mean square.
+    pub epsilon: f64,
+}
+
+/// Updates parameters by their gradients, which may be overwritten. `averages` has the running means of the gradients
+/// and of their squares, one tensor for each parameter. If `found_inf`, a tensor of one element, is 1, nothing changes.
+///
+/// # Errors
+/// The operation of libtorch failed, for example because the tensors have different dtypes.
+pub fn adamw(
+    parameters: &[&Tensor],
+    gradients: &[&Tensor],
+    averages: &[Vec<&Tensor>; 2],
+    update: AdamWUpdate,
+    found_inf: Option<&Tensor>,
+) -> Result<()> {
+    let count = parameters.len();
+    let [means, squares] = averages;
+    ensure!(
+        [gradients.len(), means.len(), squares.len()] == [count; 3],
+        "{count} parameters have a different number of gradients or averages"
+    );
+    let [parameters, gradients, means, squares] =
+        [parameters, gradients, means, squares].map(addresses);
+    let AdamWUpdate { lr, steps, betas, weight_decay, epsilon } = update;
+    // SAFETY: the tensors are alive, tch's pointers point to `at::Tensor`s, and each list has `count` of them.
+    let done = unsafe {
+        check(resnet_adamw(
+            parameters.as_ptr(),
+            gradients.as_ptr(),
+            means.as_ptr(),
+            squares.as_ptr(),
+            count,
+            address(Some(lr)),
+            address(Some(steps)),
+            betas.0,
+            betas.1,
+            weight_decay,
+            epsilon,
             address(found_inf),
         ))
     };

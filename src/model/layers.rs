@@ -87,7 +87,8 @@ pub struct BatchNorm2d {
 }
 
 impl BatchNorm2d {
-    const MOMENTUM: f64 = 0.1;
+    /// The fraction of a batch's statistics in the running statistics after it.
+    pub const MOMENTUM: f64 = 0.1;
     /// Added to the variance.
     pub const EPSILON: f64 = 1e-5;
 

@@ -159,7 +159,12 @@ impl Epoch {
 
     /// The batch of the next step, augmented. None if every step is done.
     pub(super) fn next_batch(&self, dataset: &Dataset) -> Result<Option<Batch>> {
-        let Some(range) = self.batches.get(self.steps) else { return Ok(None) };
+        self.batch(self.steps, dataset)
+    }
+
+    /// The epoch's batch with this index, counted from 0, augmented. None if there are fewer batches.
+    pub(super) fn batch(&self, index: usize, dataset: &Dataset) -> Result<Option<Batch>> {
+        let Some(range) = self.batches.get(index) else { return Ok(None) };
         let batch = dataset.batch(&range_of(&self.order, range))?;
         Ok(Some(self.augmentation.apply(batch, range)))
     }

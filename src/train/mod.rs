@@ -1,21 +1,23 @@
 //! Training: a run as an iterator of events, its steps, the optimizer, the schedules and the evaluation. This module
 //! neither parses nor prints.
 
+pub mod average;
 mod backward;
 pub mod divergence;
-mod ema;
 pub mod epoch;
 pub mod evaluate;
 pub mod event;
 pub mod flow;
 mod loss_scale;
 pub mod memory;
+pub mod optimizer;
 mod out_of_memory;
+pub mod rates;
 pub mod recipe;
 mod replay;
 pub mod run;
 pub mod schedule;
-pub mod sgd;
+pub mod sizes;
 pub mod state;
 mod statistics;
 pub mod step;

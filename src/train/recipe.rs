@@ -1,9 +1,15 @@
 //! How a network is trained: every setting of training, its default and its allowed values.
 
+use super::average::Averaging;
+use super::optimizer::Hyperparameters;
+use super::rates::Rates;
 use super::schedule::{Schedule, ScheduleKind};
+use super::sizes::Sizes;
 use crate::data::augment::{Augment, Change};
 use crate::error::{above_zero, at_least_one, in_range, usage};
+use crate::model::Spec;
 use anyhow::Result;
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// All settings that decide the result of a training run, except the network and the data.
@@ -38,13 +44,19 @@ pub struct Recipe {
     pub step_factor: f64,
     /// Settings of the optimizer.
     #[serde(flatten)]
-    pub sgd: SgdOptions,
+    pub optimizer: OptimizerOptions,
+    /// Factors of the learning rate by part of the network; `None` for one rate.
+    pub rates: Option<Rates>,
+    /// Sizes of the images in earlier parts of the run; `None` for one size.
+    pub sizes: Option<Sizes>,
     /// Fraction of each target that is spread over all classes (Szegedy et al. 2016, section 7).
     pub label_smoothing: f64,
     /// Largest L2 norm of the gradient of all parameters together; `None` for no clipping.
     pub clip_grad_norm: Option<f64>,
     /// Fraction of the weights' exponential moving average (EMA) that each step keeps; `None` for no average.
     pub ema_decay: Option<f64>,
+    /// Number of last epochs whose steps are averaged equally; `None` for no such average.
+    pub swa_epochs: Option<f64>,
     /// Random changes to training images.
     pub augment: Augment,
     /// Number of epochs in which mixup and CutMix mix images; `None` for all epochs.
@@ -57,16 +69,42 @@ pub struct Recipe {
     pub eval_every: u64,
 }
 
-/// Settings of SGD that stay the same over a run.
+/// How gradients become updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
+pub enum OptimizerKind {
+    /// Stochastic gradient descent.
+    #[serde(rename = "sgd")]
+    #[value(name = "sgd")]
+    Sgd,
+    /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    #[serde(rename = "adamw")]
+    #[value(name = "adamw")]
+    AdamW,
+    /// SGD with a learning rate for each weight (You et al. 2017), for very large batches.
+    #[serde(rename = "lars")]
+    #[value(name = "lars")]
+    Lars,
+}
+
+/// Settings of the optimizer.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", default)]
-pub struct SgdOptions {
-    /// Fraction of the last update that is kept (Sutskever et al. 2013); 0 for plain SGD.
+pub struct OptimizerOptions {
+    /// The optimizer.
+    #[serde(rename = "optimizer")]
+    pub kind: OptimizerKind,
+    /// Fraction of the last update that is kept (Sutskever et al. 2013); 0 for plain SGD. β₁ of AdamW.
     pub momentum: f64,
+    /// The momentum at the end of the run, if it changes.
+    pub momentum_end: Option<f64>,
+    /// β₂ of AdamW: the fraction of the mean of squares that each step keeps.
+    pub beta2: f64,
     /// Whether the momentum is Nesterov's, in the form of `torch.optim.SGD`.
     pub nesterov: bool,
     /// This multiple of each weight is added to the weight's gradient.
     pub weight_decay: f64,
+    /// The weight decay at the end of the run, if it changes.
+    pub weight_decay_end: Option<f64>,
     /// Whether weight decay also applies to biases and to batch norm's scales and shifts.
     pub decay_all: bool,
 }
@@ -86,10 +124,13 @@ impl Default for Recipe {
             warmup_epochs: default_warmup(schedule_kind, epochs),
             step_every: default_step_every(epochs),
             step_factor: 0.1,
-            sgd: SgdOptions::default(),
+            optimizer: OptimizerOptions::default(),
+            rates: None,
+            sizes: None,
             label_smoothing: 0.1,
             clip_grad_norm: None,
             ema_decay: None,
+            swa_epochs: None,
             augment: Augment::from([Change::Flip, Change::Crop]),
             mix_epochs: None,
             seed: 0,
@@ -99,12 +140,20 @@ impl Default for Recipe {
     }
 }
 
-impl Default for SgdOptions {
+impl Default for OptimizerOptions {
     /// The defaults of `resnet train`.
     fn default() -> Self {
-        let momentum = 0.9;
-        let nesterov = default_nesterov(momentum);
-        Self { momentum, nesterov, weight_decay: 5e-4, decay_all: false }
+        let (kind, momentum) = (OptimizerKind::Sgd, 0.9);
+        Self {
+            kind,
+            momentum,
+            momentum_end: None,
+            beta2: 0.999,
+            nesterov: default_nesterov(kind, momentum),
+            weight_decay: 5e-4,
+            weight_decay_end: None,
+            decay_all: false,
+        }
     }
 }
 
@@ -118,7 +167,9 @@ pub fn default_warmup(schedule: ScheduleKind, epochs: u64) -> f64 {
     match schedule {
         ScheduleKind::Constant | ScheduleKind::OneCycle => 0.0,
         // A run of one epoch still needs the peak learning rate for most of the epoch.
-        ScheduleKind::Cosine | ScheduleKind::Step => 0.5f64.min(epochs as f64 / 10.0),
+        ScheduleKind::Cosine | ScheduleKind::Linear | ScheduleKind::Step => {
+            0.5f64.min(epochs as f64 / 10.0)
+        }
     }
 }
 
@@ -127,9 +178,9 @@ pub fn default_step_every(epochs: u64) -> f64 {
     epochs as f64 / 3.0
 }
 
-/// The default of [`SgdOptions::nesterov`]: true if there is momentum, because Nesterov momentum needs it.
-pub fn default_nesterov(momentum: f64) -> bool {
-    momentum > 0.0
+/// The default of [`OptimizerOptions::nesterov`]: true for SGD with momentum, because Nesterov momentum needs it.
+pub fn default_nesterov(kind: OptimizerKind, momentum: f64) -> bool {
+    kind == OptimizerKind::Sgd && momentum > 0.0
 }
 
 /// The largest number of epochs. No run needs that many epochs. The limit keeps the number of steps within 64 bits.
@@ -154,22 +205,15 @@ impl Recipe {
             )));
         }
         in_range("--warmup-epochs", self.warmup_epochs, 0.0..=epochs as f64)?;
-        self.sgd.check_momentum()?;
+        self.optimizer.check()?;
         above_zero("--lr", self.lr)?;
-        in_range("--weight-decay", self.sgd.weight_decay, 0.0..=1.0)?;
         in_range("--label-smoothing", self.label_smoothing, 0.0..=1.0)?;
         above_zero("--step-every", self.step_every)?;
         in_range("--step-factor", self.step_factor, 0.0..=1.0)?;
         if let Some(norm) = self.clip_grad_norm {
             above_zero("--clip-grad-norm", norm)?;
         }
-        if let Some(decay) = self.ema_decay
-            && !(decay > 0.0 && decay < 1.0)
-        {
-            return Err(usage(format!(
-                "--ema-decay {decay}: expected a number above 0 and below 1"
-            )));
-        }
+        self.check_averages()?;
         if let Some(limit) = self.limit_batches {
             at_least_one("--limit-batches", limit)?;
         }
@@ -193,6 +237,90 @@ impl Recipe {
         }
     }
 
+    /// The network with the smallest images of the run.
+    pub fn at_smallest_size(&self, spec: &Spec) -> Spec {
+        let smallest = self.sizes.as_ref().and_then(Sizes::range).map(|(smallest, _)| smallest);
+        Spec { size: smallest.unwrap_or(spec.size), ..spec.clone() }
+    }
+
+    fn check_averages(&self) -> Result<()> {
+        if let Some(decay) = self.ema_decay
+            && !(decay > 0.0 && decay < 1.0)
+        {
+            return Err(usage(format!(
+                "--ema-decay {decay}: expected a number above 0 and below 1"
+            )));
+        }
+        let Some(last) = self.swa_epochs else { return Ok(()) };
+        above_zero("--swa-epochs", last)?;
+        in_range("--swa-epochs", last, 0.0..=self.epochs as f64)?;
+        if let Some(decay) = self.ema_decay {
+            return Err(usage(format!(
+                "--swa-epochs {last}: contradicts --ema-decay {decay}, because a run has one average; remove one of the two flags"
+            )));
+        }
+        Ok(())
+    }
+
+    /// Refuses what is not possible with this network.
+    ///
+    /// # Errors
+    /// A usage error that names the flag, its value and the values that are possible.
+    pub fn check_network(&self, spec: &Spec) -> Result<()> {
+        if let Some(rates) = &self.rates {
+            rates.check(spec)?;
+        }
+        let smallest = self.at_smallest_size(spec);
+        if let Some(sizes) = &self.sizes
+            && let Some((_, largest)) = sizes.range()
+        {
+            if largest > spec.size {
+                return Err(usage(format!(
+                    "--sizes {sizes}: {largest} is larger than --size {}, which the last part of the run has; expected smaller images",
+                    spec.size
+                )));
+            }
+            smallest.check().map_err(|error| usage(format!("--sizes {sizes}: {error}")))?;
+        }
+        if self.micro_batch_size() < smallest.smallest_batch() {
+            return Err(usage(format!(
+                "--batch-size {}: batch norm needs more than one value per channel, but at --size {} the last stage is 1×1, so a micro-batch of one image has only one; expected micro-batches of at least 2 images, or a larger --size",
+                self.batch_size, smallest.size
+            )));
+        }
+        Ok(())
+    }
+
+    /// How the weights of the steps are averaged, in a run with `steps_per_epoch` optimizer steps in an epoch; `None` if
+    /// they are not.
+    pub fn averaging(&self, steps_per_epoch: usize) -> Option<Averaging> {
+        let exponential = self.ema_decay.map(|decay| Averaging::Exponential { decay });
+        let equal = self.swa_epochs.map(|last| {
+            let first = (self.epochs as f64 - last) * steps_per_epoch as f64;
+            Averaging::Equal { after: first.round() as u64 }
+        });
+        exponential.or(equal)
+    }
+
+    /// The optimizer's values in a step, counted from 0, of a run with this learning-rate schedule.
+    pub fn hyperparameters(&self, schedule: &Schedule, step: u64) -> Hyperparameters {
+        let progress = step as f64 / schedule.total_steps.saturating_sub(1).max(1) as f64;
+        let between = |from: f64, to: Option<f64>| {
+            to.map_or(from, |to| from + (to - from) * progress.min(1.0))
+        };
+        let optimizer = &self.optimizer;
+        Hyperparameters {
+            lr: schedule.lr(step),
+            momentum: between(optimizer.momentum, optimizer.momentum_end),
+            weight_decay: between(optimizer.weight_decay, optimizer.weight_decay_end),
+        }
+    }
+
+    /// Whether only the learning rate differs from step to step, so that a recorded step can be replayed.
+    pub fn repeats_steps(&self) -> bool {
+        self.optimizer.momentum_end.is_none() && self.optimizer.weight_decay_end.is_none()
+    }
+
     /// Number of images in a micro-batch; the last one of a step may have fewer.
     pub fn micro_batch_size(&self) -> usize {
         micro_batch_size(self.batch_size, self.accumulate)
@@ -204,11 +332,46 @@ impl Recipe {
     }
 }
 
-impl SgdOptions {
-    fn check_momentum(&self) -> Result<()> {
-        in_range("--momentum", self.momentum, 0.0..=1.0)?;
+impl OptimizerOptions {
+    fn check(&self) -> Result<()> {
+        let momenta = [("--momentum", Some(self.momentum)), ("--momentum-end", self.momentum_end)];
+        for (flag, momentum) in momenta {
+            in_range(flag, momentum.unwrap_or_default(), 0.0..=1.0)?;
+        }
+        let decays = [
+            ("--weight-decay", Some(self.weight_decay)),
+            ("--weight-decay-end", self.weight_decay_end),
+        ];
+        for (flag, decay) in decays {
+            in_range(flag, decay.unwrap_or_default(), 0.0..=1.0)?;
+        }
+        if let Some(end) = self.momentum_end
+            && (self.momentum == 0.0 || end == 0.0)
+        {
+            return Err(usage(format!(
+                "--momentum-end {end}: expected a number above 0, and --momentum above 0; found --momentum {}",
+                self.momentum
+            )));
+        }
         if self.nesterov && self.momentum == 0.0 {
             return Err(usage("--nesterov true: needs --momentum above 0"));
+        }
+        if self.kind != OptimizerKind::AdamW {
+            return Ok(());
+        }
+        if self.nesterov {
+            return Err(usage(
+                "--nesterov true: is not possible with --optimizer adamw; remove one of the two flags",
+            ));
+        }
+        for (flag, beta) in momenta.into_iter().chain([("--beta2", Some(self.beta2))]) {
+            if let Some(beta) = beta
+                && !(0.0..1.0).contains(&beta)
+            {
+                return Err(usage(format!(
+                    "{flag} {beta}: expected a number from 0 to below 1 with --optimizer adamw"
+                )));
+            }
         }
         Ok(())
     }

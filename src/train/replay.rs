@@ -32,6 +32,8 @@ pub enum Replay {
 /// A recorded step.
 #[derive(Debug)]
 pub struct Recorded {
+    /// The index of the CUDA device.
+    index: usize,
     graph: CudaGraph,
     /// Where the graph reads its batch.
     buffer: BatchBuffer,
@@ -63,6 +65,15 @@ impl Replay {
         }
     }
 
+    /// Gives up a recorded step, because the steps that follow have another shape, and records one of these after a
+    /// warm-up.
+    pub fn record_again(&mut self) {
+        if let Self::Recorded(recorded) = self {
+            *self = Self::After { steps: WARM_UP, index: recorded.index };
+        }
+        self.restart();
+    }
+
     /// The index of the device, if the next step is to be recorded. Each call counts as a step.
     pub fn record_now(&mut self) -> Option<usize> {
         let Self::After { steps, index } = self else { return None };
@@ -90,7 +101,7 @@ impl Recorded {
         let (graph, outcome) = panic::catch_unwind(record).unwrap_or_else(|_| {
             Err(anyhow!(take_panic().unwrap_or_else(|| "libtorch failed".to_owned())))
         })?;
-        Ok(Self { graph, buffer, outcome })
+        Ok(Self { index, graph, buffer, outcome })
     }
 
     /// Replays the step with another batch.

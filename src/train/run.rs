@@ -128,6 +128,9 @@ impl<'a> Run<'a> {
                 }
                 Activity::Failed => return Ok(None),
                 Activity::Training(epoch) if epoch.is_over() => {
+                    if self.trainer.recipe().evaluates(epoch.number()) {
+                        self.trainer.settle(&epoch)?;
+                    }
                     let evaluations = self.evaluations(&epoch);
                     Activity::Evaluating(epoch, Box::new(evaluations))
                 }

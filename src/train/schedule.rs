@@ -12,6 +12,8 @@ pub enum ScheduleKind {
     Constant,
     /// Falls to zero along half a cosine (Loshchilov and Hutter 2017).
     Cosine,
+    /// Falls to zero along a straight line.
+    Linear,
     /// Multiplied by --step-factor every --step-every epochs.
     Step,
     /// Rises from 4 % of the peak along half a cosine over the first 30 % of the run, then falls to almost
@@ -56,6 +58,7 @@ impl Schedule {
         let factor = match self.kind {
             ScheduleKind::Constant => 1.0,
             ScheduleKind::Cosine => falling(progress),
+            ScheduleKind::Linear => 1.0 - progress,
             ScheduleKind::Step => self.step_factor.powf((step / self.step_every.max(1)) as f64),
             ScheduleKind::OneCycle => self.one_cycle(step),
         };
@@ -164,6 +167,9 @@ mod tests {
                 (99, 0.000_121_834_596_180_847_58),
             ],
         );
+        // LinearLR(start_factor=1, end_factor=0, total_iters=100).
+        let linear = schedule(ScheduleKind::Linear, 0);
+        agrees(linear, &[(0, 0.4), (25, 0.3), (99, 0.004)]);
         // StepLR(step_size=30, gamma=0.1).
         let step = schedule(ScheduleKind::Step, 0);
         agrees(step, &[(29, 0.4), (30, 0.04), (59, 0.04), (60, 0.004), (99, 0.0004)]);

@@ -1,7 +1,9 @@
 //! The running statistics of a network's batch norms, as they were before a step.
 
 use crate::model::Network;
+use crate::model::layers::BatchNorm2d;
 use crate::model::parameters::Role;
+use anyhow::Result;
 use tch::Tensor;
 
 /// A copy of all running statistics. A step that is repeated starts from it.
@@ -25,6 +27,32 @@ impl Statistics {
             buffer.shallow_clone().copy_(&values.view_as(buffer));
         }
     }
+}
+
+/// Replaces the running statistics of a network by the means over the batches that `passes` runs through it one after
+/// the other, each in training mode. A pass gets its index, and returns false if there are no more batches.
+///
+/// # Errors
+/// A pass failed.
+pub fn recompute(network: &Network, mut pass: impl FnMut(usize) -> Result<bool>) -> Result<()> {
+    let _no_grad = tch::no_grad_guard();
+    let of = || buffers(network).map(Tensor::shallow_clone);
+    let sums: Vec<Tensor> = of().map(|buffer| buffer.zeros_like()).collect();
+    let mut batches = 0;
+    loop {
+        // Batch norm adds its fraction of the batch's statistics to zero.
+        of().for_each(|mut buffer| drop(buffer.zero_()));
+        if !pass(batches)? {
+            break;
+        }
+        sums.iter().zip(of()).for_each(|(sum, buffer)| drop(sum.shallow_clone().g_add_(&buffer)));
+        batches += 1;
+    }
+    let factor = 1.0 / (BatchNorm2d::MOMENTUM * batches as f64);
+    for (mut buffer, sum) in of().zip(sums) {
+        buffer.copy_(&(sum * factor));
+    }
+    Ok(())
 }
 
 fn buffers(network: &Network) -> impl Iterator<Item = &Tensor> {

@@ -1,26 +1,30 @@
 //! Steps of training.
 
+use super::average::Average;
 use super::backward::{Backward, Pass};
 use super::divergence::Diverged;
-use super::ema::Ema;
 use super::epoch::{Epoch, EpochSums};
 use super::loss_scale::LossScale;
+use super::optimizer::Optimizer;
 use super::out_of_memory::{Attempt, attempt};
 use super::recipe::{Recipe, micro_batch_size};
 use super::replay::{Recorded, Replay};
 use super::schedule::Schedule;
-use super::sgd::Sgd;
 use super::state::NamedTensors;
-use super::statistics::Statistics;
+use super::statistics::{self, Statistics};
 use super::step::{Notice, Phase, StepOutcome};
 use crate::data::batch::Batch;
 use crate::data::dataset::Dataset;
 use crate::data::order::batch_ranges;
 use crate::data::preprocess::Preprocess;
-use crate::model::{Network, Noise};
+use crate::model::{Mode, Network, Noise};
 use anyhow::{Context, Result};
 use std::ops::Range;
 use tch::{Kind, Reduction, Tensor};
+
+/// Images from which batch norm's statistics are computed for averaged weights. Wu and Johnson 2021, section 3.2, find
+/// that 1,000 to 10,000 are enough.
+const STATISTICS_IMAGES: usize = 10_000;
 
 /// A network in training.
 #[derive(Debug)]
@@ -29,15 +33,17 @@ pub struct Trainer<'a> {
     dataset: &'a Dataset,
     preprocess: &'a Preprocess,
     recipe: &'a Recipe,
-    sgd: Sgd,
+    optimizer: Optimizer,
     /// Only if the network computes in half floats.
     loss_scale: Option<LossScale>,
     backward: Backward,
-    ema: Option<Ema>,
+    average: Option<Average>,
     schedule: Schedule,
     /// Micro-batches in a step: the recipe's number, or more if the device has too little memory.
     accumulate: usize,
     replay: Replay,
+    /// Height and width of the images of the current step, in pixels.
+    size: i64,
 }
 
 /// A batch that went forward and backward through the network.
@@ -67,28 +73,30 @@ impl<'a> Trainer<'a> {
         preprocess: &'a Preprocess,
         recipe: &'a Recipe,
     ) -> Self {
-        let sgd = Sgd::new(network.parameters(), recipe.sgd);
+        let steps_per_epoch = batches(dataset, recipe).len();
+        let average = recipe.averaging(steps_per_epoch);
         let half = preprocess.dtype() == Kind::Half;
         // A recorded step would draw the same noise each time.
-        let replays = recipe.cuda_graphs && !network.spec().draws_noise();
+        let replays = recipe.cuda_graphs && recipe.repeats_steps() && !network.spec().draws_noise();
         Self {
             network,
             dataset,
             preprocess,
             recipe,
-            sgd,
+            optimizer: Optimizer::new(network, recipe.optimizer, recipe.rates.as_ref()),
             loss_scale: half.then(|| LossScale::new(network.device())),
             backward: Backward::new(network, recipe.recompute),
-            ema: recipe.ema_decay.map(|decay| Ema::new(network, decay)),
-            schedule: recipe.schedule(batches(dataset, recipe).len()),
+            average: average.map(|averaging| Average::new(network, averaging)),
+            schedule: recipe.schedule(steps_per_epoch),
+            size: preprocess.size(),
             accumulate: recipe.accumulate,
             replay: if replays { Replay::on(network.device()) } else { Replay::Off },
         }
     }
 
-    /// The network to evaluate and to save: with an EMA the averaged network, else the network in training.
+    /// The network to evaluate and to save: the averaged network, or without an average the network in training.
     pub fn result(&self) -> &Network {
-        self.ema.as_ref().map_or(self.network, Ema::network)
+        self.average.as_ref().map_or(self.network, Average::network)
     }
 
     /// How images are prepared for the network.
@@ -102,14 +110,14 @@ impl<'a> Trainer<'a> {
     }
 
     /// The state of the run besides [`Trainer::result`], by name: the momentum; with half floats, also the loss scale;
-    /// with an EMA, also the weights in training.
+    /// with an average of the weights, also the weights in training.
     pub fn save(&self) -> NamedTensors {
         let mut state = NamedTensors::default();
-        self.sgd.save(&mut state);
+        self.optimizer.save(&mut state);
         if let Some(loss_scale) = &self.loss_scale {
             loss_scale.save(&mut state);
         }
-        for (name, tensor) in self.weights_beside_ema() {
+        for (name, tensor) in self.weights_beside_average() {
             state.insert(name, tensor);
         }
         state
@@ -120,19 +128,19 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// A tensor is missing, has another shape, or is not part of this run.
     pub fn load(&mut self, mut state: NamedTensors) -> Result<()> {
-        self.sgd.load(&mut state)?;
+        self.optimizer.load(&mut state)?;
         if let Some(loss_scale) = &mut self.loss_scale {
             loss_scale.load(&mut state)?;
         }
-        for (name, tensor) in self.weights_beside_ema() {
+        for (name, tensor) in self.weights_beside_average() {
             state.load(&name, tensor)?;
         }
         state.finish()
     }
 
-    /// With an EMA, the weights in training. A checkpoint saves them in addition to their average.
-    fn weights_beside_ema(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let parameters = self.ema.iter().flat_map(|_| self.network.parameters());
+    /// With an average, the weights in training. A checkpoint saves them in addition to their average.
+    fn weights_beside_average(&self) -> impl Iterator<Item = (String, &Tensor)> {
+        let parameters = self.average.iter().flat_map(|_| self.network.parameters());
         parameters.map(|parameter| (format!("training.{}", parameter.name), &parameter.tensor))
     }
 
@@ -197,13 +205,21 @@ impl<'a> Trainer<'a> {
 
     /// Sets the learning rate of the epoch's next step, and returns its batch. None if every step is done.
     fn begin_step(&mut self, epoch: &Epoch) -> Result<Option<Batch>> {
-        self.sgd.set_lr(self.schedule.lr(epoch.step()));
+        let step = epoch.step();
+        self.optimizer.set(self.recipe.hyperparameters(&self.schedule, step));
+        let sizes = self.recipe.sizes.as_ref();
+        let size = sizes.and_then(|sizes| sizes.at(step, self.schedule.total_steps));
+        let size = size.map_or(self.preprocess.size(), |size| size as i64);
+        if size != self.size {
+            self.size = size;
+            self.replay.record_again();
+        }
         epoch.next_batch(self.dataset)
     }
 
     fn end_step(&self, epoch: &mut Epoch, outcome: StepOutcome) -> Result<()> {
-        if let Some(ema) = &self.ema {
-            ema.update(self.network, epoch.step() + 1)?;
+        if let Some(average) = &self.average {
+            average.update(self.network, epoch.step() + 1)?;
         }
         epoch.add(outcome);
         Ok(())
@@ -290,7 +306,7 @@ impl<'a> Trainer<'a> {
         for (index, range) in (0..).zip(&batch_ranges(batch.len(), self.micro_batch_size())) {
             let noise = Noise::of(self.recipe.seed, step, index);
             let micro = batch.range(range);
-            let inputs = self.preprocess.apply(&micro);
+            let inputs = self.preprocess.apply_at(&micro, self.size);
             phase_ends(Phase::Data);
             let smoothing = self.recipe.label_smoothing;
             let loss_of = |logits: &Tensor| {
@@ -321,15 +337,15 @@ impl<'a> Trainer<'a> {
         let scale = self.loss_scale.as_mut();
         let found_inf = scale.map(|scale| scale.unscale(&gradients)).transpose()?;
         if let Some(max_norm) = self.recipe.clip_grad_norm {
-            tch::no_grad(|| self.sgd.clip(&mut gradients, max_norm));
+            tch::no_grad(|| self.optimizer.clip(&mut gradients, max_norm));
         }
-        self.sgd.step(&gradients, found_inf.as_ref())?;
+        self.optimizer.step(&gradients, found_inf.as_ref())?;
         Ok(outcome)
     }
 
     fn halve_micro_batches(&mut self, reason: anyhow::Error) -> Result<()> {
         let size = self.micro_batch_size();
-        if size <= self.network.spec().smallest_batch() {
+        if size <= self.recipe.at_smallest_size(self.network.spec()).smallest_batch() {
             return Err(reason.context(format!(
                 "the device has too little memory for a micro-batch of {size}, and a smaller one is not possible; {} take less",
                 if self.recipe.recompute {
@@ -342,6 +358,29 @@ impl<'a> Trainer<'a> {
         self.accumulate = (2 * self.accumulate).min(self.recipe.batch_size);
         self.replay.restart();
         Ok(())
+    }
+
+    /// Prepares [`Trainer::result`] for an evaluation after the last step of an epoch: computes batch norm's running
+    /// statistics for averaged weights, if their average is no good estimate.
+    ///
+    /// # Errors
+    /// An operation of libtorch failed.
+    pub fn settle(&self, epoch: &Epoch) -> Result<()> {
+        let average =
+            self.average.as_ref().filter(|average| average.needs_statistics(epoch.step()));
+        let Some(average) = average else { return Ok(()) };
+        let mut images = 0;
+        statistics::recompute(average.network(), |index| {
+            let batch = match images < STATISTICS_IMAGES {
+                true => epoch.batch(index, self.dataset)?,
+                false => None,
+            };
+            let Some(batch) = batch else { return Ok(false) };
+            images += batch.len();
+            let noise = Noise::of(self.recipe.seed, epoch.step(), index as u64);
+            let _ = average.network().forward(&self.preprocess.apply(&batch), Mode::Train(noise));
+            Ok(true)
+        })
     }
 
     /// Reads the results of all steps of the epoch into its sums.

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::device;
 use crate::model::Network;
 use crate::model::spec::value_name;
+use crate::train::recipe::OptimizerKind;
 use crate::ui::{Ui, comma_lines, counted, grouped, rounded};
 use tch::Device;
 
@@ -49,7 +50,18 @@ pub fn introduce(task: &Task, network: &Network, images: &RunImages, device: Dev
 /// How the network is trained, in parts of a line.
 fn recipe_parts(config: &Config) -> Vec<String> {
     let recipe = &config.recipe;
-    let momentum = if recipe.sgd.nesterov { "Nesterov momentum" } else { "momentum" };
+    let optimizer = &recipe.optimizer;
+    let momentum = match (optimizer.kind, optimizer.nesterov) {
+        (OptimizerKind::Sgd, false) => "momentum",
+        (OptimizerKind::Sgd, true) => "Nesterov momentum",
+        (OptimizerKind::AdamW, _) => "AdamW, momentum",
+        (OptimizerKind::Lars, false) => "LARS, momentum",
+        (OptimizerKind::Lars, true) => "LARS, Nesterov momentum",
+    };
+    let changing = |from: f64, to: Option<f64>| match to {
+        None => from.to_string(),
+        Some(to) => format!("{from} to {to}"),
+    };
     let mut parts = vec![
         counted(recipe.epochs, "epoch"),
         format!("batch {}", recipe.batch_size),
@@ -61,12 +73,15 @@ fn recipe_parts(config: &Config) -> Vec<String> {
         epochs => parts.push(format!("warm-up {} epochs", rounded(epochs))),
     }
     parts.extend([
-        format!("{momentum} {}", recipe.sgd.momentum),
-        format!("weight decay {}", recipe.sgd.weight_decay),
+        format!("{momentum} {}", changing(optimizer.momentum, optimizer.momentum_end)),
+        format!("weight decay {}", changing(optimizer.weight_decay, optimizer.weight_decay_end)),
         format!("label smoothing {}", recipe.label_smoothing),
         format!("augmentation {}", recipe.augment),
     ]);
     parts.extend(recipe.clip_grad_norm.map(|norm| format!("gradients clipped to {norm}")));
+    parts.extend(recipe.rates.as_ref().map(|rates| format!("rates {rates}")));
+    parts.extend(recipe.sizes.as_ref().map(|sizes| format!("sizes {sizes}")));
+    parts.extend(recipe.swa_epochs.map(|last| format!("average of the last {last} epochs")));
     parts.extend(recipe.ema_decay.map(|decay| format!("average {decay}")));
     parts.push(format!("seed {}", recipe.seed));
     parts
