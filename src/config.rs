@@ -73,10 +73,11 @@ pub const LARGEST_FILE: u64 = 1 << 20;
 
 /// Settings that a resumed run may change: they decide where, how long and how fast it continues, not the
 /// result of the steps that are already done.
-const CHANGEABLE: [&str; 11] = [
+const CHANGEABLE: [&str; 12] = [
     "train.epochs",
     "train.lr",
     "train.eval-every",
+    "train.patience",
     "run.device",
     "run.threads",
     "run.deterministic",
@@ -220,6 +221,11 @@ impl Config {
         let mut recipe: Recipe = settings.read_keys()?;
         recipe.check(dataset.train_images - validation)?;
         recipe.check_network(&spec)?;
+        if let Some(patience) = recipe.patience.filter(|_| validation == 0) {
+            return Err(usage(format!(
+                "--patience {patience}: needs --validation, because the test images choose nothing; add --validation 5000, or remove the flag"
+            )));
+        }
         let device: String = settings.read("run.device")?;
         device::check_name(&device)?;
         let threads = settings.read_if_set("run.threads")?;

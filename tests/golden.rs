@@ -448,6 +448,7 @@ fn the_training_loop_agrees_with_pytorch() {
         ema_decay: None,
         augment: Augment::NONE,
         mix_epochs: None,
+        patience: None,
         seed: case.seed,
         limit_batches: None,
         eval_every: 1,

@@ -6,6 +6,7 @@ use crate::checkpoint::cadence::time_span;
 use crate::data::Source;
 use crate::kernels::Tuning;
 use crate::precision::PrecisionChoice;
+use crate::train::views::Views;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -55,6 +56,11 @@ pub struct EvalArgs {
     /// Images to evaluate on
     #[arg(long, default_value = "test")]
     pub split: EvalSplit,
+
+    /// Test-time augmentation: also evaluate the mean prediction of several views of each image, such as
+    /// flip, or flip,shift:1 with the number of pixels. Its figures stand beside the plain ones
+    #[arg(long, value_name = "LIST")]
+    pub tta: Option<Views>,
 
     /// Floating-point format to compute in [default: as in training]
     #[arg(long)]

@@ -246,6 +246,11 @@ pub struct TrainOptions {
     #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
     pub eval_every: Option<u64>,
 
+    /// Early stopping, only with --validation: end the run if the accuracy on the held-out images has not
+    /// risen for this number of epochs [default: no early stopping]
+    #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
+    pub patience: Option<u64>,
+
     /// End each epoch and each evaluation after this number of batches, for short trial runs
     #[arg(long, value_name = "BATCHES", value_parser = whole_number::<usize>)]
     pub limit_batches: Option<usize>,

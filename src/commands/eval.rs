@@ -54,17 +54,13 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let options = (precision.kind(), device);
     let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, options);
 
-    let mut progress = ui.steps_progress("evaluating", images.len() as u64);
-    let mut evaluator = Evaluator::new(&network, &images, &preprocess, batch_size, None);
-    let evaluation = loop {
-        match evaluator.advance() {
-            Ok(true) => progress.set(evaluator.done() as u64),
-            Ok(false) => break evaluator.finish(),
-            Err(error) => break Err(error),
-        }
-    }
-    .with_context(|| format!("cannot evaluate {}", checkpoint.path.display()))?;
-    progress.clear();
+    let plain = || Evaluator::new(&network, &images, &preprocess, batch_size, None);
+    let evaluate = |evaluator: Evaluator| {
+        evaluate(evaluator, ui)
+            .with_context(|| format!("cannot evaluate {}", checkpoint.path.display()))
+    };
+    let evaluation = evaluate(plain())?;
+    let augmented = args.tta.map(|views| evaluate(plain().with_views(views))).transpose()?;
     let images_name = match args.split {
         EvalSplit::Train => "training images",
         EvalSplit::Validation => "held-out images",
@@ -82,21 +78,60 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let figures = by_class(&card.classes, &evaluation.confusion);
     let path = checkpoint.path.display().to_string();
     if ui.is_json() {
-        ui.json(&json!({
+        let mut object = json!({
             "checkpoint": path,
             "split": args.split,
             "images": evaluation.images,
             "loss": evaluation.loss,
             "accuracy": evaluation.accuracy(),
             format!("top{TOP_K}_accuracy"): evaluation.top_k_accuracy(),
+            "calibration_error": evaluation.calibration_error,
             "classes": figures,
             "confusion": evaluation.confusion,
-        }));
+        });
+        if let (Some(views), Some(augmented)) = (args.tta, &augmented) {
+            object["tta"] = json!({
+                "views": views.count(),
+                "loss": augmented.loss,
+                "accuracy": augmented.accuracy(),
+                format!("top{TOP_K}_accuracy"): augmented.top_k_accuracy(),
+                "calibration_error": augmented.calibration_error,
+            });
+        }
+        ui.json(&object);
         return Ok(());
     }
     ui.out(format!("{path}: {} on {}'s {images_name}", card.spec, dataset.title));
+    ui.out(totals(&evaluation));
+    if let (Some(views), Some(augmented)) = (args.tta, &augmented) {
+        ui.out(format!("with {} views of each image: {}", views.count(), totals(augmented)));
+    }
+    ui.out("");
     print_figures(&evaluation, &figures, ui);
     Ok(())
+}
+
+/// Evaluates all images, with a progress bar.
+fn evaluate(mut evaluator: Evaluator, ui: &Ui) -> Result<Evaluation> {
+    let mut progress = ui.steps_progress("evaluating", evaluator.count() as u64);
+    while evaluator.advance()? {
+        progress.set(evaluator.done() as u64);
+    }
+    progress.clear();
+    evaluator.finish()
+}
+
+/// The figures over all images, in one line.
+fn totals(evaluation: &Evaluation) -> String {
+    format!(
+        "accuracy {:.4} ({} of {}), top-{TOP_K} {:.4}, loss {:.4}, calibration error {:.4}",
+        evaluation.accuracy(),
+        grouped(evaluation.correct() as usize),
+        grouped(evaluation.images),
+        evaluation.top_k_accuracy(),
+        evaluation.loss,
+        evaluation.calibration_error
+    )
 }
 
 /// Which training images the checkpoint's run held out.
@@ -148,14 +183,6 @@ fn load(
 }
 
 fn print_figures(evaluation: &Evaluation, figures: &[ClassFigures], ui: &Ui) {
-    ui.out(format!(
-        "accuracy {:.4} ({} of {}), top-{TOP_K} {:.4}, loss {:.4}\n",
-        evaluation.accuracy(),
-        grouped(evaluation.correct() as usize),
-        grouped(evaluation.images),
-        evaluation.top_k_accuracy(),
-        evaluation.loss
-    ));
     let mut lines =
         vec![["class", "precision", "recall", "F1", "images"].map(String::from).to_vec()];
     for class in figures {

@@ -67,6 +67,10 @@ fn sinks(task: &Task, ui: Ui) -> Sinks {
 
 /// Trains until the run is over, or until it must stop and is saved. Returns whether it is over.
 fn train(run: &mut Run, keeper: &mut Keeper, sinks: &mut Sinks, stop: &Stop) -> Result<bool> {
+    // The process may have been killed after the epoch that ends the run.
+    if keeper.is_out_of_patience() {
+        return Ok(true);
+    }
     while let Some(event) = run.next().transpose()? {
         keeper.take(&event, run.trainer());
         sinks.take(&event);
@@ -77,6 +81,9 @@ fn train(run: &mut Run, keeper: &mut Keeper, sinks: &mut Sinks, stop: &Stop) -> 
             Event::Evaluated { .. } => stop.is_signalled(),
             _ => false,
         };
+        if matches!(event, Event::Epoch(_)) && keeper.is_out_of_patience() {
+            return Ok(true);
+        }
         let is_due = match event {
             // At the end of an epoch the evaluation comes first.
             Event::Step { step, steps_left, .. } => steps_left > 0 && keeper.is_due(step),

@@ -198,6 +198,15 @@ impl<'a> Keeper<'a> {
         self.best.map(|best| (best, self.metrics.epoch_of(best.step)))
     }
 
+    /// Whether the accuracy on the held-out images has not risen for as many epochs as `--patience` allows.
+    pub fn is_out_of_patience(&self) -> bool {
+        let best = self.best().and_then(|(_, figures)| figures).map(|figures| figures.epoch);
+        match (self.config.recipe.patience, best) {
+            (Some(patience), Some(best)) => self.position.epoch >= best + patience,
+            _ => false,
+        }
+    }
+
     /// Checks whether the losses of the last epoch show that the run has diverged.
     pub fn explosion(&self) -> Option<Explosion> {
         explosion(self.last.as_ref()?, self.config.spec.classes)
@@ -220,7 +229,7 @@ impl<'a> Keeper<'a> {
         };
         EndFigures {
             run_dir: self.folder.path().display().to_string(),
-            epochs: self.config.recipe.epochs,
+            epochs: self.position.epoch,
             test_accuracy,
             test_images: last.and_then(|last| last.test_images),
             best_accuracy,

@@ -1,6 +1,7 @@
 //! Evaluates a network on labelled images.
 
 use super::out_of_memory::{Attempt, attempt};
+use super::views::Views;
 use crate::data::dataset::Dataset;
 use crate::data::order::batch_ranges;
 use crate::data::preprocess::Preprocess;
@@ -11,6 +12,8 @@ use tch::{Device, Kind, Reduction, Tensor};
 
 /// The k of top-k accuracy.
 pub const TOP_K: usize = 5;
+/// The number of intervals of equal width into which probabilities are sorted (Guo et al. 2017, section 2).
+const BINS: i64 = 15;
 
 /// The result of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,6 +26,9 @@ pub struct Evaluation {
     pub top_k_correct: u64,
     /// Counts of images by `[true class][predicted class]`.
     pub confusion: Vec<Vec<u64>>,
+    /// The expected calibration error (Guo et al. 2017, equation 3, with 15 bins): the mean difference between the
+    /// probability of the most likely class and how often it is the right one.
+    pub calibration_error: f64,
 }
 
 /// Whether a network that learned something can have this mean loss, in nats. Equal probabilities for 100 classes give
@@ -56,6 +62,7 @@ pub struct Evaluator<'a> {
     preprocess: &'a Preprocess,
     count: usize,
     batch_size: usize,
+    views: Option<Views>,
     work: Work,
 }
 
@@ -72,6 +79,8 @@ struct Work {
     top_k_correct: Tensor,
     /// Counts of images, 64-bit integers `[true class, predicted class]`.
     confusion: Tensor,
+    /// For each bin, the sum over its images of (probability of the most likely class − 1 if that class is right).
+    calibration: Tensor,
 }
 
 impl Work {
@@ -86,6 +95,7 @@ impl Work {
             losses: Vec::new(),
             top_k_correct: Tensor::zeros([], (Kind::Int64, device)),
             confusion: Tensor::zeros([classes, classes], (Kind::Int64, device)),
+            calibration: Tensor::zeros([BINS], (Kind::Float, device)),
         }
     }
 }
@@ -102,7 +112,13 @@ impl<'a> Evaluator<'a> {
     ) -> Self {
         let count = dataset.len().min(limit.unwrap_or(usize::MAX));
         let work = Work::new(count, batch_size, network);
-        Self { network: network.clone(), dataset, preprocess, count, batch_size, work }
+        Self { network: network.clone(), dataset, preprocess, count, batch_size, views: None, work }
+    }
+
+    /// Evaluates the mean prediction of several views of each image (test-time augmentation).
+    #[must_use]
+    pub fn with_views(self, views: Views) -> Self {
+        Self { views: Some(views), ..self }
     }
 
     /// Images to evaluate.
@@ -145,17 +161,25 @@ impl<'a> Evaluator<'a> {
                 if folded.hides_divergence(&inputs) { Folded::plain(&self.network) } else { folded }
             }
         };
-        let logits = work.folded.insert(folded).forward(&inputs);
+        let folded = work.folded.insert(folded);
+        let logits = match &self.views {
+            None => folded.forward(&inputs),
+            Some(views) => {
+                views.mean(&batch, |batch| folded.forward(&self.preprocess.apply(batch)))
+            }
+        };
         let loss = batch.targets().loss(&logits, 0.0, Reduction::Sum);
         let likely = most_likely(&logits);
         let classes = batch.targets().classes();
         let correct = likely.eq_tensor(&classes.unsqueeze(1)).sum(Kind::Int64);
         let pairs = self.pairs(classes, &likely.select(1, 0));
+        let calibration = calibration(&logits, &likely.select(1, 0).eq_tensor(classes));
         // Nothing below can fail, so each batch is counted exactly once.
         let work = &mut self.work;
         work.losses.push(loss);
         work.top_k_correct += correct;
         work.confusion += pairs;
+        work.calibration += calibration;
         work.done += batch.len();
         work.batches.pop();
         Ok(true)
@@ -176,7 +200,7 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// An operation of libtorch failed.
     pub fn finish(self) -> Result<Evaluation> {
-        let Work { done, losses, top_k_correct, confusion, .. } = self.work;
+        let Work { done, losses, top_k_correct, confusion, calibration, .. } = self.work;
         let counts = Vec::<i64>::try_from(confusion.flatten(0, -1))
             .map_err(|error| anyhow!("confusion matrix: {error}"))?;
         let confusion = counts
@@ -195,8 +219,19 @@ impl<'a> Evaluator<'a> {
             loss: loss / done.max(1) as f64,
             top_k_correct: top_k_correct.int64_value(&[]) as u64,
             confusion,
+            calibration_error: calibration.abs().sum(Kind::Float).double_value(&[])
+                / done.max(1) as f64,
         })
     }
+}
+
+/// The sums of [`Work::calibration`] for the logits `[N, classes]` of a batch. `right`, booleans `[N]`, says whether the
+/// most likely class is the right one.
+fn calibration(logits: &Tensor, right: &Tensor) -> Tensor {
+    let probabilities = logits.to_kind(Kind::Float).softmax(1, Kind::Float).amax([1], false);
+    let bins = (&probabilities * BINS as f64).ceil().to_kind(Kind::Int64).clamp(1, BINS) - 1;
+    let differences = probabilities - right.to_kind(Kind::Float);
+    Tensor::zeros([BINS], (Kind::Float, logits.device())).index_add(0, &bins, &differences)
 }
 
 /// The [`TOP_K`] most likely classes of each image, or all if there are fewer, the most likely one first:
@@ -274,6 +309,21 @@ mod tests {
         for kind in [Kind::Float, Kind::BFloat16] {
             assert!(evaluation(&network, kind, 5).loss.is_nan(), "{kind:?}");
         }
+    }
+
+    #[test]
+    fn the_calibration_error_is_the_mean_difference_of_probability_and_accuracy() {
+        // Two images of 90 %, one of them right, and two of 60 % that are both wrong: |1.8 − 1| + |1.2 − 0|.
+        let logit = |probability: f32| (probability / (1.0 - probability)).ln();
+        let logits = Tensor::from_slice(&[0.9, 0.9, 0.6, 0.6].map(logit)).unsqueeze(1);
+        let logits = Tensor::cat(&[&logits, &logits.zeros_like()], 1);
+        let right = Tensor::from_slice(&[true, false, false, false]);
+        let sum = calibration(&logits, &right).abs().sum(Kind::Float).double_value(&[]);
+        assert!((sum - 2.0).abs() < 1e-5, "{sum}");
+        // A certain network that is always right is well calibrated.
+        let certain = Tensor::from_slice(&[1000f32, 0.0]).view([1, 2]);
+        let none = calibration(&certain, &Tensor::from_slice(&[true])).abs().sum(Kind::Float);
+        assert_eq!(none.double_value(&[]), 0.0);
     }
 
     #[test]

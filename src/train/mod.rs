@@ -22,6 +22,7 @@ pub mod state;
 mod statistics;
 pub mod step;
 pub mod trainer;
+pub mod views;
 
 pub use event::{Event, Sink};
 pub use recipe::Recipe;

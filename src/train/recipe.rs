@@ -65,6 +65,9 @@ pub struct Recipe {
     pub seed: u64,
     /// Number of batches after which an epoch or an evaluation ends early, for short tests.
     pub limit_batches: Option<usize>,
+    /// Number of epochs after which the run ends if the accuracy on the held-out images has not risen; `None` to train to
+    /// the last epoch.
+    pub patience: Option<u64>,
     /// Epochs from one evaluation to the next; the last epoch is always evaluated.
     pub eval_every: u64,
 }
@@ -135,6 +138,7 @@ impl Default for Recipe {
             mix_epochs: None,
             seed: 0,
             limit_batches: None,
+            patience: None,
             eval_every: 1,
         }
     }
@@ -218,6 +222,9 @@ impl Recipe {
             at_least_one("--limit-batches", limit)?;
         }
         at_least_one("--eval-every", self.eval_every)?;
+        if let Some(patience) = self.patience {
+            at_least_one("--patience", patience)?;
+        }
         if let Some(epochs) = self.mix_epochs {
             at_least_one("--mix-epochs", epochs)?;
         }

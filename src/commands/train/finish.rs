@@ -35,6 +35,12 @@ pub fn end(
     ui: &Ui,
 ) -> Result<()> {
     let end = keeper.finish(run.trainer())?;
+    if keeper.is_out_of_patience() {
+        ui.say(format!(
+            "the accuracy on the held-out images has not risen for {} (--patience)",
+            counted(run.trainer().recipe().patience.unwrap_or_default(), "epoch")
+        ));
+    }
     sinks.take(&Event::End(end.clone()));
     if !ui.is_json() {
         print_accuracies(&end, keeper, ui);

@@ -83,6 +83,7 @@ fn recipe_parts(config: &Config) -> Vec<String> {
     parts.extend(recipe.sizes.as_ref().map(|sizes| format!("sizes {sizes}")));
     parts.extend(recipe.swa_epochs.map(|last| format!("average of the last {last} epochs")));
     parts.extend(recipe.ema_decay.map(|decay| format!("average {decay}")));
+    parts.extend(recipe.patience.map(|epochs| format!("patience {}", counted(epochs, "epoch"))));
     parts.push(format!("seed {}", recipe.seed));
     parts
 }

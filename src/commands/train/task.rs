@@ -58,6 +58,15 @@ impl Task {
         checkpoint::verify_to_resume(&checkpoint)?;
         let state = State::read(&checkpoint)?;
         let (config, changes) = Config::resume(&state.config, &state.derived, &args.options)?;
+        if changes.is_empty()
+            && let Some(patience) = config.recipe.patience
+            && has_end(&run_dir)?
+        {
+            return Err(usage(format!(
+                "--resume {}: the run is over, by --patience {patience} or by its last epoch; give a larger --patience or more --epochs to continue",
+                run_dir.display()
+            )));
+        }
         // A run that was killed after its last checkpoint may lack the last line of its metrics. It still gets that
         // line.
         let only_lacks_its_end = changes.is_empty() && !has_end(&run_dir)?;
