@@ -6,7 +6,7 @@ mod values;
 
 pub use commands::{
     BenchArgs, BenchMode, CheckpointsArgs, CurvesArgs, DataArgs, DataCommand, EvalArgs, EvalSplit,
-    GradientsArgs, GrowArgs, NamedDataset, ShapesArgs, TrainArgs,
+    FindLrArgs, GradientsArgs, GrowArgs, NamedDataset, ShapesArgs, TrainArgs,
 };
 pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
 
@@ -42,6 +42,8 @@ pub enum Command {
     Checkpoints(CheckpointsArgs),
     /// Print and draw the errors of runs side by side
     Curves(CurvesArgs),
+    /// Find a learning rate: train with rising rates, and see where the loss falls and where it explodes
+    FindLr(Box<FindLrArgs>),
     /// Deepen a trained network by blocks that start as the identity, and continue to train it
     Grow(GrowArgs),
     /// Print the output shape, parameters and multiply-adds of every layer

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use tempfile::tempdir;
 
 /// Recipes that together use every part of a run's state.
-const RECIPES: [&str; 6] = [
+const RECIPES: [&str; 8] = [
     "--epochs 3 --limit-batches 30 --checkpoint-every 7steps --keep 2",
     "--epochs 3 --limit-batches 30 --checkpoint-every 12steps --accumulate 2 --validation 1000 --ema-decay 0.9 \
      --schedule one-cycle --lr 0.2",
@@ -28,6 +28,12 @@ const RECIPES: [&str; 6] = [
      --augment flip --keep 1",
     "--epochs 3 --limit-batches 30 --checkpoint-every 1s --momentum 0 --clip-grad-norm 1 \
      --validation 600 --eval-every 2",
+    "--epochs 3 --limit-batches 20 --checkpoint-every 3steps --augment \
+     alternating-flip,reflect-crop:2,trivial,mixup,cutmix,erase,cutout:4 --mix-epochs 2 --swa-epochs 1.5 \
+     --optimizer adamw --lr 0.002",
+    "--epochs 3 --limit-batches 20 --checkpoint-every 3steps --augment rotate:10,scale:0.1,erase \
+     --optimizer lars --lr 2 --rates decay=0.9 --momentum-end 0.95 --weight-decay-end 0.001 \
+     --sizes 6:0.5 --ema-decay 0.9 --validation 500 --patience 1",
     // bf16 and fp16 are emulated on many machines, so these runs have fewer steps.
     "--epochs 2 --limit-batches 6 --checkpoint-every 2steps --precision bf16 --schedule constant",
     "--epochs 2 --limit-batches 4 --checkpoint-every 1steps --precision fp16",

@@ -115,6 +115,39 @@ pub struct CurvesArgs {
     pub against: Option<String>,
 }
 
+/// `resnet find-lr …`
+#[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
+pub struct FindLrArgs {
+    /// Read settings from a TOML file; flags override it
+    #[arg(long, short, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+
+    /// Learning rate of the first step
+    #[arg(long, value_name = "RATE", default_value = "0.0001", value_parser = number)]
+    pub from: f64,
+
+    /// Learning rate of the last step; the test ends earlier if the loss explodes
+    #[arg(long, value_name = "RATE", default_value = "10", value_parser = number)]
+    pub to: f64,
+
+    /// Steps of the test
+    #[arg(long, default_value = "200", value_parser = whole_number::<u64>)]
+    pub steps: u64,
+
+    /// Draw the loss: NAME.png, NAME.svg, or both if NAME has no ending
+    #[arg(long, value_name = "NAME")]
+    pub picture: Option<PathBuf>,
+
+    /// The settings of the run.
+    #[command(flatten)]
+    pub options: Options,
+
+    /// Where the data set is.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
 /// `resnet grow …`
 #[derive(Debug, Args)]
 pub struct GrowArgs {

@@ -7,6 +7,7 @@ mod curves;
 mod data;
 mod doctor;
 mod eval;
+mod find_lr;
 mod gradients;
 mod grow;
 mod shapes;
@@ -26,6 +27,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Eval(args) => eval::run(args, &ui),
         Command::Checkpoints(args) => checkpoints::run(args, &ui),
         Command::Curves(args) => curves::run(args, &ui),
+        Command::FindLr(args) => find_lr::run(args, &ui),
         Command::Grow(args) => grow::run(args, &ui),
         Command::Shapes(args) => shapes::run(args, &ui),
         Command::Gradients(args) => gradients::run(args, &ui),

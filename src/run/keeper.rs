@@ -137,7 +137,8 @@ impl<'a> Keeper<'a> {
             .map(|validation_accuracy| Best { step: figures.step, validation_accuracy });
         self.best_if_saved = better.or(self.best);
         let (since, cadence) = (self.last_save.elapsed(), self.config.checkpoint_every);
-        let is_last = figures.epoch == self.config.recipe.epochs;
+        let gives_up = better.is_none() && self.is_out_of_patience();
+        let is_last = gives_up || figures.epoch == self.config.recipe.epochs;
         let is_due = cadence.is_due_after_epoch(figures.epoch, figures.step, since, self.save_cost);
         if is_due || is_last || better.is_some() {
             self.save_or_warn(trainer, is_last);

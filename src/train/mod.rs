@@ -12,6 +12,7 @@ mod loss_scale;
 pub mod memory;
 pub mod optimizer;
 mod out_of_memory;
+pub mod range_test;
 pub mod rates;
 pub mod recipe;
 mod replay;

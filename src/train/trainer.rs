@@ -5,7 +5,7 @@ use super::backward::{Backward, Pass};
 use super::divergence::Diverged;
 use super::epoch::{Epoch, EpochSums};
 use super::loss_scale::LossScale;
-use super::optimizer::Optimizer;
+use super::optimizer::{Hyperparameters, Optimizer};
 use super::out_of_memory::{Attempt, attempt};
 use super::recipe::{Recipe, micro_batch_size};
 use super::replay::{Recorded, Replay};
@@ -179,6 +179,21 @@ impl<'a> Trainer<'a> {
                 Some(outcome) => outcome,
                 None => self.computed(&batch, epoch.step(), &mut |_| {}, &mut notices)?,
             };
+            self.end_step(epoch, outcome)?;
+        }
+        Ok(notices)
+    }
+
+    /// Like [`Trainer::step`], with this learning rate in place of the schedule's, and never a replay.
+    ///
+    /// # Errors
+    /// An operation of libtorch failed.
+    pub fn step_at(&mut self, epoch: &mut Epoch, lr: f64) -> Result<Vec<Notice>> {
+        let mut notices = Vec::new();
+        if let Some(batch) = self.begin_step(epoch)? {
+            let now = self.recipe.hyperparameters(&self.schedule, epoch.step());
+            self.optimizer.set(Hyperparameters { lr, ..now });
+            let outcome = self.computed(&batch, epoch.step(), &mut |_| {}, &mut notices)?;
             self.end_step(epoch, outcome)?;
         }
         Ok(notices)

@@ -58,21 +58,24 @@ pub fn model_card(config: &Config, precision: Precision) -> ModelCard {
     }
 }
 
+/// A network with the initial weights of a configuration.
+pub fn new_network(config: &Config, device: Device) -> Network {
+    let draw = Creation::Draw {
+        init: config.init,
+        zero_init_residual: config.zero_init_residual,
+        seed: config.recipe.seed,
+        device,
+    };
+    Network::new(&config.spec, draw)
+}
+
 /// A new network, or the network of the checkpoint that a run continues from.
 ///
 /// # Errors
 /// The checkpoint cannot be read, or holds another network than the run's settings describe.
 pub fn network(task: &Task, card: &ModelCard, device: Device) -> Result<Network> {
     let config = &task.config;
-    let Some(resumed) = &task.resumed else {
-        let draw = Creation::Draw {
-            init: config.init,
-            zero_init_residual: config.zero_init_residual,
-            seed: config.recipe.seed,
-            device,
-        };
-        return Ok(Network::new(&config.spec, draw));
-    };
+    let Some(resumed) = &task.resumed else { return Ok(new_network(config, device)) };
     let checkpoint = Checkpoint::open(&resumed.checkpoint)?;
     let found = &checkpoint.card;
     if (&found.spec, &found.dataset) != (&card.spec, &card.dataset) {
