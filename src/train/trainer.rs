@@ -1,8 +1,9 @@
 //! Steps of training.
 
+mod state;
+
 use super::average::Average;
 use super::backward::{Backward, Pass};
-use super::divergence::Diverged;
 use super::epoch::{Epoch, EpochSums};
 use super::loss_scale::LossScale;
 use super::optimizer::{Hyperparameters, Optimizer};
@@ -10,7 +11,6 @@ use super::out_of_memory::{Attempt, attempt};
 use super::recipe::{Recipe, micro_batch_size};
 use super::replay::{Recorded, Replay};
 use super::schedule::Schedule;
-use super::state::NamedTensors;
 use super::statistics::{self, Statistics};
 use super::step::{Notice, Phase, StepOutcome};
 use crate::data::batch::Batch;
@@ -107,41 +107,6 @@ impl<'a> Trainer<'a> {
     /// How the network is trained.
     pub fn recipe(&self) -> &'a Recipe {
         self.recipe
-    }
-
-    /// The state of the run besides [`Trainer::result`], by name: the momentum; with half floats, also the loss scale;
-    /// with an average of the weights, also the weights in training.
-    pub fn save(&self) -> NamedTensors {
-        let mut state = NamedTensors::default();
-        self.optimizer.save(&mut state);
-        if let Some(loss_scale) = &self.loss_scale {
-            loss_scale.save(&mut state);
-        }
-        for (name, tensor) in self.weights_beside_average() {
-            state.insert(name, tensor);
-        }
-        state
-    }
-
-    /// Loads the state that [`Trainer::save`] returned.
-    ///
-    /// # Errors
-    /// A tensor is missing, has another shape, or is not part of this run.
-    pub fn load(&mut self, mut state: NamedTensors) -> Result<()> {
-        self.optimizer.load(&mut state)?;
-        if let Some(loss_scale) = &mut self.loss_scale {
-            loss_scale.load(&mut state)?;
-        }
-        for (name, tensor) in self.weights_beside_average() {
-            state.load(&name, tensor)?;
-        }
-        state.finish()
-    }
-
-    /// With an average, the weights in training. A checkpoint saves them in addition to their average.
-    fn weights_beside_average(&self) -> impl Iterator<Item = (String, &Tensor)> {
-        let parameters = self.average.iter().flat_map(|_| self.network.parameters());
-        parameters.map(|parameter| (format!("training.{}", parameter.name), &parameter.tensor))
     }
 
     /// Optimizer steps in an epoch.
@@ -409,35 +374,6 @@ impl<'a> Trainer<'a> {
                 Err(self.diverged(format!("the loss became {loss}"), epoch.number(), step))
             }
         }
-    }
-
-    /// Checks that a checkpoint's tensors and evaluation losses are finite. A step's loss is computed before its update, so the weights are checked too.
-    ///
-    /// # Errors
-    /// The run has [diverged](Diverged).
-    pub fn check_finite(&self, epoch: &Epoch, losses: &[f64]) -> Result<()> {
-        let last = epoch.step().saturating_sub(1);
-        if let Some(loss) = losses.iter().find(|loss| !loss.is_finite()) {
-            let what = format!("the evaluation's loss became {loss}");
-            return Err(self.diverged(what, epoch.number(), last));
-        }
-        if self.loss_scale.as_ref().is_some_and(LossScale::is_lost) {
-            let what = "the gradients overflowed half floats at every scale of the loss".to_owned();
-            return Err(self.diverged(what, epoch.number(), last));
-        }
-        let state = self.save();
-        let state = state.iter().map(|(_, tensor)| tensor);
-        let result = self.result().parameters().iter().map(|parameter| &parameter.tensor);
-        let finite: Vec<Tensor> = result.chain(state).map(|t| t.isfinite().all()).collect();
-        if Tensor::stack(&finite, 0).all().int64_value(&[]) == 1 {
-            return Ok(());
-        }
-        let what = "the weights became infinite or NaN".to_owned();
-        Err(self.diverged(what, epoch.number(), last))
-    }
-
-    fn diverged(&self, what: String, epoch: u64, step: u64) -> anyhow::Error {
-        Diverged { what, step: step + 1, epoch, lr: self.schedule.lr(step) }.into()
     }
 }
 
