@@ -89,14 +89,17 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
             "classes": figures,
             "confusion": evaluation.confusion,
         });
-        if let (Some(views), Some(augmented)) = (args.tta, &augmented) {
-            object["tta"] = json!({
+        if let (Some(views), Some(augmented), Some(keys)) =
+            (args.tta, &augmented, object.as_object_mut())
+        {
+            let figures = json!({
                 "views": views.count(),
                 "loss": augmented.loss,
                 "accuracy": augmented.accuracy(),
                 format!("top{TOP_K}_accuracy"): augmented.top_k_accuracy(),
                 "calibration_error": augmented.calibration_error,
             });
+            keys.insert("tta".to_owned(), figures);
         }
         ui.json(&object);
         return Ok(());
