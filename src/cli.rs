@@ -6,7 +6,7 @@ mod values;
 
 pub use commands::{
     BenchArgs, BenchMode, CheckpointsArgs, CurvesArgs, DataArgs, DataCommand, EvalArgs, EvalSplit,
-    FindLrArgs, GradientsArgs, GrowArgs, NamedDataset, ShapesArgs, TrainArgs,
+    FindLrArgs, GradientsArgs, GrowArgs, NamedDataset, ShapesArgs, SweepArgs, TrainArgs,
 };
 pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
 
@@ -44,6 +44,8 @@ pub enum Command {
     Curves(CurvesArgs),
     /// Find a learning rate: train with rising rates, and see where the loss falls and where it explodes
     FindLr(Box<FindLrArgs>),
+    /// Train every combination of some settings, with several seeds, and compare them
+    Sweep(SweepArgs),
     /// Deepen a trained network by blocks that start as the identity, and continue to train it
     Grow(GrowArgs),
     /// Print the output shape, parameters and multiply-adds of every layer

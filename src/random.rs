@@ -33,6 +33,8 @@ pub enum Purpose {
     Affine = 12,
     /// TrivialAugment.
     Trivial = 13,
+    /// The settings of a sweep that are drawn; the index is the number of the trial.
+    Sweep = 14,
 }
 
 /// A generator that depends only on its arguments. ChaCha8 gives the same numbers on every platform and in every

@@ -36,6 +36,10 @@ pub struct TrainArgs {
     #[arg(long, value_name = "TIME", value_parser = time_span)]
     pub time_limit: Option<Duration>,
 
+    /// Save a checkpoint and stop after this epoch of the run; --resume continues it
+    #[arg(long, value_name = "EPOCH", value_parser = whole_number::<u64>)]
+    pub stop_after: Option<u64>,
+
     /// The settings of the run.
     #[command(flatten)]
     pub options: Options,
@@ -142,6 +146,31 @@ pub struct FindLrArgs {
     /// The settings of the run.
     #[command(flatten)]
     pub options: Options,
+
+    /// Where the data set is.
+    #[command(flatten)]
+    pub data: DataArgs,
+}
+
+/// `resnet sweep …`
+#[derive(Debug, Args)]
+#[command(mut_args(takes_negative_numbers))]
+pub struct SweepArgs {
+    /// TOML file of the sweep: a configuration, seeds, and the values of settings to combine
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Folder for the runs. A sweep that was stopped continues with the same folder
+    #[arg(long, value_name = "DIR")]
+    pub dir: PathBuf,
+
+    /// Runs at the same time; they share the CPU's cores
+    #[arg(long, value_name = "N", default_value = "1", value_parser = whole_number::<usize>)]
+    pub parallel: usize,
+
+    /// Write a line for each run into this CSV file
+    #[arg(long, value_name = "FILE")]
+    pub csv: Option<PathBuf>,
 
     /// Where the data set is.
     #[command(flatten)]
@@ -332,6 +361,12 @@ impl DataArgs {
     /// These arguments as a value of the `data` module.
     pub fn source(&self) -> Source {
         Source::new(self.data_dir.clone(), self.offline)
+    }
+
+    /// The same arguments for another process of this program.
+    pub fn arguments(&self) -> Vec<String> {
+        let folder = self.data_dir.iter().map(|path| format!("--data-dir={}", path.display()));
+        folder.chain(self.offline.then(|| "--offline".to_owned())).collect()
     }
 }
 

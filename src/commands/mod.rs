@@ -11,6 +11,7 @@ mod find_lr;
 mod gradients;
 mod grow;
 mod shapes;
+mod sweep;
 mod train;
 
 use crate::cli::{Cli, Command};
@@ -34,6 +35,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Bench(args) => bench::run(args, &ui),
         Command::Completions { shell } => completions::run(*shell, &ui),
         Command::Data(command) => data::run(command, &ui),
+        Command::Sweep(args) => sweep::run(args, &ui),
         Command::Doctor => doctor::run(&ui),
     }
 }

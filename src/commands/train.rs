@@ -48,7 +48,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     }
     let sets = EvalSets { test: &images.test, validation: images.validation.as_ref() };
     let mut run = Run::new(trainer, sets, keeper.position());
-    let is_over = train(&mut run, &mut keeper, &mut sinks, &stop)
+    let is_over = train(&mut run, &mut keeper, &mut sinks, (&stop, args.stop_after))
         .with_context(|| finish::what_is_left(folder))?;
     match is_over {
         true => finish::end(&run, &mut keeper, &mut sinks, folder, ui),
@@ -66,7 +66,12 @@ fn sinks(task: &Task, ui: Ui) -> Sinks {
 }
 
 /// Trains until the run is over, or until it must stop and is saved. Returns whether it is over.
-fn train(run: &mut Run, keeper: &mut Keeper, sinks: &mut Sinks, stop: &Stop) -> Result<bool> {
+fn train(
+    run: &mut Run,
+    keeper: &mut Keeper,
+    sinks: &mut Sinks,
+    (stop, stop_after): (&Stop, Option<u64>),
+) -> Result<bool> {
     // The process may have been killed after the epoch that ends the run.
     if keeper.is_out_of_patience() {
         return Ok(true);
@@ -79,6 +84,10 @@ fn train(run: &mut Run, keeper: &mut Keeper, sinks: &mut Sinks, stop: &Stop) -> 
             // A time limit does not end an evaluation. If it did, a run whose time limit is always shorter than an
             // evaluation would never get past it.
             Event::Evaluated { .. } => stop.is_signalled(),
+            Event::Epoch(ref figures) => {
+                let last = run.trainer().recipe().epochs;
+                figures.epoch < last && stop_after.is_some_and(|after| figures.epoch >= after)
+            }
             _ => false,
         };
         if matches!(event, Event::Epoch(_)) && keeper.is_out_of_patience() {

@@ -137,7 +137,8 @@ fn key_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(_, key)| key)
 }
 
-fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
+/// Mean and standard deviation of values; `None` if there are none.
+pub fn spread(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
     let values: Vec<f64> = values.into_iter().collect();
     let count = values.len() as f64;
     let mean = values.iter().sum::<f64>() / count;
