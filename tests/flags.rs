@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::flags::{Subcommand, Value, subcommands};
+use common::flags::{Flag, Subcommand, Value, subcommands};
 use common::{TINY, program_in_shell, resnet};
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -66,9 +66,13 @@ fn values(value: &Value, flag: usize) -> Vec<&'static str> {
     all.iter().copied().cycle().skip(flag).take(some).collect()
 }
 
-fn try_flags(subcommand: &Subcommand, folder: &Path) {
+/// Tries the flags of a subcommand, except those in `tried`, which another subcommand has too.
+fn try_flags(subcommand: &Subcommand, tried: &[Flag], folder: &Path) {
     let words = &subcommand.words;
     for (number, flag) in subcommand.flags.iter().enumerate() {
+        if tried.iter().any(|other| other.names == flag.names) {
+            continue;
+        }
         let name = &flag.names[0];
         for value in values(&flag.value, number) {
             if words == "bench" && STEPS.contains(&name.as_str()) && value == LARGEST {
@@ -95,11 +99,16 @@ fn every_flag_accepts_or_refuses_unusual_values() {
     prepare(folder.path());
     let subcommands = subcommands();
     let (train, others): (Vec<_>, Vec<_>) = subcommands.iter().partition(|s| s.words == "train");
+    let settings = train[0].flags.as_slice();
     // `train` has half of the flags, so it gets one of the two threads.
     std::thread::scope(|scope| {
         for part in [train, others] {
             scope.spawn(|| {
-                part.into_iter().for_each(|subcommand| try_flags(subcommand, folder.path()))
+                for subcommand in part {
+                    // It takes all settings of a run, as `train` does.
+                    let tried = if subcommand.words == "find-lr" { settings } else { &[] };
+                    try_flags(subcommand, tried, folder.path());
+                }
             });
         }
     });

@@ -117,8 +117,9 @@ pub struct DataOptions {
     pub validation: Option<usize>,
 
     /// Random changes to training images: none, or a list such as flip,crop:2,erase:0.25 of flip,
-    /// alternating-flip (every second epoch), crop[:PIXELS], reflect-crop[:PIXELS], rotate:DEGREES,
-    /// scale:FRACTION, erase[:PROBABILITY], cutout:PIXELS, mixup[:ALPHA], cutmix[:ALPHA] and trivial (TrivialAugment)
+    /// alternating-flip (every second epoch), crop:PIXELS, reflect-crop:PIXELS, rotate:DEGREES,
+    /// scale:FRACTION, erase:PROBABILITY, cutout:PIXELS, mixup:ALPHA, cutmix:ALPHA and trivial
+    /// (TrivialAugment). Crops, erase, mixup and cutmix need no number
     #[arg(long, value_name = "LIST")]
     pub augment: Option<Augment>,
 

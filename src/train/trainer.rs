@@ -366,7 +366,7 @@ impl<'a> Trainer<'a> {
     /// Reads the results of all steps of the epoch into its sums.
     ///
     /// # Errors
-    /// The run has [diverged](Diverged).
+    /// The run has [diverged](super::divergence::Diverged).
     pub fn sync(&self, epoch: &mut Epoch) -> Result<()> {
         match epoch.sync()? {
             None => Ok(()),
