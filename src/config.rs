@@ -205,6 +205,7 @@ impl Config {
             ("network.groups", integer(spec.groups.map_or(1, |groups| groups.count))),
             ("network.se", spec.se.into()),
             ("network.dropout", spec.dropout.into()),
+            ("network.head-dropout", spec.head_dropout.into()),
             ("network.stochastic-depth", spec.stochastic_depth.into()),
         ] {
             settings.add_default(name, default);

@@ -68,6 +68,10 @@ pub struct NetworkOptions {
     #[arg(long, value_name = "RATE", value_parser = number)]
     pub dropout: Option<f64>,
 
+    /// Probability of dropout before the last layer
+    #[arg(long, value_name = "RATE", value_parser = number)]
+    pub head_dropout: Option<f64>,
+
     /// Stochastic depth: probability that the last block is left out for an image in training; it
     /// falls linearly to zero for earlier blocks
     #[arg(long, value_name = "RATE", value_parser = number)]

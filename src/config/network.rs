@@ -32,6 +32,7 @@ pub fn resolve_network(options: &NetworkOptions, dataset: Option<&DatasetInfo>) 
         group_width: options.group_width,
         se: options.se,
         dropout: options.dropout,
+        head_dropout: options.head_dropout,
         stochastic_depth: options.stochastic_depth,
         stem: options.stem,
         shortcut: options.shortcut,

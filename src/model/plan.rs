@@ -295,14 +295,17 @@ fn plan_head(spec: &Spec, features: usize) -> Vec<Layer> {
         Placement::ReluOnlyPreActivation => Some(relu("relu")),
         Placement::Original | Placement::NormAfterAdd | Placement::ReluBeforeAdd => None,
     };
+    let dropout = (spec.head_dropout > 0.0)
+        .then(|| Layer::Dropout(Dropout { name: "dropout".to_owned(), rate: spec.head_dropout }));
     let (name, outputs) = ("fc".to_owned(), spec.classes);
     activation
         .into_iter()
         .chain([
             Layer::GlobalAvgPool(GlobalAvgPool { name: "avgpool".to_owned() }),
             Layer::Flatten(Flatten { name: "flatten".to_owned() }),
-            Layer::Linear(Linear { name, inputs: features, outputs }),
         ])
+        .chain(dropout)
+        .chain([Layer::Linear(Linear { name, inputs: features, outputs })])
         .collect()
 }
 

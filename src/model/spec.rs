@@ -48,6 +48,8 @@ pub struct Choices {
     pub se: Option<bool>,
     /// Probability of dropout in blocks.
     pub dropout: Option<f64>,
+    /// Probability of dropout before the last layer.
+    pub head_dropout: Option<f64>,
     /// Probability that the last block is left out.
     pub stochastic_depth: Option<f64>,
     /// The layers before the first stage.
@@ -101,6 +103,9 @@ pub struct Spec {
     /// Komodakis 2016, section 2.4).
     #[serde(default)]
     pub dropout: f64,
+    /// In training, each number before the last layer is set to zero with this probability (Srivastava et al. 2014).
+    #[serde(default)]
+    pub head_dropout: f64,
     /// In training, the main path of the last block is left out for an image with this probability. For earlier blocks
     /// the probability falls linearly to zero (Huang et al. 2016, section 3).
     #[serde(default)]
@@ -199,6 +204,7 @@ impl Spec {
             groups: Groups::resolve(choices, width.saturating_mul(widen))?,
             se: choices.se.unwrap_or(false),
             dropout: choices.dropout.unwrap_or(0.0),
+            head_dropout: choices.head_dropout.unwrap_or(0.0),
             stochastic_depth: choices.stochastic_depth.unwrap_or(0.0),
             stem: choices.stem.unwrap_or(stem),
             shortcut,
@@ -266,7 +272,7 @@ impl Spec {
 
     /// Whether layers of the network draw random numbers in training.
     pub fn draws_noise(&self) -> bool {
-        self.dropout > 0.0 || self.stochastic_depth > 0.0
+        [self.dropout, self.head_dropout, self.stochastic_depth].iter().any(|rate| *rate > 0.0)
     }
 }
 

@@ -1,7 +1,7 @@
 //! Estimates the memory that training and inference need on a CPU, before they start. Linux kills a process that needs
 //! more memory than the machine has, and shows no message.
 
-use super::recipe::Recipe;
+use super::recipe::{OptimizerKind, Recipe};
 use crate::error::usage;
 use crate::limits::{self, FreeMemory, gib};
 use crate::model::Spec;
@@ -90,6 +90,14 @@ impl BatchMemory {
         Self { fixed: self.fixed + DATA, ..self }
     }
 
+    /// The same memory plus copies of every weight.
+    fn with_weights(self, spec: &Spec, copies: u64) -> Self {
+        let layers = measure(spec, 1);
+        let units = layers.iter().flat_map(|layer| &layer.units);
+        let parameters: usize = units.map(|unit| unit.parameters).sum();
+        Self { fixed: self.fixed + FLOAT * copies * parameters as u64, ..self }
+    }
+
     /// Bytes for micro-batches of `images` images.
     pub fn bytes(&self, images: usize) -> u64 {
         self.per_image.saturating_mul(images as u64).saturating_add(self.fixed)
@@ -130,7 +138,15 @@ pub fn run_shortage(
     precision: Precision,
     free: FreeMemory,
 ) -> Option<String> {
-    let memory = BatchMemory::of_training(spec, precision, recipe.recompute).with_data();
+    // AdamW keeps two averages of each gradient, where SGD keeps one.
+    let averages = [
+        recipe.optimizer.kind == OptimizerKind::AdamW,
+        recipe.ema_decay.is_some() || recipe.swa_epochs.is_some(),
+    ];
+    let copies = averages.into_iter().map(u64::from).sum();
+    let memory = BatchMemory::of_training(spec, precision, recipe.recompute)
+        .with_data()
+        .with_weights(spec, copies);
     memory.shortage((recipe.batch_size, recipe.micro_batch_size()), free, |fits| {
         let accumulate = recipe.batch_size.div_ceil(fits);
         let recompute = if recipe.recompute { "" } else { "--recompute (needs less memory), " };
@@ -196,6 +212,9 @@ mod tests {
         let native = multiplies_bf16(Device::Cpu);
         let half = BatchMemory::of_training(&spec(), Precision::Bf16, false);
         assert_eq!(half.per_image < memory.per_image, native);
+        let averaged = Recipe { ema_decay: Some(0.9), ..recipe.clone() };
+        let free = FreeMemory::of_machine(memory.bytes(1000));
+        assert!(run_shortage(&spec(), &averaged, Precision::Fp32, free).is_some());
         recipe.accumulate = 4;
         assert_eq!(
             run_shortage(

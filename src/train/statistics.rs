@@ -1,4 +1,5 @@
-//! The running statistics of a network's batch norms, as they were before a step.
+//! The running statistics of a network's batch norms: kept for a step that may be repeated, and computed for weights
+//! that were averaged.
 
 use crate::model::Network;
 use crate::model::layers::BatchNorm2d;

@@ -356,6 +356,7 @@ impl<'a> Trainer<'a> {
                 false => None,
             };
             let Some(batch) = batch else { return Ok(false) };
+            let batch = batch.range(&(0..batch.len().min(self.micro_batch_size())));
             images += batch.len();
             let noise = Noise::of(self.recipe.seed, epoch.step(), index as u64);
             let _ = average.network().forward(&self.preprocess.apply(&batch), Mode::Train(noise));

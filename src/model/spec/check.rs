@@ -37,9 +37,11 @@ impl Spec {
         in_range("--channels", self.channels, 1..=MAX_CHANNELS)?;
         in_range("--classes", self.classes, 2..=MAX_CLASSES)?;
         in_range("--size", self.size, 1..=MAX_SIZE)?;
-        for (flag, rate) in
-            [("--dropout", self.dropout), ("--stochastic-depth", self.stochastic_depth)]
-        {
+        for (flag, rate) in [
+            ("--dropout", self.dropout),
+            ("--head-dropout", self.head_dropout),
+            ("--stochastic-depth", self.stochastic_depth),
+        ] {
             if !(0.0..1.0).contains(&rate) {
                 return Err(usage(format!("{flag} {rate}: expected a number from 0 to below 1")));
             }

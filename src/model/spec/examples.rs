@@ -23,6 +23,7 @@ pub fn examples() -> Vec<Spec> {
         Choices { se: Some(true), width: Some(16), ..basic() },
         Choices { se: Some(true), ..bottleneck() },
         Choices { dropout: Some(0.3), ..basic() },
+        Choices { head_dropout: Some(0.3), ..basic() },
         Choices { stochastic_depth: Some(0.5), ..basic() },
         Choices { conv_bias: Some(true), ..basic() },
         Choices { conv_bias: Some(false), shortcut: Some(Shortcut::PlainConv), ..basic() },

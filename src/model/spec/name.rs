@@ -71,6 +71,7 @@ impl Spec {
         for (what, value, usual) in [
             ("residual scale", self.residual_scale, 1.0),
             ("dropout", self.dropout, 0.0),
+            ("head dropout", self.head_dropout, 0.0),
             ("stochastic depth", self.stochastic_depth, 0.0),
         ] {
             if value != usual {
