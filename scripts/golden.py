@@ -1,7 +1,7 @@
 """Write the golden files of tests/golden.rs: what PyTorch and torchvision compute.
 
     python3 scripts/golden.py                 # the small files in tests/golden/
-    python3 scripts/golden.py --full DIR      # the named networks at full width, 3 GB, into DIR
+    python3 scripts/golden.py --full DIR      # the named networks at full width, 5 GB, into DIR
 
 Then run `cargo test --release --test golden`, or for the full check
 `RESNET_GOLDEN=DIR cargo test --release --test golden -- --nocapture`.
