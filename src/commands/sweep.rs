@@ -7,7 +7,7 @@ use crate::cli::{Cli, Command, SweepArgs};
 use crate::config::Config;
 use crate::error::{Interrupted, at_least_one, usage};
 use crate::files;
-use crate::run::sweep::{Sweep, Trial, survivors};
+use crate::run::sweep::{Sweep, survivors};
 use crate::ui::{Ui, counted, quoted};
 use anyhow::{Context, Result, bail};
 use clap::Parser;
@@ -117,19 +117,11 @@ fn check(sweep: &Sweep, jobs: &[Job], file: &Path) -> Result<u64> {
         let words = ["resnet", "train"].map(str::to_owned);
         let wrong =
             |error: String| usage(format!("{}: trial {}: {error}", file.display(), job.trial));
-        let cli = Cli::try_parse_from(words.into_iter().chain(job.arguments.clone())).map_err(
-            |error| {
-                wrong(
-                    error
-                        .to_string()
-                        .replace("error: ", "")
-                        .lines()
-                        .next()
-                        .unwrap_or_default()
-                        .to_owned(),
-                )
-            },
-        )?;
+        let cli = Cli::try_parse_from(words.into_iter().chain(job.arguments.clone()));
+        let cli = cli.map_err(|error| {
+            let text = error.to_string().replace("error: ", "");
+            wrong(text.lines().next().unwrap_or_default().to_owned())
+        })?;
         let Command::Train(train) = cli.command else { continue };
         let config = Config::load(train.config.as_deref(), &train.options)
             .map_err(|error| wrong(format!("{error:#}")))?;
@@ -212,9 +204,4 @@ fn train(
             Err(_) => bail!("a thread of the sweep failed"),
         })
     })
-}
-
-/// The trial with this number.
-fn find(trials: &[Trial], number: usize) -> Option<&Trial> {
-    trials.iter().find(|trial| trial.number == number)
 }

@@ -1,7 +1,8 @@
 //! The figures of a sweep: a table of trials, JSON lines, and a CSV file of runs.
 
-use super::{Job, find};
+use super::Job;
 use crate::cli::SweepArgs;
+use crate::files;
 use crate::run::compare::{RunFigures, Spread, spread};
 use crate::run::metrics::has_end;
 use crate::run::sweep::{Trial, text};
@@ -9,6 +10,8 @@ use crate::train::event::EpochFigures;
 use crate::ui::{Ui, duration, table};
 use anyhow::{Context, Result};
 use serde_json::json;
+use std::collections::BTreeSet;
+use std::path::Path;
 
 /// The mean accuracy of a trial's runs on the held-out images after an epoch; `None` if a run has none.
 pub fn validation_accuracy(jobs: &[Job], trial: usize, epoch: u64) -> Option<f64> {
@@ -29,24 +32,44 @@ fn figures(job: &Job) -> Option<RunFigures> {
 }
 
 /// What became of a run or a trial.
-fn state(jobs: &[&Job]) -> &'static str {
-    let is_over = |job: &&&Job| has_end(&job.folder).unwrap_or(false);
-    if jobs.iter().any(|job| job.failed().exists()) {
-        "failed"
-    } else if jobs.iter().all(|job| is_over(&job)) {
-        "finished"
-    } else {
-        "ended early"
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum State {
+    Finished,
+    EndedEarly,
+    Failed,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::EndedEarly => "ended early",
+            Self::Failed => "failed",
+        }
     }
 }
 
-/// The last epoch of each run of a trial.
-fn last_epochs(jobs: &[&Job]) -> Vec<EpochFigures> {
-    jobs.iter().filter_map(|job| figures(job)?.epochs.pop()).collect()
+/// What a run wrote, read once.
+struct RunResult<'a> {
+    job: &'a Job,
+    state: State,
+    epochs: Vec<EpochFigures>,
+    /// Seconds of training; `None` if the run never began.
+    seconds: Option<f64>,
 }
 
-fn seconds(job: &Job) -> Option<f64> {
-    Some(figures(job)?.epochs.iter().map(|epoch| epoch.seconds).sum())
+impl<'a> RunResult<'a> {
+    fn read(job: &'a Job) -> Self {
+        let state = match (job.failed().exists(), has_end(&job.folder).unwrap_or(false)) {
+            (true, _) => State::Failed,
+            (false, true) => State::Finished,
+            (false, false) => State::EndedEarly,
+        };
+        let epochs = figures(job).map(|figures| figures.epochs);
+        let sum = |epochs: &Vec<EpochFigures>| epochs.iter().map(|epoch| epoch.seconds).sum();
+        let seconds = epochs.as_ref().map(sum);
+        Self { job, state, epochs: epochs.unwrap_or_default(), seconds }
+    }
 }
 
 /// Prints the figures of all trials, and writes the CSV file. With held-out images, the best trial is the first.
@@ -54,29 +77,15 @@ fn seconds(job: &Job) -> Option<f64> {
 /// # Errors
 /// The CSV file cannot be written.
 pub fn show(trials: &[Trial], jobs: &[Job], args: &SweepArgs, ui: &Ui) -> Result<()> {
-    let mut rows = Vec::new();
-    for trial in trials {
-        let of_trial: Vec<&Job> = jobs.iter().filter(|job| job.trial == trial.number).collect();
-        let last = last_epochs(&of_trial);
-        let over =
-            |figure: fn(&EpochFigures) -> Option<f64>| spread(last.iter().filter_map(figure));
-        rows.push(Row {
-            trial,
-            state: state(&of_trial),
-            runs: last.len(),
-            epochs: last.iter().map(|epoch| epoch.epoch).max().unwrap_or_default(),
-            validation: over(|epoch| epoch.validation_accuracy),
-            test: over(|epoch| epoch.test_accuracy),
-            seconds: spread(of_trial.iter().filter_map(|job| seconds(job))).map(|s| s.mean),
-        });
-    }
+    let results: Vec<RunResult> = jobs.iter().map(RunResult::read).collect();
+    let mut rows: Vec<Row> = trials.iter().map(|trial| Row::new(trial, &results)).collect();
     // The test images choose nothing, so they do not decide the order either. Trials that ended early come last.
     let key = |row: &Row| (row.epochs, row.validation.map_or(f64::MIN, |accuracy| accuracy.mean));
     if rows.iter().any(|row| row.validation.is_some()) {
         rows.sort_by(|a, b| key(b).partial_cmp(&key(a)).unwrap_or(std::cmp::Ordering::Equal));
     }
     if let Some(path) = &args.csv {
-        write_csv(trials, jobs, path)
+        write_csv(trials, &results, path)
             .with_context(|| format!("cannot write {}", path.display()))?;
     }
     if ui.is_json() {
@@ -102,7 +111,7 @@ pub fn show(trials: &[Trial], jobs: &[Job], args: &SweepArgs, ui: &Ui) -> Result
 /// The figures of a trial.
 struct Row<'a> {
     trial: &'a Trial,
-    state: &'static str,
+    state: State,
     runs: usize,
     epochs: u64,
     validation: Option<Spread>,
@@ -110,7 +119,26 @@ struct Row<'a> {
     seconds: Option<f64>,
 }
 
-impl Row<'_> {
+impl<'a> Row<'a> {
+    fn new(trial: &'a Trial, results: &[RunResult]) -> Self {
+        let of_trial = || results.iter().filter(|result| result.job.trial == trial.number);
+        let last: Vec<&EpochFigures> =
+            of_trial().filter_map(|result| result.epochs.last()).collect();
+        let over = |figure: fn(&EpochFigures) -> Option<f64>| {
+            spread(last.iter().filter_map(|epoch| figure(epoch)))
+        };
+        Self {
+            trial,
+            // The worst of its runs decides.
+            state: of_trial().map(|result| result.state).max().unwrap_or(State::Finished),
+            runs: last.len(),
+            epochs: last.iter().map(|epoch| epoch.epoch).max().unwrap_or_default(),
+            validation: over(|epoch| epoch.validation_accuracy),
+            test: over(|epoch| epoch.test_accuracy),
+            seconds: spread(of_trial().filter_map(|result| result.seconds)).map(|s| s.mean),
+        }
+    }
+
     fn line(&self) -> Vec<String> {
         let accuracy = |accuracy: Option<Spread>| match accuracy {
             None => "none".to_owned(),
@@ -127,7 +155,7 @@ impl Row<'_> {
             accuracy(self.validation),
             accuracy(self.test),
             self.seconds.map_or("none".to_owned(), duration),
-            self.state.to_owned(),
+            self.state.name().to_owned(),
         ]
     }
 
@@ -135,7 +163,7 @@ impl Row<'_> {
         json!({
             "trial": self.trial.number,
             "settings": self.trial.values,
-            "state": self.state,
+            "state": self.state.name(),
             "runs": self.runs,
             "epochs": self.epochs,
             "validation_accuracy": self.validation,
@@ -146,9 +174,8 @@ impl Row<'_> {
 }
 
 /// A line for each run: its settings, and the figures of its last epoch.
-fn write_csv(trials: &[Trial], jobs: &[Job], path: &std::path::Path) -> Result<()> {
-    let keys: Vec<&String> = trials.iter().flat_map(|trial| trial.values.keys()).collect();
-    let keys: std::collections::BTreeSet<&String> = keys.into_iter().collect();
+fn write_csv(trials: &[Trial], results: &[RunResult], path: &Path) -> Result<()> {
+    let keys: BTreeSet<&String> = trials.iter().flat_map(|trial| trial.values.keys()).collect();
     let mut csv = csv::Writer::from_writer(Vec::new());
     let figures_heads = [
         "state",
@@ -161,28 +188,29 @@ fn write_csv(trials: &[Trial], jobs: &[Job], path: &std::path::Path) -> Result<(
     ];
     let heads = ["trial", "seed"].into_iter().chain(keys.iter().map(|key| key.as_str()));
     csv.write_record(heads.chain(figures_heads))?;
-    for job in jobs {
-        let values = find(trials, job.trial).map(|trial| &trial.values);
+    for result in results {
+        let RunResult { job, state, epochs, seconds } = result;
+        let trial = trials.iter().find(|trial| trial.number == job.trial);
+        let values = trial.map(|trial| &trial.values);
         let value =
             |key: &&String| values.and_then(|values| values.get(*key)).map_or(String::new(), text);
-        let last = last_epochs(&[job]).pop();
+        let last = epochs.last();
         let number =
             |number: Option<f64>| number.map_or(String::new(), |number| number.to_string());
-        let of_last =
-            |figure: fn(&EpochFigures) -> Option<f64>| number(last.as_ref().and_then(figure));
+        let of_last = |figure: fn(&EpochFigures) -> Option<f64>| number(last.and_then(figure));
         let mut record = vec![job.trial.to_string(), job.seed.to_string()];
         record.extend(keys.iter().map(value));
         record.extend([
-            state(&[job]).to_owned(),
-            last.as_ref().map_or(0, |epoch| epoch.epoch).to_string(),
+            state.name().to_owned(),
+            last.map_or(0, |epoch| epoch.epoch).to_string(),
             of_last(|epoch| Some(epoch.train_loss)),
             of_last(|epoch| Some(epoch.train_accuracy)),
             of_last(|epoch| epoch.validation_accuracy),
             of_last(|epoch| epoch.test_accuracy),
-            number(seconds(job)),
+            number(*seconds),
         ]);
         csv.write_record(record)?;
     }
     let bytes = csv.into_inner().map_err(|error| error.into_error())?;
-    crate::files::write_atomically(path, &bytes)
+    files::write_atomically(path, &bytes)
 }
