@@ -1,21 +1,18 @@
 //! `resnet find-lr`: a range test of the learning rate.
 
 use super::train::load::{self, RunImages};
+use super::train::task;
 use crate::cli::FindLrArgs;
 use crate::config::Config;
 use crate::data::preprocess::Preprocess;
 use crate::device;
 use crate::error::{above_zero, in_range, usage};
-use crate::libtorch;
-use crate::limits;
 use crate::report::chart::{Chart, Line, Scale, files_of};
 use crate::train::Trainer;
-use crate::train::memory;
 use crate::train::range_test::{self, Range, RangeStep};
 use crate::ui::{Ui, rounded, table};
 use anyhow::{Result, bail};
 use serde_json::json;
-use tch::Device;
 
 /// The most lines of the table.
 const LINES: usize = 20;
@@ -31,15 +28,8 @@ pub fn run(args: &FindLrArgs, ui: &Ui) -> Result<()> {
     let pictures = args.picture.as_ref().map(|path| files_of("--picture", path)).transpose()?;
     let mut config = Config::load(args.config.as_deref(), &args.options)?;
     let device = device::choose(&config.device)?;
-    let precision = config.settle_precision(device)?;
-    precision.apply();
-    if device.is_cuda() {
-        libtorch::set_deterministic(config.deterministic);
-    }
-    device::set_threads(config.threads);
-    let free = limits::free_memory().filter(|_| device == Device::Cpu);
-    let shortage = |free| memory::run_shortage(&config.spec, &config.recipe, precision, free);
-    if let Some(shortage) = free.and_then(shortage) {
+    let precision = task::prepare(&mut config, device, ui)?;
+    if let Some(shortage) = task::shortage(&config, precision, device) {
         return Err(usage(shortage));
     }
     precision.slow_warning(device).iter().for_each(|warning| ui.warn(warning));

@@ -4,7 +4,7 @@ mod finish;
 mod introduce;
 pub(super) mod load;
 mod stop;
-mod task;
+pub(super) mod task;
 
 use crate::cli::TrainArgs;
 use crate::data::preprocess::Preprocess;

@@ -108,15 +108,7 @@ impl Task {
             );
             self.config.precision = PrecisionChoice::Fp32;
         }
-        let precision = self.config.settle_precision(device)?;
-        precision.apply();
-        if let Err(problem) = self.config.cuda_tuning.apply(device) {
-            ui.warn(format!("{}; libtorch's are used", one_line(&problem)));
-        }
-        if device.is_cuda() {
-            libtorch::set_deterministic(self.config.deterministic);
-        }
-        device::set_threads(self.config.threads);
+        let precision = prepare(&mut self.config, device, ui)?;
         Ok((device, precision))
     }
 
@@ -126,9 +118,7 @@ impl Task {
     /// # Errors
     /// A usage error that says what fits.
     pub fn check_memory(&self, precision: Precision, device: Device, ui: &Ui) -> Result<()> {
-        let Config { spec, recipe, .. } = &self.config;
-        let free = limits::free_memory().filter(|_| device == Device::Cpu);
-        match free.and_then(|free| memory::run_shortage(spec, recipe, precision, free)) {
+        match shortage(&self.config, precision, device) {
             Some(shortage) if self.resumed.is_none() => return Err(usage(shortage)),
             Some(shortage) => ui.warn(shortage),
             None => {}
@@ -136,4 +126,27 @@ impl Task {
         precision.slow_warning(device).iter().for_each(|warning| ui.warn(warning));
         Ok(())
     }
+}
+
+/// Sets the process up to compute with these settings. Returns the precision.
+///
+/// # Errors
+/// The device does not support the precision.
+pub fn prepare(config: &mut Config, device: Device, ui: &Ui) -> Result<Precision> {
+    let precision = config.settle_precision(device)?;
+    precision.apply();
+    if let Err(problem) = config.cuda_tuning.apply(device) {
+        ui.warn(format!("{}; libtorch's are used", one_line(&problem)));
+    }
+    if device.is_cuda() {
+        libtorch::set_deterministic(config.deterministic);
+    }
+    device::set_threads(config.threads);
+    Ok(precision)
+}
+
+/// A message that says what fits, if a step needs more memory than is free. Only a CPU's memory is known.
+pub fn shortage(config: &Config, precision: Precision, device: Device) -> Option<String> {
+    let free = limits::free_memory().filter(|_| device == Device::Cpu)?;
+    memory::run_shortage(&config.spec, &config.recipe, precision, free)
 }
