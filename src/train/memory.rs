@@ -40,6 +40,16 @@ impl BatchMemory {
     /// Memory for a step of training. Activations are kept for the backward pass. With `recompute`, they are computed a
     /// second time, segment by segment.
     pub fn of_training(spec: &Spec, precision: Precision, recompute: bool) -> Self {
+        Self::of_training_with(spec, precision, recompute, 0)
+    }
+
+    /// The same with more copies of every weight, for other averages than SGD's.
+    fn of_training_with(
+        spec: &Spec,
+        precision: Precision,
+        recompute: bool,
+        more_copies: u32,
+    ) -> Self {
         let layers = measure(spec, 1);
         let units = || layers.iter().flat_map(|layer| &layer.units);
         let cost = units().fold(Cost::default(), |sum, unit| sum.plus(unit.cost));
@@ -52,7 +62,8 @@ impl BatchMemory {
         };
         let parameters = units().map(|unit| unit.parameters).sum();
         // The gradient of the largest layer's output also needs memory.
-        Self::new(spec, precision, WEIGHT_COPIES, parameters, kept + cost.largest)
+        let copies = WEIGHT_COPIES + f64::from(more_copies);
+        Self::new(spec, precision, copies, parameters, kept + cost.largest)
     }
 
     /// Memory for a batch in inference.
@@ -88,14 +99,6 @@ impl BatchMemory {
     /// The same memory plus a data set.
     pub fn with_data(self) -> Self {
         Self { fixed: self.fixed + DATA, ..self }
-    }
-
-    /// The same memory plus copies of every weight.
-    fn with_weights(self, spec: &Spec, copies: u64) -> Self {
-        let layers = measure(spec, 1);
-        let units = layers.iter().flat_map(|layer| &layer.units);
-        let parameters: usize = units.map(|unit| unit.parameters).sum();
-        Self { fixed: self.fixed + FLOAT * copies * parameters as u64, ..self }
     }
 
     /// Bytes for micro-batches of `images` images.
@@ -143,10 +146,9 @@ pub fn run_shortage(
         recipe.optimizer.kind == OptimizerKind::AdamW,
         recipe.ema_decay.is_some() || recipe.swa_epochs.is_some(),
     ];
-    let copies = averages.into_iter().map(u64::from).sum();
-    let memory = BatchMemory::of_training(spec, precision, recipe.recompute)
-        .with_data()
-        .with_weights(spec, copies);
+    let copies = averages.into_iter().map(u32::from).sum();
+    let memory =
+        BatchMemory::of_training_with(spec, precision, recipe.recompute, copies).with_data();
     memory.shortage((recipe.batch_size, recipe.micro_batch_size()), free, |fits| {
         let accumulate = recipe.batch_size.div_ceil(fits);
         let recompute = if recipe.recompute { "" } else { "--recompute (needs less memory), " };

@@ -139,7 +139,7 @@ impl<'a> Trainer<'a> {
     /// An operation of libtorch failed.
     pub fn step(&mut self, epoch: &mut Epoch) -> Result<Vec<Notice>> {
         let mut notices = Vec::new();
-        if let Some(batch) = self.begin_step(epoch)? {
+        if let Some(batch) = self.begin_step(epoch, None)? {
             let outcome = match self.replayed(&batch, &mut notices)? {
                 Some(outcome) => outcome,
                 None => self.computed(&batch, epoch.step(), &mut |_| {}, &mut notices)?,
@@ -154,14 +154,7 @@ impl<'a> Trainer<'a> {
     /// # Errors
     /// An operation of libtorch failed.
     pub fn step_at(&mut self, epoch: &mut Epoch, lr: f64) -> Result<Vec<Notice>> {
-        let mut notices = Vec::new();
-        if let Some(batch) = self.begin_step(epoch)? {
-            let now = self.recipe.hyperparameters(&self.schedule, epoch.step());
-            self.optimizer.set(Hyperparameters { lr, ..now });
-            let outcome = self.computed(&batch, epoch.step(), &mut |_| {}, &mut notices)?;
-            self.end_step(epoch, outcome)?;
-        }
-        Ok(notices)
+        self.step_computed(epoch, Some(lr), &mut |_| {})
     }
 
     /// Like [`Trainer::step`], but never a replay. `phase_ends` is called after each part of the step. On a GPU, the
@@ -174,8 +167,18 @@ impl<'a> Trainer<'a> {
         epoch: &mut Epoch,
         phase_ends: &mut dyn FnMut(Phase),
     ) -> Result<Vec<Notice>> {
+        self.step_computed(epoch, None, phase_ends)
+    }
+
+    /// A step that is never a replay, with the learning rate `lr` or that of the schedule.
+    fn step_computed(
+        &mut self,
+        epoch: &mut Epoch,
+        lr: Option<f64>,
+        phase_ends: &mut dyn FnMut(Phase),
+    ) -> Result<Vec<Notice>> {
         let mut notices = Vec::new();
-        if let Some(batch) = self.begin_step(epoch)? {
+        if let Some(batch) = self.begin_step(epoch, lr)? {
             let outcome = self.computed(&batch, epoch.step(), phase_ends, &mut notices)?;
             self.end_step(epoch, outcome)?;
             phase_ends(Phase::Optimizer);
@@ -183,10 +186,12 @@ impl<'a> Trainer<'a> {
         Ok(notices)
     }
 
-    /// Sets the learning rate of the epoch's next step, and returns its batch. None if every step is done.
-    fn begin_step(&mut self, epoch: &Epoch) -> Result<Option<Batch>> {
+    /// Sets the values of the epoch's next step, with the learning rate `lr` or that of the schedule, and returns its
+    /// batch. None if every step is done.
+    fn begin_step(&mut self, epoch: &Epoch, lr: Option<f64>) -> Result<Option<Batch>> {
         let step = epoch.step();
-        self.optimizer.set(self.recipe.hyperparameters(&self.schedule, step));
+        let now = self.recipe.hyperparameters(&self.schedule, step);
+        self.optimizer.set(Hyperparameters { lr: lr.unwrap_or(now.lr), ..now });
         let sizes = self.recipe.sizes.as_ref();
         let size = sizes.and_then(|sizes| sizes.at(step, self.schedule.total_steps));
         let size = size.map_or(self.preprocess.size(), |size| size as i64);
