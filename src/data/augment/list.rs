@@ -85,6 +85,13 @@ const WORDS: [Word; 11] = [
 const EXCLUSIVE: [[Change; 2]; 2] =
     [[Change::Flip, Change::AlternatingFlip], [Change::Crop, Change::ReflectCrop]];
 
+impl Change {
+    /// How the change is written.
+    fn word(self) -> Option<&'static Word> {
+        WORDS.iter().find(|word| word.change == self)
+    }
+}
+
 impl Word {
     /// The change with its number, from the text after the word's colon.
     fn read(&self, text: Option<&str>) -> Result<(Change, f64), String> {
@@ -157,8 +164,7 @@ impl Augment {
 impl<const N: usize> From<[Change; N]> for Augment {
     fn from(changes: [Change; N]) -> Self {
         let default = |change: Change| {
-            let word = WORDS.iter().find(|word| word.change == change);
-            word.and_then(|word| word.number.as_ref()?.default).unwrap_or(0.0)
+            change.word().and_then(|word| word.number.as_ref()?.default).unwrap_or(0.0)
         };
         Self(changes.into_iter().map(|change| (change, default(change))).collect())
     }
@@ -199,9 +205,9 @@ impl FromStr for Augment {
 
 impl fmt::Display for Augment {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let words = self.changes().filter_map(|(change, number)| {
-            WORDS.iter().find(|word| word.change == change).map(|word| word.write(number))
-        });
+        let words = self
+            .changes()
+            .filter_map(|(change, number)| change.word().map(|word| word.write(number)));
         match words.collect::<Vec<String>>().as_slice() {
             [] => f.write_str("none"),
             words => f.write_str(&words.join(",")),

@@ -50,7 +50,10 @@ impl ShiftFlip {
         }
         let (padding, border) = crop.unwrap_or((0, Border::Black));
         let mirror = flip.map_or(Mirror::None, |(_, mirror)| mirror);
-        let alternating = alternating_flips(images);
+        let alternating = match mirror {
+            Mirror::Alternating => alternating_flips(images),
+            Mirror::None | Mirror::Random => Vec::new(),
+        };
         let mut order = images.order.iter();
         let mut draws = Vec::new();
         for &(step, count) in images.batches {
