@@ -79,7 +79,7 @@ pub fn free_memory() -> Option<FreeMemory> {
     // Memory that must stay free for everything other than tensors.
     let others = stacks().saturating_add(libtorch::MEMORY_RESERVE as u64);
     let limits = limits_of_memory().into_iter().map(|left| FreeMemory {
-        bytes: left.bytes.saturating_sub(others) + left.resident,
+        bytes: left.bytes.saturating_sub(others) + left.used,
         limit: Some(left.command),
     });
     machine.chain(limits).min_by_key(|free| free.bytes)
@@ -88,18 +88,19 @@ pub fn free_memory() -> Option<FreeMemory> {
 /// The memory that a limit of the process leaves free.
 struct Left {
     bytes: u64,
-    /// Bytes that the process has in memory already.
-    resident: u64,
+    /// Bytes that the process has in memory already, without the pages of files. How many pages of libtorch's files a
+    /// process holds depends on what the system has cached: from 30 to 300 MiB.
+    used: u64,
     command: &'static str,
 }
 
 /// The memory that the limits on the address space and on the data segment leave free. Empty if there are no limits.
 fn limits_of_memory() -> Vec<Left> {
-    let Some([size, resident, data]) = mapped() else { return Vec::new() };
+    let Some([size, used, data]) = mapped() else { return Vec::new() };
     let limits = [(Resource::As, size, "ulimit -v"), (Resource::Data, data, "ulimit -d")];
     let left = |(resource, mapped, command)| {
         let bytes = getrlimit(resource).current?.saturating_sub(mapped);
-        Some(Left { bytes, resident, command })
+        Some(Left { bytes, used, command })
     };
     limits.into_iter().filter_map(left).collect()
 }
@@ -112,12 +113,13 @@ fn stacks() -> u64 {
     threads.saturating_mul(getrlimit(Resource::Stack).current.unwrap_or(UNLIMITED))
 }
 
-/// The sizes in bytes of this process's address space, of the part in physical memory, and of its data segment.
+/// The sizes in bytes of this process's address space, of the part in physical memory without the pages of files, and
+/// of its data segment.
 fn mapped() -> Option<[u64; 3]> {
     let text = fs::read_to_string("/proc/self/statm").ok()?;
     let page = page_size() as u64;
     let bytes = |field| Some(text.split_whitespace().nth(field)?.parse::<u64>().ok()? * page);
-    Some([bytes(0)?, bytes(1)?, bytes(5)?])
+    Some([bytes(0)?, bytes(1)?.saturating_sub(bytes(2)?), bytes(5)?])
 }
 
 /// Physical cores of this machine; a second hardware thread on a core does not count. None if the system does not say.
@@ -140,7 +142,29 @@ mod tests {
         let text = "0.5 GiB are free within the limit that `ulimit -v` shows";
         assert_eq!(half.to_string(), text);
         assert_eq!(FreeMemory::of_machine(3 << 30).to_string(), "3.0 GiB are free");
-        let [size, resident, data] = mapped().unwrap();
-        assert!(0 < resident && resident < size && 0 < data && data < size);
+        let [size, used, data] = mapped().unwrap();
+        assert!(0 < used && used < size && 0 < data && data < size);
+    }
+
+    #[test]
+    fn the_pages_of_a_file_do_not_count_as_used() {
+        let (bytes, half) = (256 << 20, 128 << 20);
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(bytes as u64).unwrap();
+        // SAFETY: nobody else has this file, so it does not change while it is mapped.
+        let sum: u8 = unsafe {
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+            let (protection, kind) = (libc::PROT_READ, libc::MAP_PRIVATE);
+            let start = libc::mmap(std::ptr::null_mut(), bytes, protection, kind, fd, 0);
+            assert_ne!(start, libc::MAP_FAILED);
+            let pages = std::slice::from_raw_parts(start.cast::<u8>(), bytes);
+            pages.iter().step_by(page_size()).sum()
+        };
+        assert_eq!(sum, 0);
+        let [_, used, _] = mapped().unwrap();
+        let statm = fs::read_to_string("/proc/self/statm").unwrap();
+        let resident: u64 = statm.split(' ').nth(1).unwrap().parse().unwrap();
+        // Other tests of this process change its memory between the two readings, but by less than half a file.
+        assert!(used + half < resident * page_size() as u64, "{used} bytes of {resident} pages");
     }
 }
