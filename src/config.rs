@@ -88,6 +88,10 @@ const CHANGEABLE: [&str; 12] = [
     "run.cuda-tuning",
 ];
 
+/// Pairs of settings of which a run has at most one, because they say the same in other units.
+const ALTERNATIVES: [[&str; 2]; 2] =
+    [["train.warmup-epochs", "train.warmup-steps"], ["train.step-every", "train.milestones"]];
+
 impl Config {
     /// Reads the file, lets the flags override it, fills in the defaults and checks all values.
     ///
@@ -124,6 +128,13 @@ impl Config {
             network.retain(|key, _| !matches!(key, "depth" | "blocks" | "block"));
         }
         let above = to_table(flags)?;
+        for [one, other] in ALTERNATIVES {
+            for (flag, key) in [(one, other), (other, one)] {
+                if value(&above, flag).is_some() {
+                    remove(&mut base, key);
+                }
+            }
+        }
         let chosen = overlay(base.clone(), above.clone());
         let config = Self::resolve(Settings::of_choices(chosen))
             .map_err(|error| name_file(error, path, &base, &above))?;
@@ -213,6 +224,7 @@ impl Config {
         spec.check_zero_init(settings.read("train.zero-init-residual")?)?;
         let validation = settings.read("data.validation")?;
         check_validation(validation, dataset)?;
+        check_alternatives(&settings.chosen)?;
         let recipe: Recipe = settings.read_keys()?;
         // Other schedules have no factor.
         if recipe.schedule_kind == ScheduleKind::Step {
@@ -315,6 +327,21 @@ fn check_validation(validation: usize, dataset: &DatasetInfo) -> Result<()> {
     Ok(())
 }
 
+/// Refuses two settings that say the same in other units.
+fn check_alternatives(chosen: &Table) -> Result<()> {
+    for [one, other] in ALTERNATIVES {
+        if let (Some(found), Some(contradiction)) = (value(chosen, one), value(chosen, other)) {
+            let key = |name: &str| name.split_once('.').map_or("", |(_, key)| key).to_owned();
+            return Err(usage(format!(
+                "--{} {found}: contradicts --{} {contradiction}; remove one of the two",
+                key(one),
+                key(other)
+            )));
+        }
+    }
+    Ok(())
+}
+
 /// Refuses flags that have no effect with the other settings. A config file may have their keys, because a flag may
 /// choose the other settings later.
 fn check_flags_have_effect(flags: &Options, recipe: &Recipe) -> Result<()> {
@@ -329,6 +356,7 @@ fn check_flags_have_effect(flags: &Options, recipe: &Recipe) -> Result<()> {
     let given = |value: Option<f64>| value.map(|value| value.to_string());
     for (flag, value, reason) in [
         ("--step-every", given(flags.train.step_every), &of_steps),
+        ("--milestones", flags.train.milestones.as_ref().map(ToString::to_string), &of_steps),
         ("--step-factor", given(flags.train.step_factor), &of_steps),
         ("--mix-epochs", flags.data.mix_epochs.map(|epochs| epochs.to_string()), &of_mixing),
         ("--beta2", given(flags.train.beta2), &of_adamw),

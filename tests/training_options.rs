@@ -18,7 +18,8 @@ const RECIPES: [&str; 4] = [
      --momentum-end 0.95 --weight-decay-end 0.001 --sizes 6:0.3,8:0.6 --ema-decay 0.9 --schedule linear",
     "--augment crop:1,mixup:0.4 --optimizer adamw --lr 0.002 --beta2 0.99 --decay-all --accumulate 2 \
      --rates fc=0 --sizes 8:0.5 --swa-epochs 1",
-    "--augment flip,cutmix --precision bf16 --optimizer adamw --lr 0.002 --clip-grad-norm 1",
+    "--augment flip,cutmix --precision bf16 --optimizer adamw --lr 0.002 --clip-grad-norm 1 \
+     --schedule step --milestones 10steps,18steps --warmup-steps 3",
 ];
 
 /// Trains a whole run, and the same run again from a checkpoint in the middle of its second epoch.
@@ -56,6 +57,8 @@ fn an_option_changes_the_result() {
         "--swa-epochs 1",
         "--sizes 8:0.5",
         "--schedule linear",
+        "--schedule step --milestones 1.25",
+        "--warmup-steps 4",
     ]
     .into_iter()
     .enumerate()
@@ -91,6 +94,31 @@ fn the_settings_of_a_run_are_saved_and_read_back() {
     assert_eq!(fs::read_to_string(again.join("config.toml")).unwrap(), saved);
 }
 
+/// The learning rates that a run writes, of its first step and of the last step of each epoch.
+#[test]
+fn cuts_and_warm_up_come_where_they_are_chosen() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("cuts.toml");
+    fs::write(
+        &file,
+        "[train]\nschedule = \"step\"\nstep-every = 1\nwarmup-epochs = 0.0\nlr = 0.5\n",
+    )
+    .unwrap();
+    let rates = |flags: &str| {
+        let flags = format!("{TINY} --epochs 4 --limit-batches 2 --json --quiet {flags} --config");
+        let ran = resnet(&flags, &[&file]);
+        let lines = ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap());
+        let epochs = lines.filter(|line: &serde_json::Value| line["event"] == "epoch");
+        let rate = |epoch: serde_json::Value| (epoch["lr"].as_f64().unwrap() * 1e6).round() / 1e6;
+        epochs.map(rate).collect::<Vec<_>>()
+    };
+    assert_eq!(rates(""), [0.5, 0.05, 0.005, 0.0005]);
+    // A flag replaces the key of the file that says the same in other units.
+    assert_eq!(rates("--milestones 2.5"), [0.5, 0.5, 0.05, 0.05]);
+    assert_eq!(rates("--milestones 2steps,6steps"), [0.5, 0.05, 0.05, 0.005]);
+    assert_eq!(rates("--milestones 3 --warmup-steps 4"), [0.25, 0.5, 0.5, 0.05]);
+}
+
 #[test]
 fn what_is_not_possible_is_refused_with_what_is() {
     for (flags, parts) in [
@@ -107,6 +135,13 @@ fn what_is_not_possible_is_refused_with_what_is() {
         ("--swa-epochs 1 --ema-decay 0.9", vec!["--swa-epochs 1", "--ema-decay 0.9"]),
         ("--swa-epochs 99", vec!["--swa-epochs 99"]),
         ("--momentum 0 --momentum-end 0.9", vec!["--momentum-end 0.9", "--momentum 0"]),
+        ("--milestones 1,2", vec!["--milestones 1,2", "only with --schedule step"]),
+        (
+            "--schedule step --milestones 2,1",
+            vec!["--milestones", "expected rising numbers of epochs, such as 30,60"],
+        ),
+        ("--epochs 2 --schedule step --milestones 1,2", vec!["--milestones 1,2", "2 epochs"]),
+        ("--warmup-steps 3 --warmup-epochs 1", vec!["--warmup-steps", "--warmup-epochs"]),
         ("--patience 2", vec!["--patience 2", "--validation"]),
         ("--patience 0 --validation 500", vec!["--patience 0"]),
     ] {

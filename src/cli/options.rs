@@ -7,6 +7,7 @@ use crate::data::augment::Augment;
 use crate::kernels::Tuning;
 use crate::model::spec::{Block, Init, Placement, Shortcut, Stem};
 use crate::precision::PrecisionChoice;
+use crate::train::milestones::Milestones;
 use crate::train::rates::Rates;
 use crate::train::recipe::OptimizerKind;
 use crate::train::schedule::ScheduleKind;
@@ -167,9 +168,18 @@ pub struct TrainOptions {
     #[arg(long, value_name = "EPOCHS", value_parser = number)]
     pub warmup_epochs: Option<f64>,
 
+    /// Warm-up in optimizer steps, in place of epochs
+    #[arg(long, value_name = "STEPS", conflicts_with = "warmup_epochs", value_parser = whole_number::<u64>)]
+    pub warmup_steps: Option<u64>,
+
     /// Only with --schedule step: epochs between two reductions of the learning rate
     #[arg(long, value_name = "EPOCHS", value_parser = number)]
     pub step_every: Option<f64>,
+
+    /// Only with --schedule step: the points at which the learning rate is reduced, in place of
+    /// --step-every: epochs, such as 30,60, or steps, such as 32000steps,48000steps
+    #[arg(long, value_name = "LIST", conflicts_with = "step_every")]
+    pub milestones: Option<Milestones>,
 
     /// Only with --schedule step: factor by which each reduction multiplies the learning rate
     #[arg(long, value_name = "FACTOR", value_parser = number)]

@@ -113,15 +113,19 @@ pub const RULES: [Rule; 13] = [
         from: &["epochs"],
         default: "a third of the run",
         value: |basis| {
-            let is_step = basis.recipe.schedule_kind == ScheduleKind::Step;
-            is_step.then(|| default_step_every(basis.recipe.epochs).into())
+            let Recipe { schedule_kind, milestones, epochs, .. } = basis.recipe;
+            let is_used = *schedule_kind == ScheduleKind::Step && milestones.is_none();
+            is_used.then(|| default_step_every(*epochs).into())
         },
     },
     Rule {
         name: "train.warmup-epochs",
         from: &["schedule", "epochs"],
         default: "0.5, at most a tenth of the run; 0 for a constant or one-cycle schedule",
-        value: |basis| Some(default_warmup(basis.recipe.schedule_kind, basis.recipe.epochs).into()),
+        value: |basis| {
+            let Recipe { schedule_kind, warmup_steps, epochs, .. } = basis.recipe;
+            warmup_steps.is_none().then(|| default_warmup(*schedule_kind, *epochs).into())
+        },
     },
     // `Config::settle_precision` replaces it as soon as the device is known.
     Rule {

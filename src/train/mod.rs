@@ -10,6 +10,7 @@ pub mod event;
 pub mod flow;
 mod loss_scale;
 pub mod memory;
+pub mod milestones;
 pub mod optimizer;
 mod out_of_memory;
 pub mod range_test;

@@ -1,9 +1,10 @@
 //! How a network is trained: every setting of training, its default and its allowed values.
 
 use super::average::Averaging;
+use super::milestones::Milestones;
 use super::optimizer::Hyperparameters;
 use super::rates::Rates;
-use super::schedule::{Schedule, ScheduleKind};
+use super::schedule::{Cuts, Schedule, ScheduleKind};
 use super::sizes::Sizes;
 use crate::data::augment::{Augment, Change};
 use crate::error::{above_zero, at_least_one, in_range, usage};
@@ -38,8 +39,12 @@ pub struct Recipe {
     pub schedule_kind: ScheduleKind,
     /// Epochs in which the learning rate rises to its peak.
     pub warmup_epochs: f64,
+    /// Steps in which the learning rate rises to its peak; `None` for [`Self::warmup_epochs`].
+    pub warmup_steps: Option<u64>,
     /// For [`ScheduleKind::Step`]: epochs between two cuts of the learning rate.
     pub step_every: f64,
+    /// For [`ScheduleKind::Step`]: the points at which the learning rate is cut; `None` for [`Self::step_every`].
+    pub milestones: Option<Milestones>,
     /// For [`ScheduleKind::Step`]: the factor by which each cut multiplies the learning rate.
     pub step_factor: f64,
     /// Settings of the optimizer.
@@ -125,7 +130,9 @@ impl Default for Recipe {
             lr: 0.05,
             schedule_kind,
             warmup_epochs: default_warmup(schedule_kind, epochs),
+            warmup_steps: None,
             step_every: default_step_every(epochs),
+            milestones: None,
             step_factor: 0.1,
             optimizer: OptimizerOptions::default(),
             rates: None,
@@ -213,6 +220,11 @@ impl Recipe {
         above_zero("--lr", self.lr)?;
         in_range("--label-smoothing", self.label_smoothing, 0.0..=1.0)?;
         above_zero("--step-every", self.step_every)?;
+        if let Some(milestones) = self.milestones.as_ref().filter(|points| points.exceed(epochs)) {
+            return Err(usage(format!(
+                "--milestones {milestones}: expected points before the end of the run's {epochs} epochs"
+            )));
+        }
         in_range("--step-factor", self.step_factor, 0.0..=1.0)?;
         if let Some(norm) = self.clip_grad_norm {
             above_zero("--clip-grad-norm", norm)?;
@@ -237,9 +249,12 @@ impl Recipe {
         Schedule {
             kind: self.schedule_kind,
             peak: self.lr,
-            warmup_steps: steps(self.warmup_epochs),
+            warmup_steps: self.warmup_steps.unwrap_or_else(|| steps(self.warmup_epochs)),
             total_steps: self.epochs * steps_per_epoch as u64,
-            step_every: steps(self.step_every),
+            cuts: match &self.milestones {
+                Some(milestones) => Cuts::At(milestones.steps(steps_per_epoch)),
+                None => Cuts::Every(steps(self.step_every)),
+            },
             step_factor: self.step_factor,
         }
     }

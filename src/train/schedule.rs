@@ -14,7 +14,7 @@ pub enum ScheduleKind {
     Cosine,
     /// Falls to zero along a straight line.
     Linear,
-    /// Multiplied by --step-factor every --step-every epochs.
+    /// Multiplied by --step-factor at each of --milestones, or every --step-every epochs.
     Step,
     /// Rises from 4 % of the peak along half a cosine over the first 30 % of the run, then falls to almost
     /// zero along half a cosine (Smith and Topin 2018). A warm-up replaces the rise.
@@ -29,8 +29,27 @@ const ONE_CYCLE_START: f64 = 1.0 / 25.0;
 /// Last learning rate as a fraction of the peak (1 / `div_factor` / `final_div_factor`).
 const ONE_CYCLE_END: f64 = ONE_CYCLE_START / 1e4;
 
+/// The steps, counted from 0, before which the learning rate is cut.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Cuts {
+    /// Every so many steps.
+    Every(u64),
+    /// At these steps, which rise.
+    At(Vec<u64>),
+}
+
+impl Cuts {
+    /// The number of cuts up to a step, counted from 0.
+    fn until(&self, step: u64) -> u64 {
+        match self {
+            Self::Every(steps) => step / (*steps).max(1),
+            Self::At(steps) => steps.partition_point(|cut| *cut <= step) as u64,
+        }
+    }
+}
+
 /// The learning-rate schedule of a run of known length.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     /// The kind of schedule after the warm-up.
     pub kind: ScheduleKind,
@@ -40,8 +59,8 @@ pub struct Schedule {
     pub warmup_steps: u64,
     /// Steps in the whole run.
     pub total_steps: u64,
-    /// For [`ScheduleKind::Step`]: steps between two cuts of the learning rate.
-    pub step_every: u64,
+    /// For [`ScheduleKind::Step`]: when the learning rate is cut.
+    pub cuts: Cuts,
     /// For [`ScheduleKind::Step`]: the factor by which each cut multiplies the learning rate.
     pub step_factor: f64,
 }
@@ -59,7 +78,7 @@ impl Schedule {
             ScheduleKind::Constant => 1.0,
             ScheduleKind::Cosine => falling(progress),
             ScheduleKind::Linear => 1.0 - progress,
-            ScheduleKind::Step => self.step_factor.powf((step / self.step_every.max(1)) as f64),
+            ScheduleKind::Step => self.step_factor.powf(self.cuts.until(step) as f64),
             ScheduleKind::OneCycle => self.one_cycle(step),
         };
         self.peak * factor
@@ -98,7 +117,7 @@ mod tests {
             peak: 0.4,
             warmup_steps,
             total_steps: 100,
-            step_every: 30,
+            cuts: Cuts::Every(30),
             step_factor: 0.1,
         }
     }
@@ -130,7 +149,7 @@ mod tests {
         // OneCycleLR(max_lr=0.4, total_steps=100), then the same with total_steps=10 and total_steps=1407.
         let cycle = schedule(ScheduleKind::OneCycle, 0);
         agrees(
-            cycle,
+            cycle.clone(),
             &[
                 (0, 0.016),
                 (1, 0.017_125_512_226_362_993),
@@ -142,7 +161,7 @@ mod tests {
                 (99, 1.6e-6),
             ],
         );
-        agrees(Schedule { total_steps: 10, ..cycle }, &[(1, 0.208), (2, 0.4), (9, 1.6e-6)]);
+        agrees(Schedule { total_steps: 10, ..cycle.clone() }, &[(1, 0.208), (2, 0.4), (9, 1.6e-6)]);
         let odd = Schedule { total_steps: 1407, ..cycle };
         agrees(odd, &[(421, 0.399_999_946_568_117_5), (422, 0.399_999_175_864_818_9)]);
         // CosineAnnealingLR(T_max=100). Then LinearLR(start_factor=0.1, total_iters=9) followed by
@@ -172,7 +191,13 @@ mod tests {
         agrees(linear, &[(0, 0.4), (25, 0.3), (99, 0.004)]);
         // StepLR(step_size=30, gamma=0.1).
         let step = schedule(ScheduleKind::Step, 0);
-        agrees(step, &[(29, 0.4), (30, 0.04), (59, 0.04), (60, 0.004), (99, 0.0004)]);
+        agrees(step.clone(), &[(29, 0.4), (30, 0.04), (59, 0.04), (60, 0.004), (99, 0.0004)]);
+        // MultiStepLR(milestones=[50, 75], gamma=0.1).
+        let milestones = Schedule { cuts: Cuts::At(vec![50, 75]), ..step };
+        agrees(
+            milestones,
+            &[(0, 0.4), (49, 0.4), (50, 0.04), (74, 0.04), (75, 0.004), (99, 0.004)],
+        );
     }
 
     #[test]
@@ -191,7 +216,7 @@ mod tests {
         assert!(rises && falls);
         // These runs are so short that the learning rate never rises.
         for total_steps in 1..4 {
-            let cycle = Schedule { total_steps, ..cycle };
+            let cycle = Schedule { total_steps, ..cycle.clone() };
             assert!((0..total_steps).all(|s| (0.0..=0.4).contains(&cycle.lr(s))));
         }
     }

@@ -67,10 +67,11 @@ fn recipe_parts(config: &Config) -> Vec<String> {
         format!("batch {}", recipe.batch_size),
         format!("lr {} ({})", recipe.lr, value_name(recipe.schedule_kind)),
     ];
-    match recipe.warmup_epochs {
-        0.0 => {}
-        1.0 => parts.push("warm-up 1 epoch".to_owned()),
-        epochs => parts.push(format!("warm-up {} epochs", rounded(epochs))),
+    match (recipe.warmup_steps, recipe.warmup_epochs) {
+        (Some(steps), _) => parts.push(format!("warm-up {}", counted(steps, "step"))),
+        (None, 0.0) => {}
+        (None, 1.0) => parts.push("warm-up 1 epoch".to_owned()),
+        (None, epochs) => parts.push(format!("warm-up {} epochs", rounded(epochs))),
     }
     parts.extend([
         format!("{momentum} {}", changing(optimizer.momentum, optimizer.momentum_end)),
