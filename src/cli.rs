@@ -2,13 +2,15 @@
 
 mod commands;
 mod options;
+mod trained;
 mod values;
 
 pub use commands::{
-    BenchArgs, BenchMode, CheckpointsArgs, CurvesArgs, DataArgs, DataCommand, EvalArgs, EvalSplit,
-    FindLrArgs, GradientsArgs, GrowArgs, NamedDataset, ShapesArgs, SweepArgs, TrainArgs,
+    BenchArgs, BenchMode, DataArgs, DataCommand, DeviceArgs, FindLrArgs, GradientsArgs, GrowArgs,
+    NamedDataset, ShapesArgs, SweepArgs, TrainArgs,
 };
 pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
+pub use trained::{CheckpointsArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs};
 
 use clap::{Parser, Subcommand};
 
@@ -38,6 +40,8 @@ pub enum Command {
     Train(Box<TrainArgs>),
     /// Evaluate a checkpoint: loss, accuracy, precision and recall of each class, confusion matrix
     Eval(EvalArgs),
+    /// Classify pictures: PNG and JPEG files of any size
+    Predict(PredictArgs),
     /// List a run's checkpoints and show whether each is intact
     Checkpoints(CheckpointsArgs),
     /// Print and draw the errors of runs side by side

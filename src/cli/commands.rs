@@ -1,4 +1,4 @@
-//! The arguments of each subcommand.
+//! The arguments of the subcommands that train, measure or set up. Those that read a run are in `trained`.
 
 use super::options::{NetworkOptions, Options};
 use super::values::{dataset_name, number, takes_negative_numbers, whole_number};
@@ -6,7 +6,6 @@ use crate::checkpoint::cadence::time_span;
 use crate::data::Source;
 use crate::kernels::Tuning;
 use crate::precision::PrecisionChoice;
-use crate::train::views::Views;
 use clap::{Args, Subcommand, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
@@ -47,76 +46,6 @@ pub struct TrainArgs {
     /// Where the data set is.
     #[command(flatten)]
     pub data: DataArgs,
-}
-
-/// `resnet eval …`
-#[derive(Debug, Args)]
-#[command(mut_args(takes_negative_numbers))]
-pub struct EvalArgs {
-    /// A run's folder (its best checkpoint is used), a checkpoint's folder or a model.safetensors file
-    #[arg(value_name = "RUN|CHECKPOINT")]
-    pub checkpoint: PathBuf,
-
-    /// Images to evaluate on
-    #[arg(long, default_value = "test")]
-    pub split: EvalSplit,
-
-    /// Test-time augmentation: also evaluate the mean prediction of several views of each image, such as
-    /// flip, or flip,shift:1 with the number of pixels. Its figures stand beside the plain ones
-    #[arg(long, value_name = "LIST")]
-    pub tta: Option<Views>,
-
-    /// Floating-point format to compute in [default: as in training]
-    #[arg(long)]
-    pub precision: Option<PrecisionChoice>,
-
-    /// Images in a batch [default: as in training]
-    #[arg(long, short, value_name = "IMAGES", value_parser = whole_number::<usize>)]
-    pub batch_size: Option<usize>,
-
-    /// Where to compute.
-    #[command(flatten)]
-    pub device: DeviceArgs,
-
-    /// Where the data set is.
-    #[command(flatten)]
-    pub data: DataArgs,
-}
-
-/// The images that `resnet eval` evaluates on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ValueEnum)]
-#[serde(rename_all = "kebab-case")]
-pub enum EvalSplit {
-    /// The images that the network was trained on
-    Train,
-    /// The training images that were held out with --validation
-    Validation,
-    /// The test images
-    Test,
-}
-
-/// `resnet checkpoints …`
-#[derive(Debug, Args)]
-pub struct CheckpointsArgs {
-    /// A run's folder
-    #[arg(value_name = "RUN")]
-    pub run: PathBuf,
-}
-
-/// `resnet curves …`
-#[derive(Debug, Args)]
-pub struct CurvesArgs {
-    /// Folders of runs. Runs that differ by their seed alone are averaged
-    #[arg(value_name = "RUN", required = true)]
-    pub runs: Vec<PathBuf>,
-
-    /// Draw the errors: NAME.png, NAME.svg, or both if NAME has no ending
-    #[arg(long, value_name = "NAME")]
-    pub picture: Option<PathBuf>,
-
-    /// Draw the last epoch's test error against this setting, such as batch-size, instead of by epoch
-    #[arg(long, value_name = "KEY", requires = "picture")]
-    pub against: Option<String>,
 }
 
 /// `resnet find-lr …`

@@ -1,19 +1,17 @@
 //! `resnet eval`: evaluates a checkpoint on labelled images.
 
-use crate::checkpoint::{self, Checkpoint, HeldOut};
+use super::trained::Trained;
+use crate::checkpoint::{Checkpoint, HeldOut};
 use crate::cli::{EvalArgs, EvalSplit};
-use crate::data::catalog::{self, DatasetInfo};
+use crate::data::catalog::DatasetInfo;
 use crate::data::dataset::Dataset;
-use crate::data::preprocess::Preprocess;
 use crate::data::{self, Split};
-use crate::device;
 use crate::error::{at_least_one, usage};
-use crate::precision::Precision;
 use crate::report::classification::{ClassFigures, by_class};
 use crate::train::evaluate::{Evaluation, Evaluator, TOP_K, is_plausible};
 use crate::train::memory::{BatchMemory, check_batches};
 use crate::ui::{Ui, grouped, short, table};
-use anyhow::{Context, Result, anyhow, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use serde_json::json;
 use tch::Device;
 
@@ -25,21 +23,11 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     if let Some(batch_size) = args.batch_size {
         at_least_one("--batch-size", batch_size)?;
     }
-    device::check_threads(args.device.threads)?;
-    let path = checkpoint::resolve(&args.checkpoint)?;
-    let checkpoint = checkpoint::open(&path)?;
-    let device = device::choose(&args.device.device)?;
-    device::set_threads(args.device.threads);
+    let trained = Trained::open(&args.checkpoint, &args.device, args.precision)?;
+    let Trained { checkpoint, dataset, device, precision } = &trained;
+    let (dataset, device, precision) = (*dataset, *device, *precision);
     let card = &checkpoint.card;
-    let dataset = catalog::find(&card.dataset)
-        .map_err(|error| anyhow!("{}: {error}", checkpoint.path.display()))?;
-    let held_out = held_out(args, &checkpoint, dataset, ui)?;
-    let precision = match (args.precision, card.precision) {
-        (Some(choice), _) => choice.resolve(device, card.spec.favours_fp32())?,
-        (None, Precision::Tf32) if !device.is_cuda() => Precision::Fp32,
-        (None, trained) => trained,
-    };
-    precision.apply();
+    let held_out = held_out(args, checkpoint, dataset, ui)?;
     let batch_size = args.batch_size.unwrap_or(card.batch_size);
     let at_once = batch_size.min(match args.split {
         EvalSplit::Train => dataset.train_images - held_out.images,
@@ -51,8 +39,7 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     let network = checkpoint.network(device)?;
     let images = load(args, dataset, held_out, device, ui)?;
     precision.slow_warning(device).iter().for_each(|warning| ui.warn(warning));
-    let options = (precision.kind(), device);
-    let preprocess = Preprocess::new(&card.mean, &card.std, card.spec.size, options);
+    let preprocess = trained.preprocess();
 
     let plain = || Evaluator::new(&network, &images, &preprocess, batch_size, None);
     let evaluate = |evaluator: Evaluator| {

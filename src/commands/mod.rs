@@ -10,9 +10,11 @@ mod eval;
 mod find_lr;
 mod gradients;
 mod grow;
+mod predict;
 mod shapes;
 mod sweep;
 mod train;
+mod trained;
 
 use crate::cli::{Cli, Command};
 use crate::limits;
@@ -30,6 +32,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Curves(args) => curves::run(args, &ui),
         Command::FindLr(args) => find_lr::run(args, &ui),
         Command::Grow(args) => grow::run(args, &ui),
+        Command::Predict(args) => predict::run(args, &ui),
         Command::Shapes(args) => shapes::run(args, &ui),
         Command::Gradients(args) => gradients::run(args, &ui),
         Command::Bench(args) => bench::run(args, &ui),

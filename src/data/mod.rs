@@ -14,6 +14,7 @@ mod images;
 pub mod locate;
 mod obtain;
 pub mod order;
+pub mod pictures;
 pub mod preprocess;
 mod source;
 pub mod synthetic;

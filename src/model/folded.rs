@@ -38,6 +38,16 @@ impl Folded {
         Ok(Self { network: network.clone(), fused })
     }
 
+    /// Folds a network for images like these, [N, channels, size, size]. If folding would hide that the network has
+    /// diverged, the network is not folded.
+    ///
+    /// # Errors
+    /// As for [`Folded::new`].
+    pub fn for_images(network: &Network, images: &Tensor) -> Result<Self> {
+        let folded = Self::new(network, images.kind())?;
+        Ok(if folded.hides_divergence(images) { Self::plain(network) } else { folded })
+    }
+
     /// The network itself, without folding.
     pub fn plain(network: &Network) -> Self {
         Self { network: network.clone(), fused: None }
@@ -47,7 +57,7 @@ impl Folded {
     /// logits can be finite although the network's own logits are not. This computes the network's own logits of the
     /// first of these images [N, channels, size, size], and returns true if a logit is not finite. `false` without
     /// folding.
-    pub fn hides_divergence(&self, images: &Tensor) -> bool {
+    fn hides_divergence(&self, images: &Tensor) -> bool {
         let checked = images.size().first().map_or(0, |&count| count.min(CHECKED_IMAGES));
         self.fused.is_some() && {
             let logits = self.network.forward(&images.narrow(0, 0, checked), Mode::Evaluate);

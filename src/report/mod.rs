@@ -1,4 +1,5 @@
-//! Figures about results.
+//! Figures about results, and pictures of them.
 
+pub mod cam;
 pub mod chart;
 pub mod classification;

@@ -156,10 +156,7 @@ impl<'a> Evaluator<'a> {
         let inputs = self.preprocess.apply(&batch);
         let folded = match work.folded.take() {
             Some(folded) => folded,
-            None => {
-                let folded = Folded::new(&self.network, self.preprocess.dtype())?;
-                if folded.hides_divergence(&inputs) { Folded::plain(&self.network) } else { folded }
-            }
+            None => Folded::for_images(&self.network, &inputs)?,
         };
         let folded = work.folded.insert(folded);
         let logits = match &self.views {

@@ -1,5 +1,6 @@
 //! Everything that is printed: messages and progress on stderr, data on stdout. No other module prints.
 
+mod blocks;
 mod progress;
 mod text;
 
@@ -62,6 +63,18 @@ impl Ui {
     /// Prints lines of data for people on stdout.
     pub fn out(&self, lines: impl AsRef<str>) {
         stdout(&harmless(lines.as_ref()));
+    }
+
+    /// Shows an image of bytes `[C, H, W]` under its name, if stdout is a terminal with colours.
+    pub fn picture(&self, name: &str, pixels: &[u8], channels: usize, width: usize) {
+        let terminal = Term::stdout();
+        if terminal.is_term()
+            && console::colors_enabled()
+            && usize::from(terminal.size().1) >= width
+        {
+            self.out(name);
+            blocks::half_blocks(pixels, channels, width).iter().for_each(|line| stdout(line));
+        }
     }
 
     /// Prints a value as a JSON line on stdout.

@@ -70,6 +70,12 @@ impl Program {
         self
     }
 
+    /// Where stdin comes from.
+    pub fn stdin(mut self, from: impl Into<Stdio>) -> Self {
+        self.0.stdin(from);
+        self
+    }
+
     /// Where stdout goes. [`Self::run`] captures it by default.
     pub fn stdout(mut self, to: impl Into<Stdio>) -> Self {
         self.0.stdout(to);
