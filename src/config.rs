@@ -5,6 +5,7 @@
 //! of the same name, its default and its check in [`Recipe`]. The file's key and the default in the help text
 //! follow from these. Only a default that depends on other settings also needs a rule in `config/derived.rs`.
 
+mod contradictions;
 mod defaults;
 mod derived;
 pub mod help;
@@ -24,7 +25,6 @@ use crate::kernels::Tuning;
 use crate::model::spec::{Init, Spec, value_name};
 use crate::precision::{Precision, PrecisionChoice};
 use crate::train::Recipe;
-use crate::train::recipe::OptimizerKind;
 use crate::train::schedule::ScheduleKind;
 use anyhow::Result;
 use derived::Basis;
@@ -88,10 +88,6 @@ const CHANGEABLE: [&str; 12] = [
     "run.cuda-tuning",
 ];
 
-/// Pairs of settings of which a run has at most one, because they say the same in other units.
-const ALTERNATIVES: [[&str; 2]; 2] =
-    [["train.warmup-epochs", "train.warmup-steps"], ["train.step-every", "train.milestones"]];
-
 impl Config {
     /// Reads the file, lets the flags override it, fills in the defaults and checks all values.
     ///
@@ -100,7 +96,7 @@ impl Config {
     pub fn load(file: Option<&Path>, flags: &Options) -> Result<Self> {
         let Some(path) = file else {
             let config = Self::resolve(Settings::of_choices(to_table(flags)?))?;
-            check_flags_have_effect(flags, &config.recipe)?;
+            contradictions::check_flags_have_effect(flags, &config.recipe)?;
             return Ok(config);
         };
         let text = files::read_text(path, LARGEST_FILE).map_err(|error| {
@@ -128,17 +124,11 @@ impl Config {
             network.retain(|key, _| !matches!(key, "depth" | "blocks" | "block"));
         }
         let above = to_table(flags)?;
-        for [one, other] in ALTERNATIVES {
-            for (flag, key) in [(one, other), (other, one)] {
-                if value(&above, flag).is_some() {
-                    remove(&mut base, key);
-                }
-            }
-        }
+        contradictions::remove_alternatives(&mut base, &above);
         let chosen = overlay(base.clone(), above.clone());
         let config = Self::resolve(Settings::of_choices(chosen))
             .map_err(|error| name_file(error, path, &base, &above))?;
-        check_flags_have_effect(flags, &config.recipe)?;
+        contradictions::check_flags_have_effect(flags, &config.recipe)?;
         Ok(config)
     }
 
@@ -224,7 +214,7 @@ impl Config {
         spec.check_zero_init(settings.read("train.zero-init-residual")?)?;
         let validation = settings.read("data.validation")?;
         check_validation(validation, dataset)?;
-        check_alternatives(&settings.chosen)?;
+        contradictions::check_alternatives(&settings.chosen)?;
         let recipe: Recipe = settings.read_keys()?;
         // Other schedules have no factor.
         if recipe.schedule_kind == ScheduleKind::Step {
@@ -323,49 +313,6 @@ fn check_validation(validation: usize, dataset: &DatasetInfo) -> Result<()> {
             "--validation {validation}: expected a number from 0 to {}, because at least 2 of {name}'s {train_images} training images must be left to train on",
             train_images - 2
         )));
-    }
-    Ok(())
-}
-
-/// Refuses two settings that say the same in other units.
-fn check_alternatives(chosen: &Table) -> Result<()> {
-    for [one, other] in ALTERNATIVES {
-        if let (Some(found), Some(contradiction)) = (value(chosen, one), value(chosen, other)) {
-            let key = |name: &str| name.split_once('.').map_or("", |(_, key)| key).to_owned();
-            return Err(usage(format!(
-                "--{} {found}: contradicts --{} {contradiction}; remove one of the two",
-                key(one),
-                key(other)
-            )));
-        }
-    }
-    Ok(())
-}
-
-/// Refuses flags that have no effect with the other settings. A config file may have their keys, because a flag may
-/// choose the other settings later.
-fn check_flags_have_effect(flags: &Options, recipe: &Recipe) -> Result<()> {
-    let schedule = recipe.schedule_kind;
-    let of_steps = (schedule != ScheduleKind::Step)
-        .then(|| ("--schedule", value_name(schedule), "--schedule step"));
-    let of_mixing = (!recipe.augment.mixes())
-        .then(|| ("--augment", recipe.augment.to_string(), "mixup or cutmix in --augment"));
-    let optimizer = recipe.optimizer.kind;
-    let of_adamw = (optimizer != OptimizerKind::AdamW)
-        .then(|| ("--optimizer", value_name(optimizer), "--optimizer adamw"));
-    let given = |value: Option<f64>| value.map(|value| value.to_string());
-    for (flag, value, reason) in [
-        ("--step-every", given(flags.train.step_every), &of_steps),
-        ("--milestones", flags.train.milestones.as_ref().map(ToString::to_string), &of_steps),
-        ("--step-factor", given(flags.train.step_factor), &of_steps),
-        ("--mix-epochs", flags.data.mix_epochs.map(|epochs| epochs.to_string()), &of_mixing),
-        ("--beta2", given(flags.train.beta2), &of_adamw),
-    ] {
-        if let (Some(value), Some((other, found, only))) = (value, reason) {
-            return Err(usage(format!(
-                "{flag} {value}: has no effect with {other} {found}; use it only with {only}"
-            )));
-        }
     }
     Ok(())
 }

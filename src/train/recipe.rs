@@ -220,11 +220,6 @@ impl Recipe {
         above_zero("--lr", self.lr)?;
         in_range("--label-smoothing", self.label_smoothing, 0.0..=1.0)?;
         above_zero("--step-every", self.step_every)?;
-        if let Some(milestones) = self.milestones.as_ref().filter(|points| points.exceed(epochs)) {
-            return Err(usage(format!(
-                "--milestones {milestones}: expected points before the end of the run's {epochs} epochs"
-            )));
-        }
         in_range("--step-factor", self.step_factor, 0.0..=1.0)?;
         if let Some(norm) = self.clip_grad_norm {
             above_zero("--clip-grad-norm", norm)?;
