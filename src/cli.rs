@@ -10,7 +10,9 @@ pub use commands::{
     NamedDataset, ShapesArgs, SweepArgs, TrainArgs,
 };
 pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
-pub use trained::{CheckpointsArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs};
+pub use trained::{
+    CheckpointsArgs, CompareArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs, RunsArgs,
+};
 
 use clap::{Parser, Subcommand};
 
@@ -44,6 +46,10 @@ pub enum Command {
     Predict(PredictArgs),
     /// List a run's checkpoints and show whether each is intact
     Checkpoints(CheckpointsArgs),
+    /// List the runs in a folder, newest first: network, data, epochs, accuracy, time, state
+    Runs(RunsArgs),
+    /// Print the settings in which runs differ, and their figures, side by side
+    Compare(CompareArgs),
     /// Print and draw the errors of runs side by side
     Curves(CurvesArgs),
     /// Find a learning rate: train with rising rates, and see where the loss falls and where it explodes

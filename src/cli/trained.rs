@@ -113,3 +113,19 @@ pub struct CurvesArgs {
     #[arg(long, value_name = "KEY", requires = "picture")]
     pub against: Option<String>,
 }
+
+/// `resnet runs …`
+#[derive(Debug, Args)]
+pub struct RunsArgs {
+    /// A folder with runs in it, also in folders of this folder
+    #[arg(value_name = "FOLDER", default_value = "runs")]
+    pub folder: PathBuf,
+}
+
+/// `resnet compare …`
+#[derive(Debug, Args)]
+pub struct CompareArgs {
+    /// Folders of runs
+    #[arg(value_name = "RUN", required = true, num_args = 2..)]
+    pub runs: Vec<PathBuf>,
+}

@@ -2,6 +2,7 @@
 
 mod bench;
 mod checkpoints;
+mod compare;
 mod completions;
 mod curves;
 mod data;
@@ -11,6 +12,7 @@ mod find_lr;
 mod gradients;
 mod grow;
 mod predict;
+mod runs;
 mod shapes;
 mod sweep;
 mod train;
@@ -29,6 +31,8 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Train(args) => train::run(args, &ui),
         Command::Eval(args) => eval::run(args, &ui),
         Command::Checkpoints(args) => checkpoints::run(args, &ui),
+        Command::Runs(args) => runs::run(args, &ui),
+        Command::Compare(args) => compare::run(args, &ui),
         Command::Curves(args) => curves::run(args, &ui),
         Command::FindLr(args) => find_lr::run(args, &ui),
         Command::Grow(args) => grow::run(args, &ui),

@@ -8,21 +8,21 @@ use crate::files;
 use crate::train::Event;
 use crate::train::event::EpochFigures;
 use anyhow::{Context, Result};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// The settings of this section do not decide the result of a run.
 const IGNORED_SECTION: &str = "run.";
 /// The setting in which the runs of a group differ.
-const IGNORED: &str = "train.seed";
+const SEED: &str = "train.seed";
 
 /// The settings of a run by name, such as `train.lr`, and the figures of its epochs.
 #[derive(Debug, Clone)]
 pub struct RunFigures {
     /// Its folder.
     pub folder: PathBuf,
-    /// The settings that decide its result, without the seed.
+    /// The settings that decide its result.
     settings: BTreeMap<String, Value>,
     /// The epochs that are over.
     pub epochs: Vec<EpochFigures>,
@@ -61,8 +61,7 @@ impl RunFigures {
         })?;
         let table: Table = toml::from_str(&text)
             .with_context(|| format!("{}: is not a run's settings", path.display()))?;
-        let counts = |name: &String| !name.starts_with(IGNORED_SECTION) && name != IGNORED;
-        let settings = config::each(&table).filter(|(name, _)| counts(name));
+        let settings = config::each(&table).filter(|(name, _)| !name.starts_with(IGNORED_SECTION));
         let settings = settings.map(|(name, value)| (name, value.clone())).collect();
         let (events, damage) = read_run(folder)?;
         let epochs = events.into_iter().filter_map(|event| match event {
@@ -71,21 +70,28 @@ impl RunFigures {
         });
         Ok((Self { folder: folder.to_owned(), settings, epochs: epochs.collect() }, damage))
     }
+
+    /// The value of a setting, such as `train.lr`.
+    pub fn setting(&self, name: &str) -> Option<&Value> {
+        self.settings.get(name)
+    }
+}
+
+/// The names of the settings in which runs differ, such as `train.lr`, in the order of the alphabet.
+pub fn differing(runs: &[RunFigures]) -> Vec<String> {
+    let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.settings.keys()).collect();
+    let differ = |name: &&String| {
+        let mut values = runs.iter().map(|run| run.setting(name));
+        let first = values.next();
+        values.any(|value| Some(value) != first)
+    };
+    names.into_iter().filter(differ).cloned().collect()
 }
 
 /// The runs in groups that differ by more than the seed, in the order of the first run of each.
 pub fn groups(runs: Vec<RunFigures>) -> Vec<Group> {
-    let names: std::collections::BTreeSet<&String> =
-        runs.iter().flat_map(|run| run.settings.keys()).collect();
-    let differ: Vec<String> = names
-        .into_iter()
-        .filter(|name| {
-            let mut values = runs.iter().map(|run| run.settings.get(*name));
-            let first = values.next();
-            values.any(|value| Some(value) != first)
-        })
-        .cloned()
-        .collect();
+    let mut differ = differing(&runs);
+    differ.retain(|name| name != SEED);
     let mut groups: Vec<Group> = Vec::new();
     for run in runs {
         let of_run = |name: &String| Some((name.clone(), run.settings.get(name)?.clone()));

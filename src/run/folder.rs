@@ -144,6 +144,13 @@ pub fn write_config(run_dir: &Path, config: &Config) -> Result<()> {
     write_atomically(&run_dir.join(CONFIG_FILE), config.to_file()?.as_bytes())
 }
 
+/// Whether a process trains in a run's folder.
+pub fn is_in_use(folder: &Path) -> bool {
+    let opened = File::options().read(true).custom_flags(OWN_FILE).open(folder.join(LOCK_FILE));
+    // The shared lock is released at once, when the file is closed.
+    opened.is_ok_and(|file| matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)))
+}
+
 fn lock(folder: &Path) -> Result<File> {
     let path = folder.join(LOCK_FILE);
     let mut options = File::options();

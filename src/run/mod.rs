@@ -12,6 +12,7 @@ pub mod folder;
 pub mod keeper;
 pub mod listing;
 pub mod metrics;
+pub mod overview;
 pub mod sweep;
 
 pub use folder::RunFolder;
