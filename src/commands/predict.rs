@@ -110,12 +110,15 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
     Ok(())
 }
 
-/// The pictures that can be read, and (name, fault) of the others.
+/// The name of a picture that could not be read, and why.
+type Fault = (String, String);
+
+/// The pictures that can be read, and the faults of the others.
 fn read_all(
     sources: &[Source],
     trained: &Trained,
     invert: bool,
-) -> (Vec<(String, Picture)>, Vec<(String, String)>) {
+) -> (Vec<(String, Picture)>, Vec<Fault>) {
     let (mut read, mut faults) = (Vec::new(), Vec::new());
     for source in sources {
         match Picture::read(source, trained.dataset) {
@@ -190,7 +193,7 @@ fn batch_of<'a>(pictures: impl Iterator<Item = &'a Picture>, device: Device) -> 
     Ok(Batch::new(pixels.to_device(device), Targets::new(classes)))
 }
 
-fn print_json(predictions: &[Prediction], faults: &[(String, String)], ui: &Ui) {
+fn print_json(predictions: &[Prediction], faults: &[Fault], ui: &Ui) {
     for found in predictions {
         let Some(best) = found.guesses.first() else { continue };
         ui.json(&json!({
