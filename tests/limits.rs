@@ -37,7 +37,7 @@ fn too_little_memory_is_an_error_that_says_what_fits() {
     assert!(!folder.path().join("run").exists());
     with_mib(800, &bench).fails_with(2, &["--batch-size 256", "`ulimit -v`", " fits"]);
     let inference = format!("{bench} --mode inference");
-    with_mib(400, &inference).fails_with(2, &["--batch-size 256", "`ulimit -v`", " fits"]);
+    with_mib(480, &inference).fails_with(2, &["--batch-size 256", "`ulimit -v`", " fits"]);
     with_mib(0, &bench).fails_with(2, &["--batch-size 256", "too little for one image"]);
     limited(&format!("ulimit -v {}", start - 10_000), "shapes", folder.path())
         .fails_with(1, &["`ulimit -v`", "MiB of memory"]);
