@@ -1,7 +1,7 @@
 //! `resnet compare`: runs side by side, the settings in which they differ and their figures.
 
 use crate::cli::CompareArgs;
-use crate::run::compare::{RunFigures, Spread, differing, groups, spread};
+use crate::run::compare::{RunFigures, Spread, differing, groups, key_of, read_all, spread};
 use crate::train::event::EpochFigures;
 use crate::ui::{Ui, duration, loss, short, table};
 use anyhow::Result;
@@ -9,9 +9,10 @@ use serde_json::json;
 use std::collections::BTreeMap;
 use toml::Value;
 
-/// A figure of a run: its name, and how it is computed and written.
+/// A figure of a run: its name in a table, its key in JSON, and how it is computed and written.
 struct Figure {
     name: &'static str,
+    key: &'static str,
     of: fn(&[EpochFigures]) -> Option<f64>,
     text: fn(f64) -> String,
 }
@@ -20,37 +21,49 @@ struct Figure {
 const FIGURES: [Figure; 9] = [
     Figure {
         name: "epochs",
+        key: "epochs",
         of: |epochs| epochs.last().map(|last| last.epoch as f64),
         text: |epochs| epochs.to_string(),
     },
-    Figure { name: "train loss", of: |epochs| Some(epochs.last()?.train_loss), text: loss },
+    Figure {
+        name: "train loss",
+        key: "train_loss",
+        of: |epochs| Some(epochs.last()?.train_loss),
+        text: loss,
+    },
     Figure {
         name: "train accuracy",
+        key: "train_accuracy",
         of: |epochs| Some(epochs.last()?.train_accuracy),
         text: accuracy,
     },
     Figure {
         name: "validation loss",
+        key: "validation_loss",
         of: |epochs| epochs.iter().rev().find_map(|epoch| epoch.validation_loss),
         text: loss,
     },
     Figure {
         name: "validation accuracy",
+        key: "validation_accuracy",
         of: |epochs| epochs.iter().rev().find_map(|epoch| epoch.validation_accuracy),
         text: accuracy,
     },
     Figure {
         name: "test loss",
+        key: "test_loss",
         of: |epochs| epochs.iter().rev().find_map(|epoch| epoch.test_loss),
         text: loss,
     },
     Figure {
         name: "test accuracy",
+        key: "test_accuracy",
         of: |epochs| epochs.iter().rev().find_map(|epoch| epoch.test_accuracy),
         text: accuracy,
     },
     Figure {
         name: "images/s",
+        key: "images_per_second",
         of: |epochs| {
             let seconds: f64 = epochs.iter().map(|epoch| epoch.seconds).sum();
             let images = epochs.iter().map(|epoch| epoch.images_per_second * epoch.seconds);
@@ -60,6 +73,7 @@ const FIGURES: [Figure; 9] = [
     },
     Figure {
         name: "training time",
+        key: "seconds",
         of: |epochs| (!epochs.is_empty()).then(|| epochs.iter().map(|epoch| epoch.seconds).sum()),
         text: duration,
     },
@@ -74,25 +88,14 @@ fn accuracy(accuracy: f64) -> String {
 /// # Errors
 /// A folder is not a run's folder.
 pub fn run(args: &CompareArgs, ui: &Ui) -> Result<()> {
-    let mut runs = Vec::new();
-    for folder in &args.runs {
-        let (run, damage) = RunFigures::read(folder)?;
-        damage.iter().for_each(|damage| ui.warn(damage));
-        runs.push(run);
-    }
+    let runs = read_all(&args.runs, ui)?;
     let differ = differing(&runs);
     if ui.is_json() {
         for run in &runs {
             let settings: BTreeMap<&String, Option<&Value>> =
                 differ.iter().map(|name| (name, run.setting(name))).collect();
-            let figures: BTreeMap<String, Option<f64>> = FIGURES
-                .iter()
-                .map(|figure| {
-                    let key = figure.name.replace("images/s", "images_per_second");
-                    let key = key.replace("training time", "seconds").replace(' ', "_");
-                    (key, (figure.of)(&run.epochs))
-                })
-                .collect();
+            let figures: BTreeMap<&str, Option<f64>> =
+                FIGURES.iter().map(|figure| (figure.key, (figure.of)(&run.epochs))).collect();
             ui.json(&json!({"run": run.folder, "settings": settings, "figures": figures}));
         }
         return Ok(());
@@ -112,13 +115,12 @@ pub fn run(args: &CompareArgs, ui: &Ui) -> Result<()> {
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        let key = name.split_once('.').map_or(name.as_str(), |(_, key)| key);
-        let mut line = vec![key.to_owned()];
+        let mut line = vec![key_of(name).to_owned()];
         line.extend(runs.iter().map(value));
         line.extend(averaged.then(String::new));
         lines.push(line);
     }
-    for Figure { name, of, text } in &FIGURES {
+    for Figure { name, of, text, .. } in &FIGURES {
         let values: Vec<Option<f64>> = runs.iter().map(|run| of(&run.epochs)).collect();
         if values.iter().all(Option::is_none) {
             continue;

@@ -3,7 +3,7 @@
 use crate::cli::CurvesArgs;
 use crate::error::usage;
 use crate::report::chart::{Chart, Line, Scale, files_of};
-use crate::run::compare::{Group, RunFigures, Spread, groups};
+use crate::run::compare::{Group, Spread, groups, read_all};
 use crate::train::event::EpochFigures;
 use crate::ui::{Ui, table};
 use anyhow::Result;
@@ -18,13 +18,7 @@ const WIDE: f64 = 8.0;
 /// A folder is not a run's folder, or the setting of `--against` is not a number that differs between the runs.
 pub fn run(args: &CurvesArgs, ui: &Ui) -> Result<()> {
     let pictures = args.picture.as_ref().map(|path| files_of("--picture", path)).transpose()?;
-    let mut runs = Vec::new();
-    for folder in &args.runs {
-        let (run, damage) = RunFigures::read(folder)?;
-        damage.iter().for_each(|damage| ui.warn(damage));
-        runs.push(run);
-    }
-    let mut groups = groups(runs);
+    let mut groups = groups(read_all(&args.runs, ui)?);
     if let Some(key) = &args.against {
         let value = |group: &Group| group.number(key).unwrap_or(f64::MAX);
         groups.sort_by(|a, b| value(a).total_cmp(&value(b)));

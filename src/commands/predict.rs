@@ -5,7 +5,7 @@ mod explain;
 use super::trained::Trained;
 use crate::cli::PredictArgs;
 use crate::data::batch::{Batch, Targets};
-use crate::data::pictures::{Picture, Source, sources};
+use crate::data::pictures::{Picture, Source, mean, sources};
 use crate::error::{one_line, usage};
 use crate::files::write_atomically;
 use crate::model::{Folded, Network};
@@ -97,7 +97,7 @@ pub fn run(args: &PredictArgs, ui: &Ui) -> Result<()> {
         let remedy = if args.invert { "remove --invert" } else { "try --invert" };
         ui.warn(format!(
             "{which} like a negative of the training images, which have {}: {remedy}",
-            if trained.dataset.mean.iter().sum::<f64>() < 0.5 * trained.dataset.mean.len() as f64 {
+            if mean(trained.dataset) < 0.5 {
                 "bright things on a dark ground"
             } else {
                 "dark things on a bright ground"

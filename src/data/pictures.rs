@@ -202,7 +202,7 @@ impl Picture {
 }
 
 /// The mean brightness of a data set's images, from 0 to 1.
-fn mean(dataset: &DatasetInfo) -> f64 {
+pub fn mean(dataset: &DatasetInfo) -> f64 {
     dataset.mean.iter().sum::<f64>() / dataset.mean.len().max(1) as f64
 }
 

@@ -7,6 +7,7 @@ use crate::error::usage;
 use crate::files;
 use crate::train::Event;
 use crate::train::event::EpochFigures;
+use crate::ui::Ui;
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -77,6 +78,19 @@ impl RunFigures {
     }
 }
 
+/// Reads runs' folders. A damaged line of the metrics is a warning.
+///
+/// # Errors
+/// As for [`RunFigures::read`].
+pub fn read_all(folders: &[PathBuf], ui: &Ui) -> Result<Vec<RunFigures>> {
+    let read = |folder: &PathBuf| {
+        let (run, damage) = RunFigures::read(folder)?;
+        damage.iter().for_each(|damage| ui.warn(damage));
+        Ok(run)
+    };
+    folders.iter().map(read).collect()
+}
+
 /// The names of the settings in which runs differ, such as `train.lr`, in the order of the alphabet.
 pub fn differing(runs: &[RunFigures]) -> Vec<String> {
     let names: BTreeSet<&String> = runs.iter().flat_map(|run| run.settings.keys()).collect();
@@ -139,7 +153,8 @@ impl Group {
     }
 }
 
-fn key_of(name: &str) -> &str {
+/// The key of a setting without its section: `lr` of `train.lr`.
+pub fn key_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(_, key)| key)
 }
 
