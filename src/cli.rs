@@ -11,7 +11,7 @@ pub use commands::{
 };
 pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
 pub use trained::{
-    CheckpointsArgs, CompareArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs, RunsArgs,
+    CheckpointsArgs, CompareArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs, ReportArgs, RunsArgs,
 };
 
 use clap::{Parser, Subcommand};
@@ -52,6 +52,8 @@ pub enum Command {
     Compare(CompareArgs),
     /// Print and draw the errors of runs side by side
     Curves(CurvesArgs),
+    /// Write a page about runs: curves, scores of each class, worst mistakes, settings
+    Report(ReportArgs),
     /// Find a learning rate: train with rising rates, and see where the loss falls and where it explodes
     FindLr(Box<FindLrArgs>),
     /// Train every combination of some settings, with several seeds, and compare them

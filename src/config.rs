@@ -64,6 +64,8 @@ pub struct Config {
     pub checkpoint_every: Cadence,
     /// Number of checkpoints to keep besides the best.
     pub keep: usize,
+    /// Whether a report is written at the end of the run.
+    pub report: bool,
     /// The same settings as tables, to be saved.
     settings: Settings,
 }
@@ -73,7 +75,7 @@ pub const LARGEST_FILE: u64 = 1 << 20;
 
 /// Settings that a resumed run may change: they decide where, how long and how fast it continues, not the
 /// result of the steps that are already done.
-const CHANGEABLE: [&str; 12] = [
+const CHANGEABLE: [&str; 13] = [
     "train.epochs",
     "train.lr",
     "train.eval-every",
@@ -83,6 +85,7 @@ const CHANGEABLE: [&str; 12] = [
     "run.deterministic",
     "run.checkpoint-every",
     "run.keep",
+    "run.report",
     "run.recompute",
     "run.cuda-graphs",
     "run.cuda-tuning",
@@ -251,6 +254,7 @@ impl Config {
             cuda_tuning: settings.read("run.cuda-tuning")?,
             checkpoint_every: settings.read("run.checkpoint-every")?,
             keep: at_least_one("--keep", settings.read("run.keep")?)?,
+            report: settings.read("run.report")?,
             settings,
         })
     }

@@ -324,6 +324,10 @@ pub struct RunOptions {
     /// Number of checkpoints to keep, besides the best
     #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
     pub keep: Option<usize>,
+
+    /// At the end of a run, write a page with curves, scores and mistakes: report.html in the run's folder
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub report: Option<bool>,
 }
 
 /// All settings of a run: the content of a config file, or the flags of `train`.

@@ -129,3 +129,24 @@ pub struct CompareArgs {
     #[arg(value_name = "RUN", required = true, num_args = 2..)]
     pub runs: Vec<PathBuf>,
 }
+
+/// `resnet report …`
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// Folders of runs. Runs that differ by their seed alone are averaged
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+
+    /// File to write; its pictures go into a folder beside it that has its name without .html
+    /// [default: report.html in the run's folder; in the current folder for several runs]
+    #[arg(long, value_name = "FILE.html")]
+    pub out: Option<PathBuf>,
+
+    /// Where to compute.
+    #[command(flatten)]
+    pub device: DeviceArgs,
+
+    /// Where the data set is.
+    #[command(flatten)]
+    pub data: DataArgs,
+}

@@ -1,87 +1,13 @@
 //! `resnet compare`: runs side by side, the settings in which they differ and their figures.
 
 use crate::cli::CompareArgs;
+use crate::report::figures::{FIGURES, Figure};
 use crate::run::compare::{RunFigures, Spread, differing, groups, key_of, read_all, spread};
-use crate::train::event::EpochFigures;
-use crate::ui::{Ui, duration, loss, short, table};
+use crate::ui::{Ui, short, table};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
 use toml::Value;
-
-/// A figure of a run: its name in a table, its key in JSON, and how it is computed and written.
-struct Figure {
-    name: &'static str,
-    key: &'static str,
-    of: fn(&[EpochFigures]) -> Option<f64>,
-    text: fn(f64) -> String,
-}
-
-/// The figures in the order of the table.
-const FIGURES: [Figure; 9] = [
-    Figure {
-        name: "epochs",
-        key: "epochs",
-        of: |epochs| epochs.last().map(|last| last.epoch as f64),
-        text: |epochs| epochs.to_string(),
-    },
-    Figure {
-        name: "train loss",
-        key: "train_loss",
-        of: |epochs| Some(epochs.last()?.train_loss),
-        text: loss,
-    },
-    Figure {
-        name: "train accuracy",
-        key: "train_accuracy",
-        of: |epochs| Some(epochs.last()?.train_accuracy),
-        text: accuracy,
-    },
-    Figure {
-        name: "validation loss",
-        key: "validation_loss",
-        of: |epochs| epochs.iter().rev().find_map(|epoch| epoch.validation_loss),
-        text: loss,
-    },
-    Figure {
-        name: "validation accuracy",
-        key: "validation_accuracy",
-        of: |epochs| epochs.iter().rev().find_map(|epoch| epoch.validation_accuracy),
-        text: accuracy,
-    },
-    Figure {
-        name: "test loss",
-        key: "test_loss",
-        of: |epochs| epochs.iter().rev().find_map(|epoch| epoch.test_loss),
-        text: loss,
-    },
-    Figure {
-        name: "test accuracy",
-        key: "test_accuracy",
-        of: |epochs| epochs.iter().rev().find_map(|epoch| epoch.test_accuracy),
-        text: accuracy,
-    },
-    Figure {
-        name: "images/s",
-        key: "images_per_second",
-        of: |epochs| {
-            let seconds: f64 = epochs.iter().map(|epoch| epoch.seconds).sum();
-            let images = epochs.iter().map(|epoch| epoch.images_per_second * epoch.seconds);
-            (seconds > 0.0).then(|| images.sum::<f64>() / seconds)
-        },
-        text: |rate| format!("{rate:.0}"),
-    },
-    Figure {
-        name: "training time",
-        key: "seconds",
-        of: |epochs| (!epochs.is_empty()).then(|| epochs.iter().map(|epoch| epoch.seconds).sum()),
-        text: duration,
-    },
-];
-
-fn accuracy(accuracy: f64) -> String {
-    format!("{accuracy:.4}")
-}
 
 /// Runs `resnet compare`.
 ///

@@ -1,6 +1,6 @@
 //! `resnet eval`: evaluates a checkpoint on labelled images.
 
-use super::trained::Trained;
+use super::trained::{Trained, evaluate};
 use crate::checkpoint::{Checkpoint, HeldOut};
 use crate::cli::{EvalArgs, EvalSplit};
 use crate::data::catalog::DatasetInfo;
@@ -99,16 +99,6 @@ pub fn run(args: &EvalArgs, ui: &Ui) -> Result<()> {
     ui.out("");
     print_figures(&evaluation, &figures, ui);
     Ok(())
-}
-
-/// Evaluates all images, with a progress bar.
-fn evaluate(mut evaluator: Evaluator, ui: &Ui) -> Result<Evaluation> {
-    let mut progress = ui.steps_progress("evaluating", evaluator.count() as u64);
-    while evaluator.advance()? {
-        progress.set(evaluator.done() as u64);
-    }
-    progress.clear();
-    evaluator.finish()
 }
 
 /// The figures over all images, in one line.

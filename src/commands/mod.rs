@@ -12,6 +12,7 @@ mod find_lr;
 mod gradients;
 mod grow;
 mod predict;
+mod report;
 mod runs;
 mod shapes;
 mod sweep;
@@ -31,6 +32,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Train(args) => train::run(args, &ui),
         Command::Eval(args) => eval::run(args, &ui),
         Command::Checkpoints(args) => checkpoints::run(args, &ui),
+        Command::Report(args) => report::run(args, &ui),
         Command::Runs(args) => runs::run(args, &ui),
         Command::Compare(args) => compare::run(args, &ui),
         Command::Curves(args) => curves::run(args, &ui),

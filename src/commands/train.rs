@@ -51,7 +51,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
     let is_over = train(&mut run, &mut keeper, &mut sinks, (&stop, args.stop_after))
         .with_context(|| finish::what_is_left(folder))?;
     match is_over {
-        true => finish::end(&run, &mut keeper, &mut sinks, folder, ui),
+        true => finish::end(&run, &mut keeper, &mut sinks, task, ui),
         false => finish::stop(&run, &mut keeper, &mut sinks, folder, stop, ui),
     }
 }

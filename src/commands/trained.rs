@@ -6,6 +6,8 @@ use crate::data::catalog::{self, DatasetInfo};
 use crate::data::preprocess::Preprocess;
 use crate::device;
 use crate::precision::{Precision, PrecisionChoice};
+use crate::train::evaluate::{Evaluation, Evaluator};
+use crate::ui::Ui;
 use anyhow::{Result, anyhow};
 use std::path::Path;
 use tch::Device;
@@ -50,4 +52,17 @@ impl Trained {
         let options = (self.precision.kind(), self.device);
         Preprocess::new(&card.mean, &card.std, card.spec.size, options)
     }
+}
+
+/// Evaluates all images, with a progress bar.
+///
+/// # Errors
+/// An operation of libtorch failed.
+pub fn evaluate(mut evaluator: Evaluator, ui: &Ui) -> Result<Evaluation> {
+    let mut progress = ui.steps_progress("evaluating", evaluator.count() as u64);
+    while evaluator.advance()? {
+        progress.set(evaluator.done() as u64);
+    }
+    progress.clear();
+    evaluator.finish()
 }

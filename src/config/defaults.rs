@@ -39,6 +39,7 @@ pub fn defaults() -> Result<Table> {
             cuda_tuning: Some(Tuning::default()),
             checkpoint_every: Some(Cadence::Auto),
             keep: Some(3),
+            report: Some(true),
             ..RunOptions::default()
         },
     })?;

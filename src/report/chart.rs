@@ -5,12 +5,38 @@ use crate::files;
 use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
 use plotters::style::{FontStyle, register_font};
+use serde::Serialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-/// Width and height of a picture, in pixels.
-const SIZE: (u32, u32) = (960, 600);
+/// How a chart is laid out. Lengths are in pixels.
+#[derive(Debug, Clone, Copy)]
+struct Layout {
+    /// Width and height.
+    size: (u32, u32),
+    /// Whether its title and the names of its lines are drawn. A page shows them beside the chart.
+    named: bool,
+    /// Height of the letters at the axes.
+    letters: u32,
+    /// Width of the numbers at the vertical axis.
+    left: u32,
+    /// Height of the numbers below the horizontal axis.
+    bottom: u32,
+    /// The most labels at an axis.
+    labels: usize,
+}
+
+/// A picture in a file.
+const FILE: Layout =
+    Layout { size: (960, 600), named: true, letters: 16, left: 76, bottom: 52, labels: 11 };
+/// A chart in a page on a screen.
+const WIDE: Layout =
+    Layout { size: (720, 360), named: false, letters: 13, left: 62, bottom: 44, labels: 9 };
+/// A chart in a page on a phone.
+const NARROW: Layout =
+    Layout { size: (360, 270), named: false, letters: 12, left: 56, bottom: 40, labels: 6 };
+
 const FONT: &str = "sans-serif";
 
 /// The colours of Okabe and Ito 2008, which people with any kind of colour blindness can tell apart.
@@ -22,6 +48,9 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(86, 180, 233),
     RGBColor(230, 159, 0),
 ];
+
+/// The lines behind a chart.
+const GRID: RGBColor = RGBColor(225, 225, 225);
 
 /// A chart of lines.
 #[derive(Debug, Clone)]
@@ -51,6 +80,26 @@ pub enum Scale {
     Log10,
     /// The same with the base 2, for powers of two, such as batch sizes.
     Log2,
+}
+
+/// A chart as a part of a page: text of SVG, in the colours of the page.
+#[derive(Debug, Clone)]
+pub struct Inline {
+    /// An `svg` element. Its colours are the page's variables `--card`, `--grid`, `--ink` and `--line-0` to `--line-5`.
+    pub svg: String,
+    /// Where its points are.
+    pub frame: Frame,
+}
+
+/// Where a chart draws its points.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Frame {
+    /// Left, top, right and bottom of the field, in pixels of the SVG.
+    pub field: [i32; 4],
+    /// The values at the left and right of the field.
+    pub x: [f64; 2],
+    /// The values at the bottom and top of the field.
+    pub y: [f64; 2],
 }
 
 /// A line of a chart.
@@ -90,62 +139,73 @@ impl Chart {
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let bytes = match path.extension().is_some_and(|extension| extension == "svg") {
-            true => self.svg()?.into_bytes(),
+            true => self.svg(FILE)?.0.into_bytes(),
             false => self.png()?,
         };
         files::write_atomically(path, &bytes)
             .with_context(|| format!("cannot write {}", path.display()))
     }
 
-    fn svg(&self) -> Result<String> {
+    /// The chart as a part of a page, for a screen and for a phone.
+    ///
+    /// # Errors
+    /// The chart cannot be drawn.
+    pub fn inline(&self) -> Result<[Inline; 2]> {
+        let draw = |layout: Layout| -> Result<Inline> {
+            let (text, frame) = self.svg(layout)?;
+            Ok(Inline { svg: in_colours_of_the_page(&text), frame })
+        };
+        Ok([draw(WIDE)?, draw(NARROW)?])
+    }
+
+    fn svg(&self, layout: Layout) -> Result<(String, Frame)> {
         let mut text = String::new();
-        self.draw(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area())?;
-        Ok(text)
+        let frame =
+            self.draw(&SVGBackend::with_string(&mut text, layout.size).into_drawing_area(), layout)?;
+        Ok((text, frame))
     }
 
     fn png(&self) -> Result<Vec<u8>> {
-        let (width, height) = SIZE;
+        let (width, height) = FILE.size;
         let mut pixels = vec![0; (width * height * 3) as usize];
-        self.draw(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area())?;
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, width, height);
-        encoder.set_color(png::ColorType::Rgb);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&pixels)?;
-        writer.finish()?;
-        Ok(bytes)
+        let backend = BitMapBackend::with_buffer(&mut pixels, FILE.size);
+        self.draw(&backend.into_drawing_area(), FILE)?;
+        pixels_as_png(&pixels, FILE.size)
     }
 
-    fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, plotters::coord::Shift>) -> Result<()>
+    fn draw<B: DrawingBackend>(
+        &self,
+        area: &DrawingArea<B, plotters::coord::Shift>,
+        layout: Layout,
+    ) -> Result<Frame>
     where
         B::ErrorType: 'static,
     {
-        // Text is measured and drawn with this font, so that no font of the system is needed.
-        static REGISTERED: Once = Once::new();
-        REGISTERED.call_once(|| {
-            let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-        });
+        register();
         let failed = |error: DrawingAreaErrorKind<B::ErrorType>| anyhow!("{error}");
         area.fill(&WHITE).map_err(failed)?;
         let (xs, ys) = (self.range(|point| point.0, 0.0), self.range(|point| point.1, 0.05));
-        let mut chart = ChartBuilder::on(area)
-            .caption(&self.title, (FONT, 24))
-            .margin(16)
-            .x_label_area_size(52)
-            .y_label_area_size(76)
+        let mut builder = ChartBuilder::on(area);
+        if layout.named {
+            builder.caption(&self.title, (FONT, 24));
+        }
+        let mut chart = builder
+            .margin(layout.letters)
+            .x_label_area_size(layout.bottom)
+            .y_label_area_size(layout.left)
             .build_cartesian_2d(xs.clone(), ys.clone())
             .map_err(failed)?;
         chart
             .configure_mesh()
             .x_desc(&self.x)
             .y_desc(&self.y)
-            .label_style((FONT, 16))
-            .axis_desc_style((FONT, 18))
+            .label_style((FONT, layout.letters))
+            .axis_desc_style((FONT, layout.letters + layout.letters / 8))
             .light_line_style(WHITE)
-            .bold_line_style(RGBColor(225, 225, 225))
+            .bold_line_style(GRID)
             .max_light_lines(1)
-            .x_labels(labels(&xs, self.x_scale))
-            .y_labels(labels(&ys, self.y_scale))
+            .x_labels(labels(&xs, self.x_scale, layout.labels))
+            .y_labels(labels(&ys, self.y_scale, layout.labels))
             .x_label_formatter(&|value| label(*value, self.x_scale))
             .y_label_formatter(&|value| label(*value, self.y_scale))
             .draw()
@@ -169,9 +229,16 @@ impl Chart {
                 .label(&line.name)
                 .legend(move |(x, y)| PathElement::new([(x, y), (x + 24, y)], style));
         }
+        let (columns, rows) = chart.plotting_area().get_pixel_range();
+        let frame = Frame {
+            field: [columns.start, rows.start, columns.end, rows.end],
+            x: [xs.start, xs.end],
+            y: [ys.start, ys.end],
+        };
         // The title says what the only line is.
-        if self.lines.len() < 2 {
-            return area.present().map_err(failed);
+        if self.lines.len() < 2 || !layout.named {
+            area.present().map_err(failed)?;
+            return Ok(frame);
         }
         chart
             .configure_series_labels()
@@ -183,7 +250,8 @@ impl Chart {
             .margin(10)
             .draw()
             .map_err(failed)?;
-        area.present().map_err(failed)
+        area.present().map_err(failed)?;
+        Ok(frame)
     }
 
     /// The range of an axis: that of all finite points, and `margin` of it at both ends.
@@ -205,14 +273,43 @@ impl Line {
     }
 }
 
-/// The most labels at an axis: at most one for each whole number, and for each power of ten.
-fn labels(range: &Range<f64>, scale: Scale) -> usize {
-    const MOST: usize = 11;
+/// The number of labels at an axis: at most `most`, and one for each whole number, or for each power of ten.
+fn labels(range: &Range<f64>, scale: Scale, most: usize) -> usize {
     match scale {
-        Scale::Linear => MOST,
-        Scale::Whole | Scale::Log2 => ((range.end - range.start) as usize + 1).clamp(2, MOST),
-        Scale::Log10 => ((range.end - range.start) as usize + 1).clamp(3, MOST),
+        Scale::Linear => most,
+        Scale::Whole | Scale::Log2 => ((range.end - range.start) as usize + 1).clamp(2, most),
+        Scale::Log10 => ((range.end - range.start) as usize + 1).clamp(3, most),
     }
+}
+
+/// Registers the font that text is measured and drawn with, so that no font of the system is needed.
+pub(super) fn register() {
+    static REGISTERED: Once = Once::new();
+    REGISTERED.call_once(|| {
+        let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
+    });
+}
+
+/// Pixels `[H, W, 3]` as a PNG file; `size` is width and height.
+pub(super) fn pixels_as_png(pixels: &[u8], size: (u32, u32)) -> Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, size.0, size.1);
+    encoder.set_color(png::ColorType::Rgb);
+    let mut writer = encoder.write_header()?;
+    writer.write_image_data(pixels)?;
+    writer.finish()?;
+    Ok(bytes)
+}
+
+/// Text of SVG whose colours are variables of the page, and whose size is that of its place.
+fn in_colours_of_the_page(svg: &str) -> String {
+    let hex = |RGBColor(red, green, blue): RGBColor| format!("\"#{red:02X}{green:02X}{blue:02X}\"");
+    let lines = COLOURS.iter().enumerate().map(|(index, colour)| (hex(*colour), format!("line-{index}")));
+    let names = [(hex(WHITE), "card"), (hex(GRID), "grid"), (hex(BLACK), "ink")];
+    let names = names.map(|(colour, name)| (colour, name.to_owned()));
+    lines.chain(names).fold(svg.to_owned(), |text, (colour, name)| {
+        text.replace(&colour, &format!("\"var(--{name})\""))
+    })
 }
 
 /// The label of a value at an axis.

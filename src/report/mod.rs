@@ -1,5 +1,14 @@
-//! Figures about results, and pictures of them.
+//! Figures about results, and pictures and pages of them.
 
+pub mod calibration;
 pub mod cam;
 pub mod chart;
 pub mod classification;
+pub mod curves;
+pub mod figures;
+pub mod gather;
+pub mod html;
+pub mod matrix;
+pub mod mistakes;
+pub mod outcome;
+pub mod write;

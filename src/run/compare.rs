@@ -72,9 +72,19 @@ impl RunFigures {
         Ok((Self { folder: folder.to_owned(), settings, epochs: epochs.collect() }, damage))
     }
 
+    /// A run whose settings or metrics cannot be read.
+    pub fn unknown(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), settings: BTreeMap::new(), epochs: Vec::new() }
+    }
+
     /// The value of a setting, such as `train.lr`.
     pub fn setting(&self, name: &str) -> Option<&Value> {
         self.settings.get(name)
+    }
+
+    /// The settings that decide its result, by name.
+    pub fn settings(&self) -> &BTreeMap<String, Value> {
+        &self.settings
     }
 }
 
@@ -187,6 +197,7 @@ mod tests {
             validation_images: None,
             images_per_second: 1.0,
             seconds: 1.0,
+            evaluation_seconds: None,
         };
         let settings =
             settings.iter().map(|(name, value)| ((*name).to_owned(), Value::from(*value)));

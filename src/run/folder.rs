@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 /// This file is locked as long as a process trains in the folder. It holds the number of that process.
 const LOCK_FILE: &str = ".lock";
 /// The settings of a run. The file exists from the start of the run.
-pub(super) const CONFIG_FILE: &str = "config.toml";
+pub const CONFIG_FILE: &str = "config.toml";
 
 /// The folder of a run that this process trains.
 #[derive(Debug)]

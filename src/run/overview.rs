@@ -98,7 +98,8 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     }
 }
 
-fn overview(run: &Path) -> Overview {
+/// A run's folder in a few figures.
+pub fn overview(run: &Path) -> Overview {
     let config = Config::load(Some(&run.join(CONFIG_FILE)), &Options::default());
     let metrics = read_run(run);
     let fault = match (&config, &metrics) {
@@ -117,12 +118,12 @@ fn overview(run: &Path) -> Overview {
         Event::End(figures) => Some(figures),
         _ => None,
     });
-    let state = match (is_in_use(run), &fault, end) {
-        (true, ..) => State::Running,
-        (false, Some(_), _) => State::Damaged,
-        (false, None, Some(end)) if end.diverged => State::Diverged,
-        (false, None, Some(_)) => State::Finished,
-        (false, None, None) => State::Stopped,
+    let state = match (&fault, end) {
+        (Some(_), _) => State::Damaged,
+        (None, Some(end)) if end.diverged => State::Diverged,
+        (None, Some(_)) => State::Finished,
+        (None, None) if is_in_use(run) => State::Running,
+        (None, None) => State::Stopped,
     };
     let highest = |accuracy: fn(&EpochFigures) -> Option<f64>| {
         epochs.iter().filter_map(|epoch| accuracy(epoch)).max_by(f64::total_cmp)
@@ -146,9 +147,11 @@ fn overview(run: &Path) -> Overview {
     }
 }
 
-/// When one of the files in a run's folder changed last, in seconds since 1970.
+/// When one of the files in a run's folder changed last, in seconds since 1970. A report can be written much later.
 fn changed(run: &Path) -> u64 {
+    let is_report = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"report");
     let entries = fs::read_dir(run).into_iter().flatten().filter_map(Result::ok);
+    let entries = entries.filter(|entry| !is_report(entry));
     let times = entries.filter_map(|entry| entry.metadata().ok()?.modified().ok());
     let since = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).ok();
     times.filter_map(since).max().map_or(0, |time| time.as_secs())

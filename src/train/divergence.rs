@@ -100,6 +100,7 @@ mod tests {
             validation_accuracy: None,
             images_per_second: 1.0,
             seconds: 1.0,
+            evaluation_seconds: None,
         }
     }
 

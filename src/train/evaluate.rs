@@ -13,7 +13,7 @@ use tch::{Device, Kind, Reduction, Tensor};
 /// The k of top-k accuracy.
 pub const TOP_K: usize = 5;
 /// The number of intervals of equal width into which probabilities are sorted (Guo et al. 2017, section 2).
-const BINS: i64 = 15;
+pub const BINS: i64 = 15;
 
 /// The result of an evaluation.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +29,8 @@ pub struct Evaluation {
     /// The expected calibration error (Guo et al. 2017, equation 3, with 15 bins): the mean difference between the
     /// probability of the most likely class and how often it is the right one.
     pub calibration_error: f64,
+    /// The probability of each class for each image, `[images, classes]`, in the order of the images.
+    pub probabilities: Vec<f32>,
 }
 
 /// Whether a network that learned something can have this mean loss, in nats. Equal probabilities for 100 classes give
@@ -81,6 +83,8 @@ struct Work {
     confusion: Tensor,
     /// For each bin, the sum over its images of (probability of the most likely class − 1 if that class is right).
     calibration: Tensor,
+    /// For each batch, the probabilities `[N, classes]`.
+    probabilities: Vec<Tensor>,
 }
 
 impl Work {
@@ -96,6 +100,7 @@ impl Work {
             top_k_correct: Tensor::zeros([], (Kind::Int64, device)),
             confusion: Tensor::zeros([classes, classes], (Kind::Int64, device)),
             calibration: Tensor::zeros([BINS], (Kind::Float, device)),
+            probabilities: Vec::new(),
         }
     }
 }
@@ -170,13 +175,15 @@ impl<'a> Evaluator<'a> {
         let classes = batch.targets().classes();
         let correct = likely.eq_tensor(&classes.unsqueeze(1)).sum(Kind::Int64);
         let pairs = self.pairs(classes, &likely.select(1, 0));
-        let calibration = calibration(&logits, &likely.select(1, 0).eq_tensor(classes));
+        let probabilities = logits.to_kind(Kind::Float).softmax(1, Kind::Float);
+        let calibration = calibration(&probabilities, &likely.select(1, 0).eq_tensor(classes));
         // Nothing below can fail, so each batch is counted exactly once.
         let work = &mut self.work;
         work.losses.push(loss);
         work.top_k_correct += correct;
         work.confusion += pairs;
         work.calibration += calibration;
+        work.probabilities.push(probabilities);
         work.done += batch.len();
         work.batches.pop();
         Ok(true)
@@ -197,7 +204,8 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     /// An operation of libtorch failed.
     pub fn finish(self) -> Result<Evaluation> {
-        let Work { done, losses, top_k_correct, confusion, calibration, .. } = self.work;
+        let Work { done, losses, top_k_correct, confusion, calibration, probabilities, .. } =
+            self.work;
         let counts = Vec::<i64>::try_from(confusion.flatten(0, -1))
             .map_err(|error| anyhow!("confusion matrix: {error}"))?;
         let confusion = counts
@@ -211,6 +219,13 @@ impl<'a> Evaluator<'a> {
                 Tensor::stack(&losses, 0).to_device(Device::Cpu).sum(Kind::Double).double_value(&[])
             }
         };
+        let probabilities = match probabilities.is_empty() {
+            true => Vec::new(),
+            false => Vec::<f32>::try_from(
+                Tensor::cat(&probabilities, 0).to_device(Device::Cpu).flatten(0, -1),
+            )
+            .map_err(|error| anyhow!("probabilities: {error}"))?,
+        };
         Ok(Evaluation {
             images: done,
             loss: loss / done.max(1) as f64,
@@ -218,17 +233,18 @@ impl<'a> Evaluator<'a> {
             confusion,
             calibration_error: calibration.abs().sum(Kind::Float).double_value(&[])
                 / done.max(1) as f64,
+            probabilities,
         })
     }
 }
 
-/// The sums of [`Work::calibration`] for the logits `[N, classes]` of a batch. `right`, booleans `[N]`, says whether the
-/// most likely class is the right one.
-fn calibration(logits: &Tensor, right: &Tensor) -> Tensor {
-    let probabilities = logits.to_kind(Kind::Float).softmax(1, Kind::Float).amax([1], false);
-    let bins = (&probabilities * BINS as f64).ceil().to_kind(Kind::Int64).clamp(1, BINS) - 1;
-    let differences = probabilities - right.to_kind(Kind::Float);
-    Tensor::zeros([BINS], (Kind::Float, logits.device())).index_add(0, &bins, &differences)
+/// The sums of [`Work::calibration`] for the probabilities `[N, classes]` of a batch. `right`, booleans `[N]`, says
+/// whether the most likely class is the right one.
+fn calibration(probabilities: &Tensor, right: &Tensor) -> Tensor {
+    let largest = probabilities.amax([1].as_slice(), false);
+    let bins = (&largest * BINS as f64).ceil().to_kind(Kind::Int64).clamp(1, BINS) - 1;
+    let differences = largest - right.to_kind(Kind::Float);
+    Tensor::zeros([BINS], (Kind::Float, probabilities.device())).index_add(0, &bins, &differences)
 }
 
 /// The [`TOP_K`] most likely classes of each image, or all if there are fewer, the most likely one first:
@@ -315,10 +331,11 @@ mod tests {
         let logits = Tensor::from_slice(&[0.9, 0.9, 0.6, 0.6].map(logit)).unsqueeze(1);
         let logits = Tensor::cat(&[&logits, &logits.zeros_like()], 1);
         let right = Tensor::from_slice(&[true, false, false, false]);
-        let sum = calibration(&logits, &right).abs().sum(Kind::Float).double_value(&[]);
+        let probabilities = logits.softmax(1, Kind::Float);
+        let sum = calibration(&probabilities, &right).abs().sum(Kind::Float).double_value(&[]);
         assert!((sum - 2.0).abs() < 1e-5, "{sum}");
         // A certain network that is always right is well calibrated.
-        let certain = Tensor::from_slice(&[1000f32, 0.0]).view([1, 2]);
+        let certain = Tensor::from_slice(&[1f32, 0.0]).view([1, 2]);
         let none = calibration(&certain, &Tensor::from_slice(&[true])).abs().sum(Kind::Float);
         assert_eq!(none.double_value(&[]), 0.0);
     }

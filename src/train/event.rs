@@ -113,6 +113,9 @@ pub struct EpochFigures {
     pub images_per_second: f64,
     /// Seconds of training, without evaluation and checkpoints.
     pub seconds: f64,
+    /// Seconds of the evaluations after the epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evaluation_seconds: Option<f64>,
 }
 
 /// The figures of a whole run.

@@ -11,6 +11,7 @@ use crate::data::dataset::Dataset;
 use crate::error::one_line;
 use anyhow::{Result, bail};
 use std::collections::VecDeque;
+use std::time::Instant;
 
 /// Where a run stands between two steps.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -43,6 +44,8 @@ pub struct Run<'a> {
     trainer: Trainer<'a>,
     sets: EvalSets<'a>,
     activity: Activity<'a>,
+    /// The last evaluation of the test images.
+    test: Option<Evaluation>,
     /// Events that happened and were not returned yet.
     events: VecDeque<Event>,
 }
@@ -65,25 +68,58 @@ enum Activity<'a> {
 struct Evaluations<'a> {
     validation: Option<Evaluator<'a>>,
     test: Option<Evaluator<'a>>,
+    /// Seconds that the evaluations took so far.
+    seconds: f64,
+}
+
+/// The results of the evaluations after an epoch.
+struct Evaluated {
+    validation: Option<Evaluation>,
+    test: Option<Evaluation>,
+    /// Seconds that they took; `None` if the epoch was not evaluated.
+    seconds: Option<f64>,
 }
 
 impl Evaluations<'_> {
     /// Evaluates the next batch. Returns (images that are done, all images) of the batch's data set; `None` if all
     /// batches are done.
     fn advance(&mut self) -> Result<Option<(usize, usize)>> {
+        let start = Instant::now();
         for evaluator in [&mut self.validation, &mut self.test].into_iter().flatten() {
             if evaluator.advance()? {
+                self.seconds += start.elapsed().as_secs_f64();
                 return Ok(Some((evaluator.done(), evaluator.count())));
             }
         }
         Ok(None)
+    }
+
+    /// The results. This waits until the device is done.
+    fn finish(self) -> Result<Evaluated> {
+        let start = Instant::now();
+        let is_done = self.test.is_some();
+        let result = |evaluator: Option<Evaluator>| evaluator.map(Evaluator::finish).transpose();
+        let (validation, test) = (result(self.validation)?, result(self.test)?);
+        let seconds = self.seconds + start.elapsed().as_secs_f64();
+        Ok(Evaluated { validation, test, seconds: is_done.then_some(seconds) })
     }
 }
 
 impl<'a> Run<'a> {
     /// A run from a position to the last epoch of the trainer's recipe.
     pub fn new(trainer: Trainer<'a>, sets: EvalSets<'a>, from: Position) -> Self {
-        Self { trainer, sets, activity: Activity::Start(from), events: VecDeque::new() }
+        let events = VecDeque::new();
+        Self { trainer, sets, activity: Activity::Start(from), test: None, events }
+    }
+
+    /// The last evaluation of the test images in this process.
+    pub fn test(&self) -> Option<&Evaluation> {
+        self.test.as_ref()
+    }
+
+    /// The images that the run is evaluated on.
+    pub fn sets(&self) -> EvalSets<'a> {
+        self.sets
     }
 
     /// The network in training, its optimizer, and everything else that a checkpoint saves.
@@ -189,6 +225,7 @@ impl<'a> Run<'a> {
         Evaluations {
             validation: self.sets.validation.map(evaluator),
             test: Some(evaluator(self.sets.test)),
+            seconds: 0.0,
         }
     }
 
@@ -202,22 +239,18 @@ impl<'a> Run<'a> {
             self.events.push_back(Event::Evaluated { images, of });
             return Ok(Activity::Evaluating(epoch, evaluations));
         }
-        let Evaluations { validation, test } = *evaluations;
-        let result = |evaluator: Option<Evaluator>| evaluator.map(Evaluator::finish).transpose();
-        let figures = self.figures(&epoch, result(validation)?, result(test)?)?;
+        let evaluated = evaluations.finish()?;
+        let figures = self.figures(&epoch, &evaluated)?;
+        self.test = evaluated.test.or(self.test.take());
         let position = Position { epoch: figures.epoch, step: figures.step, in_epoch: None };
         self.events.push_back(Event::Epoch(figures));
         Ok(Activity::Start(position))
     }
 
     /// The figures of an epoch that is over. It fails if a loss or a weight is not finite.
-    fn figures(
-        &self,
-        epoch: &Epoch,
-        validation: Option<Evaluation>,
-        test: Option<Evaluation>,
-    ) -> Result<EpochFigures> {
-        let losses: Vec<f64> = [&validation, &test].into_iter().flatten().map(|e| e.loss).collect();
+    fn figures(&self, epoch: &Epoch, evaluated: &Evaluated) -> Result<EpochFigures> {
+        let Evaluated { validation, test, seconds } = evaluated;
+        let losses: Vec<f64> = [validation, test].into_iter().flatten().map(|e| e.loss).collect();
         self.trainer.check_finite(epoch, &losses)?;
         let limited = |evaluation: &Option<Evaluation>, set: Option<&Dataset>| {
             let images = evaluation.as_ref()?.images;
@@ -232,12 +265,13 @@ impl<'a> Run<'a> {
             train_accuracy: sums.accuracy(),
             test_loss: test.as_ref().map(|test| test.loss),
             test_accuracy: test.as_ref().map(Evaluation::accuracy),
-            test_images: limited(&test, Some(self.sets.test)),
+            test_images: limited(test, Some(self.sets.test)),
             validation_loss: validation.as_ref().map(|validation| validation.loss),
             validation_accuracy: validation.as_ref().map(Evaluation::accuracy),
-            validation_images: limited(&validation, self.sets.validation),
+            validation_images: limited(validation, self.sets.validation),
             images_per_second: sums.images_per_second(),
             seconds: sums.seconds,
+            evaluation_seconds: *seconds,
         })
     }
 }

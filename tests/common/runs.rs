@@ -48,7 +48,7 @@ pub fn timeless_metrics(run: &Path) -> Vec<Value> {
 /// A line of metrics without times, speeds and paths, which differ from run to run.
 pub fn timeless(mut line: Value) -> Value {
     let object = line.as_object_mut().expect("a line is an object");
-    for key in ["seconds", "images_per_second", "run_dir"] {
+    for key in ["seconds", "evaluation_seconds", "images_per_second", "run_dir"] {
         object.remove(key);
     }
     line

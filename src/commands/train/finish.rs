@@ -1,8 +1,12 @@
 //! How a run ends: what is saved, printed and returned.
 
 use super::stop::{Reason, Stop};
+use super::task::Task;
 use crate::checkpoint;
-use crate::error::Interrupted;
+use crate::config::Config;
+use crate::error::{Interrupted, one_line};
+use crate::report::gather::{RunReport, TestResults};
+use crate::report::write::{REPORT, write};
 use crate::run::{Keeper, RunFolder};
 use crate::sinks::Sinks;
 use crate::train::divergence::REMEDY;
@@ -11,6 +15,7 @@ use crate::train::run::Position;
 use crate::train::{Event, Run};
 use crate::ui::{Ui, accuracy_text, counted, duration, quoted};
 use anyhow::{Result, bail};
+use std::path::Path;
 
 /// The text that is added to an error of a run: what is left of the run.
 pub fn what_is_left(folder: &RunFolder) -> String {
@@ -31,7 +36,7 @@ pub fn end(
     run: &Run,
     keeper: &mut Keeper,
     sinks: &mut Sinks,
-    folder: &RunFolder,
+    task: &Task,
     ui: &Ui,
 ) -> Result<()> {
     let end = keeper.finish(run.trainer())?;
@@ -46,7 +51,10 @@ pub fn end(
         print_accuracies(&end, keeper, ui);
     }
     ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));
-    let quoted = quoted(folder.path());
+    if task.config.report {
+        report(run, &task.config, Path::new(&end.run_dir), ui);
+    }
+    let quoted = quoted(task.folder.path());
     ui.say(format!("each class, and the confusion matrix: resnet eval {quoted}"));
     if keeper.best().is_some_and(|(best, _)| best.step != keeper.position().step) {
         ui.say(format!(
@@ -59,6 +67,30 @@ pub fn end(
         Some(explosion) => {
             bail!("the run has diverged: after its last epoch {explosion}; {REMEDY}")
         }
+    }
+}
+
+/// Writes the report of a run that is over, from the evaluation after its last epoch. The run is saved already, so an
+/// error is a warning.
+fn report(run: &Run, config: &Config, run_dir: &Path, ui: &Ui) {
+    let trainer = run.trainer();
+    let names: Vec<String> =
+        config.dataset.classes.iter().map(|&name| name.to_owned()).collect();
+    let results = match run.test() {
+        None => Err(format!(
+            "The test images were evaluated by another process. Evaluate them again with: resnet report {}",
+            quoted(run_dir)
+        )),
+        Some(evaluation) => {
+            let (network, preprocess) = (trainer.result(), trainer.preprocess());
+            TestResults::new(evaluation, network, run.sets().test, preprocess, &names)
+                .map_err(|error| one_line(&error))
+        }
+    };
+    let file = run_dir.join(REPORT);
+    match write(&[RunReport::new(run_dir, results)], &file) {
+        Ok(()) => ui.say(format!("curves, scores and mistakes: {}", file.display())),
+        Err(error) => ui.warn(format!("no report: {}", one_line(&error))),
     }
 }
 

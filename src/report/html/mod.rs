@@ -1,0 +1,138 @@
+//! A report of runs as one HTML page that needs no other file and no network.
+
+mod figure;
+mod results;
+mod runs;
+
+use super::curves::charts;
+use super::gather::RunReport;
+use crate::model::shape::totals;
+use crate::run::compare::{RunFigures, groups};
+use crate::run::overview::Overview;
+use crate::ui::{counted, duration, grouped, loss, short};
+use anyhow::Result;
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+
+/// How the page looks, and what it does when someone points at a curve.
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// The page about these runs.
+///
+/// # Errors
+/// A chart cannot be drawn.
+pub fn page(reports: &[RunReport]) -> Result<String> {
+    let title = match reports {
+        [report] => report.name(),
+        _ => counted(reports.len() as u64, "run"),
+    };
+    let all: Vec<RunFigures> = reports.iter().map(|report| report.figures.clone()).collect();
+    let charts = charts(&groups(all));
+    let charts: Vec<Markup> = charts
+        .iter()
+        .filter(|chart| !chart.chart.lines.is_empty())
+        .map(|chart| figure::chart(&chart.chart, chart.name))
+        .collect::<Result<_>>()?;
+    let details: Vec<Markup> = reports
+        .iter()
+        .map(|report| run_section(report, reports.len() == 1))
+        .collect::<Result<_>>()?;
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                // Without an icon of its own, a page from a server asks for one.
+                link rel="icon" href="data:,";
+                title { (title) " – resnet report" }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    p.kicker { "resnet report" }
+                    h1 { (title) }
+                    @if let [report] = reports { (summary(report)) }
+                }
+                main {
+                    @if reports.len() > 1 { (runs::comparison(reports)) }
+                    section {
+                        h2 { "Curves" }
+                        @if reports.len() > 1 {
+                            p.note { "Runs that differ by their seed alone are one curve: their mean." }
+                        }
+                        @if charts.is_empty() { p.empty { "No epoch is over yet." } }
+                        div.charts { @for chart in &charts { (chart) } }
+                    }
+                    @for detail in &details { (detail) }
+                }
+                footer { "Written by resnet " (env!("CARGO_PKG_VERSION")) "." }
+                script { (PreEscaped(SCRIPT)) }
+            }
+        }
+    };
+    Ok(page.into_string())
+}
+
+/// The state of a run and its most important figures.
+fn summary(report: &RunReport) -> Markup {
+    let Overview { state, network, dataset, epochs_done, epochs, test_accuracy, seconds, fault, .. } =
+        &report.overview;
+    let last = report.figures.epochs.iter().rev();
+    let test_loss = last.clone().find_map(|epoch| epoch.test_loss);
+    let validation = last.clone().find_map(|epoch| epoch.validation_accuracy);
+    let training: f64 = last.clone().map(|epoch| epoch.seconds).sum();
+    let images: f64 = last.map(|epoch| epoch.images_per_second * epoch.seconds).sum();
+    let epochs = match epochs {
+        Some(epochs) => format!("{epochs_done} of {epochs}"),
+        None => epochs_done.to_string(),
+    };
+    let accuracy = |accuracy: f64| format!("{:.2} %", 100.0 * accuracy);
+    let tiles = [
+        ("test accuracy", test_accuracy.map(accuracy)),
+        ("test loss", test_loss.map(loss)),
+        ("validation accuracy", validation.map(accuracy)),
+        ("epochs", Some(epochs)),
+        ("time", Some(duration(*seconds))),
+        ("images per second", (training > 0.0).then(|| grouped((images / training) as usize))),
+        (
+            "parameters",
+            (!report.layers.is_empty()).then(|| grouped(totals(&report.layers).0)),
+        ),
+    ];
+    html! {
+        p.what {
+            span class=(format!("state {}", state.name())) { (state.name()) }
+            @if let Some(network) = network { " " (short(network)) }
+            @if let Some(dataset) = dataset { " on " (dataset) }
+        }
+        @if let Some(fault) = fault { p.fault { (fault) } }
+        dl.tiles {
+            @for (name, value) in tiles {
+                @if let Some(value) = value { div { dt { (name) } dd { (value) } } }
+            }
+        }
+    }
+}
+
+/// Everything about one run. Of several runs, each is closed until it is opened.
+fn run_section(report: &RunReport, alone: bool) -> Result<Markup> {
+    let parts = html! {
+        (results::results(report)?)
+        (runs::time(report))
+        (runs::epochs(report))
+        (runs::network(report))
+        (runs::settings(report))
+    };
+    Ok(match alone {
+        true => parts,
+        false => html! {
+            details.run {
+                summary { h2 { (report.name()) } }
+                (summary(report))
+                (parts)
+            }
+        },
+    })
+}

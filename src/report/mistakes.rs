@@ -1,0 +1,95 @@
+//! Pictures of the images that a network is most wrong about, and of what it looked at.
+
+use super::cam::{grad_cam, overlay};
+use super::outcome::{Mistake, Outcome};
+use crate::data::dataset::Dataset;
+use crate::data::pictures::Picture;
+use crate::data::preprocess::Preprocess;
+use crate::model::Network;
+use anyhow::{Context, Result, anyhow};
+use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
+use std::io::Cursor;
+use tch::{Device, Kind, Tensor};
+
+/// The number of images in a report.
+const MOST: usize = 48;
+/// Height and width of the pictures of what the network looked at, in pixels.
+const SEEN_SIZE: usize = 96;
+/// Images that go through the network at once, because large images take much memory.
+const AT_ONCE: usize = 16;
+
+/// An image that was classified wrongly, with its pictures.
+#[derive(Debug, Clone)]
+pub struct WrongImage {
+    /// What is wrong.
+    pub mistake: Mistake,
+    /// The image, as a PNG file.
+    pub png: Vec<u8>,
+    /// What speaks for the class that the network predicted (Grad-CAM), as a JPEG file.
+    pub seen_jpeg: Vec<u8>,
+}
+
+/// The images that a network is most wrong about, the worst first. `images` is the data set of the outcome.
+///
+/// # Errors
+/// An operation of libtorch failed.
+pub fn wrong_images(
+    outcome: &Outcome,
+    network: &Network,
+    images: &Dataset,
+    preprocess: &Preprocess,
+) -> Result<Vec<WrongImage>> {
+    let mut wrong = Vec::new();
+    for mistakes in outcome.mistakes(MOST).chunks(AT_ONCE) {
+        let tensor = |values: Vec<i64>| Tensor::from_slice(&values).to_device(network.device());
+        let places = tensor(mistakes.iter().map(|mistake| mistake.image as i64).collect());
+        let classes = mistakes.iter().map(|mistake| mistake.predicted.class as i64).collect();
+        let batch = images.batch(&places)?;
+        let maps = grad_cam(network, &preprocess.apply(&batch), &tensor(classes))?;
+        let maps = maps.to_device(Device::Cpu).to_kind(Kind::Float);
+        let pixels = batch.pixels().to_device(Device::Cpu);
+        let [channels, height, width] = match pixels.size()[..] {
+            [_, channels, height, width] => [channels, height, width].map(|size| size as usize),
+            ref other => return Err(anyhow!("images of the shape {other:?}")),
+        };
+        for (place, mistake) in mistakes.iter().enumerate() {
+            let picture = Picture { pixels: numbers(&pixels, place)?, channels, height, width };
+            let map: Vec<f32> = numbers(&maps, place)?;
+            let side = SEEN_SIZE as u32;
+            let seen = RgbImage::from_raw(side, side, overlay(&picture, &map, SEEN_SIZE));
+            wrong.push(WrongImage {
+                mistake: mistake.clone(),
+                png: in_format(&as_image(&picture)?, ImageFormat::Png)?,
+                seen_jpeg: in_format(&seen.context("a picture")?.into(), ImageFormat::Jpeg)?,
+            });
+        }
+    }
+    Ok(wrong)
+}
+
+/// The numbers of one image of a tensor `[N, …]`.
+fn numbers<T: tch::kind::Element + Copy>(tensor: &Tensor, place: usize) -> Result<Vec<T>> {
+    let image = tensor.f_get(place as i64)?.contiguous().flatten(0, -1);
+    Vec::<T>::try_from(image).map_err(|error| anyhow!("image: {error}"))
+}
+
+fn as_image(picture: &Picture) -> Result<DynamicImage> {
+    let Picture { pixels, channels, height, width } = picture;
+    let (height, width) = (*height as u32, *width as u32);
+    let plane = pixels.len() / (*channels).max(1);
+    let image = match channels {
+        1 => GrayImage::from_raw(width, height, pixels.clone()).map(DynamicImage::from),
+        _ => {
+            let at = |place, channel| pixels.get(channel * plane + place).copied().unwrap_or(0);
+            let bytes = (0..plane).flat_map(|place| [0, 1, 2].map(|channel| at(place, channel)));
+            RgbImage::from_raw(width, height, bytes.collect()).map(DynamicImage::from)
+        }
+    };
+    image.context("an image of this size")
+}
+
+fn in_format(image: &DynamicImage, format: ImageFormat) -> Result<Vec<u8>> {
+    let mut bytes = Cursor::new(Vec::new());
+    image.write_to(&mut bytes, format)?;
+    Ok(bytes.into_inner())
+}
