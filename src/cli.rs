@@ -11,7 +11,8 @@ pub use commands::{
 };
 pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
 pub use trained::{
-    CheckpointsArgs, CompareArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs, ReportArgs, RunsArgs,
+    CheckpointsArgs, CompareArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs, ReportArgs,
+    RunsArgs,
 };
 
 use clap::{Parser, Subcommand};

@@ -56,10 +56,9 @@ fn file_of(args: &ReportArgs) -> Result<PathBuf> {
         (Some(file), _) if file.extension().is_some_and(|ending| ending == "html") => {
             Ok(file.clone())
         }
-        (Some(file), _) => Err(usage(format!(
-            "--out {}: expected a file that ends in .html",
-            file.display()
-        ))),
+        (Some(file), _) => {
+            Err(usage(format!("--out {}: expected a file that ends in .html", file.display())))
+        }
         (None, [run]) => Ok(run.join(REPORT)),
         (None, _) => Ok(PathBuf::from(REPORT)),
     }

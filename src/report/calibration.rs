@@ -10,7 +10,8 @@ const FEWEST_IMAGES: usize = 10;
 pub fn calibration(outcome: &Outcome) -> Chart {
     let bins = outcome.calibration();
     let points = bins.iter().filter(|bin| bin.images >= FEWEST_IMAGES);
-    let line = |name: &str, colour, thin, points| Line { name: name.to_owned(), colour, thin, points };
+    let line =
+        |name: &str, colour, thin, points| Line { name: name.to_owned(), colour, thin, points };
     Chart {
         title: "Right predictions by their probability".to_owned(),
         x: "probability of the predicted class in %".to_owned(),

@@ -1,5 +1,6 @@
 //! Line charts as PNG and SVG files.
 
+use super::outlines::outlined;
 use crate::error::usage;
 use crate::files;
 use anyhow::{Context, Result, anyhow};
@@ -32,10 +33,10 @@ const FILE: Layout =
     Layout { size: (960, 600), named: true, letters: 16, left: 76, bottom: 52, labels: 11 };
 /// A chart in a page on a screen.
 const WIDE: Layout =
-    Layout { size: (720, 360), named: false, letters: 13, left: 62, bottom: 44, labels: 9 };
+    Layout { size: (520, 290), named: false, letters: 12, left: 58, bottom: 42, labels: 9 };
 /// A chart in a page on a phone.
 const NARROW: Layout =
-    Layout { size: (360, 270), named: false, letters: 12, left: 56, bottom: 40, labels: 6 };
+    Layout { size: (340, 240), named: false, letters: 12, left: 56, bottom: 40, labels: 6 };
 
 const FONT: &str = "sans-serif";
 
@@ -139,7 +140,7 @@ impl Chart {
     /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let bytes = match path.extension().is_some_and(|extension| extension == "svg") {
-            true => self.svg(FILE)?.0.into_bytes(),
+            true => with_outlines(&self.svg(FILE)?.0).into_bytes(),
             false => self.png()?,
         };
         files::write_atomically(path, &bytes)
@@ -160,8 +161,8 @@ impl Chart {
 
     fn svg(&self, layout: Layout) -> Result<(String, Frame)> {
         let mut text = String::new();
-        let frame =
-            self.draw(&SVGBackend::with_string(&mut text, layout.size).into_drawing_area(), layout)?;
+        let frame = self
+            .draw(&SVGBackend::with_string(&mut text, layout.size).into_drawing_area(), layout)?;
         Ok((text, frame))
     }
 
@@ -242,7 +243,7 @@ impl Chart {
         }
         chart
             .configure_series_labels()
-            .position(SeriesLabelPosition::UpperRight)
+            .position(self.free_corner(&ys))
             .background_style(WHITE.mix(0.85))
             .border_style(RGBColor(200, 200, 200))
             .label_font((FONT, 17))
@@ -252,6 +253,16 @@ impl Chart {
             .map_err(failed)?;
         area.present().map_err(failed)?;
         Ok(frame)
+    }
+
+    /// The corner at the right that the ends of the lines leave free.
+    fn free_corner(&self, ys: &Range<f64>) -> SeriesLabelPosition {
+        let ends = self.lines.iter().filter_map(|line| line.finite_points().last());
+        let high = ends.filter(|(_, y)| *y > (ys.start + ys.end) / 2.0).count();
+        match 2 * high > self.lines.len() {
+            true => SeriesLabelPosition::LowerRight,
+            false => SeriesLabelPosition::UpperRight,
+        }
     }
 
     /// The range of an axis: that of all finite points, and `margin` of it at both ends.
@@ -290,6 +301,11 @@ pub(super) fn register() {
     });
 }
 
+/// An SVG whose text is drawn with the same font.
+pub(super) fn with_outlines(svg: &str) -> String {
+    outlined(svg, epaint_default_fonts::UBUNTU_LIGHT)
+}
+
 /// Pixels `[H, W, 3]` as a PNG file; `size` is width and height.
 pub(super) fn pixels_as_png(pixels: &[u8], size: (u32, u32)) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
@@ -304,7 +320,8 @@ pub(super) fn pixels_as_png(pixels: &[u8], size: (u32, u32)) -> Result<Vec<u8>> 
 /// Text of SVG whose colours are variables of the page, and whose size is that of its place.
 fn in_colours_of_the_page(svg: &str) -> String {
     let hex = |RGBColor(red, green, blue): RGBColor| format!("\"#{red:02X}{green:02X}{blue:02X}\"");
-    let lines = COLOURS.iter().enumerate().map(|(index, colour)| (hex(*colour), format!("line-{index}")));
+    let lines =
+        COLOURS.iter().enumerate().map(|(index, colour)| (hex(*colour), format!("line-{index}")));
     let names = [(hex(WHITE), "card"), (hex(GRID), "grid"), (hex(BLACK), "ink")];
     let names = names.map(|(colour, name)| (colour, name.to_owned()));
     lines.chain(names).fold(svg.to_owned(), |text, (colour, name)| {

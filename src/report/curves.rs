@@ -1,4 +1,4 @@
-//! The curves of runs: loss, accuracy and learning rate by epoch.
+//! The curves of runs: accuracy, loss, learning rate and speed by epoch.
 
 use super::chart::{Chart, Line, Scale};
 use crate::run::compare::Group;
@@ -33,8 +33,10 @@ const ACCURACIES: [Curve; 3] = [
 
 const RATES: [Curve; 1] = [("learning rate", 0, false, |epoch| Some(epoch.lr))];
 
+const SPEEDS: [Curve; 1] = [("images per second", 0, false, |epoch| Some(epoch.images_per_second))];
+
 /// The curves of groups of runs, each the mean over the runs of a group.
-pub fn charts(groups: &[Group]) -> [NamedChart; 3] {
+pub fn charts(groups: &[Group]) -> [NamedChart; 4] {
     let chart = |name, title: &str, y: &str, curves: &[Curve]| NamedChart {
         name,
         chart: Chart {
@@ -50,6 +52,7 @@ pub fn charts(groups: &[Group]) -> [NamedChart; 3] {
         chart("accuracy", "Accuracy by epoch", "accuracy in %", &ACCURACIES),
         chart("loss", "Loss by epoch", "mean cross-entropy in nats", &LOSSES),
         chart("learning-rate", "Learning rate by epoch", "learning rate", &RATES),
+        chart("speed", "Speed of training by epoch", "images per second", &SPEEDS),
     ]
 }
 
@@ -63,7 +66,12 @@ fn lines(groups: &[Group], curves: &[Curve]) -> Vec<Line> {
                 continue;
             }
             lines.push(Line {
-                name: if name.is_empty() { images.to_owned() } else { format!("{name}: {images}") },
+                name: match (name.is_empty(), curves.len()) {
+                    (true, _) => images.to_owned(),
+                    // The title says what the curves are.
+                    (false, 1) => name.clone(),
+                    (false, _) => format!("{name}: {images}"),
+                },
                 // One group has a colour for each set of images; several have a colour for each group.
                 colour: if groups.len() == 1 { colour } else { index },
                 thin,

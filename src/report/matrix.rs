@@ -1,6 +1,6 @@
 //! A confusion matrix as a picture.
 
-use super::chart::{pixels_as_png, register};
+use super::chart::{pixels_as_png, register, with_outlines};
 use crate::ui::short;
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -49,7 +49,7 @@ pub fn png(confusion: &[Vec<u64>], names: &[String]) -> Result<Vec<u8>> {
 pub fn svg(confusion: &[Vec<u64>], names: &[String]) -> Result<String> {
     let mut text = String::new();
     draw(&SVGBackend::with_string(&mut text, SIZE).into_drawing_area(), confusion, names)?;
-    Ok(text)
+    Ok(with_outlines(&text))
 }
 
 fn draw<B: DrawingBackend>(

@@ -11,4 +11,5 @@ pub mod html;
 pub mod matrix;
 pub mod mistakes;
 pub mod outcome;
+mod outlines;
 pub mod write;

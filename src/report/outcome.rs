@@ -116,14 +116,13 @@ impl Outcome {
     fn guesses(&self) -> impl Iterator<Item = (Guess, Guess)> {
         let rows = self.evaluation.probabilities.chunks(self.names.len().max(1));
         self.labels.iter().zip(rows).filter_map(|(&label, row)| {
-            let guess = |class: usize| {
-                Some(Guess { class, probability: row.get(class).copied()? })
-            };
+            let guess = |class: usize| Some(Guess { class, probability: row.get(class).copied()? });
             // The first of equal probabilities counts.
-            let likely = (1..row.len()).fold(0, |best, class| match (row.get(best), row.get(class)) {
-                (Some(high), Some(other)) if other > high => class,
-                _ => best,
-            });
+            let likely =
+                (1..row.len()).fold(0, |best, class| match (row.get(best), row.get(class)) {
+                    (Some(high), Some(other)) if other > high => class,
+                    _ => best,
+                });
             Some((guess(label)?, guess(likely)?))
         })
     }

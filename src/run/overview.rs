@@ -149,7 +149,8 @@ pub fn overview(run: &Path) -> Overview {
 
 /// When one of the files in a run's folder changed last, in seconds since 1970. A report can be written much later.
 fn changed(run: &Path) -> u64 {
-    let is_report = |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"report");
+    let is_report =
+        |entry: &fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b"report");
     let entries = fs::read_dir(run).into_iter().flatten().filter_map(Result::ok);
     let entries = entries.filter(|entry| !is_report(entry));
     let times = entries.filter_map(|entry| entry.metadata().ok()?.modified().ok());

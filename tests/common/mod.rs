@@ -163,5 +163,4 @@ impl Ran {
 }
 
 /// Flags of a network and a run so small that an epoch takes a fraction of a second.
-pub const TINY: &str =
-    "train --offline --device cpu --blocks 1,1,1 --width 8 --size 12 --batch-size 256 --threads 1";
+pub const TINY: &str = "train --offline --device cpu --blocks 1,1,1 --width 8 --size 12 --batch-size 256 --threads 1 --report false";

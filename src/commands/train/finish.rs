@@ -32,13 +32,7 @@ pub fn what_is_left(folder: &RunFolder) -> String {
 ///
 /// # Errors
 /// The run cannot be saved in its folder, or has diverged.
-pub fn end(
-    run: &Run,
-    keeper: &mut Keeper,
-    sinks: &mut Sinks,
-    task: &Task,
-    ui: &Ui,
-) -> Result<()> {
+pub fn end(run: &Run, keeper: &mut Keeper, sinks: &mut Sinks, task: &Task, ui: &Ui) -> Result<()> {
     let end = keeper.finish(run.trainer())?;
     if keeper.is_out_of_patience() {
         ui.say(format!(
@@ -74,8 +68,7 @@ pub fn end(
 /// error is a warning.
 fn report(run: &Run, config: &Config, run_dir: &Path, ui: &Ui) {
     let trainer = run.trainer();
-    let names: Vec<String> =
-        config.dataset.classes.iter().map(|&name| name.to_owned()).collect();
+    let names: Vec<String> = config.dataset.classes.iter().map(|&name| name.to_owned()).collect();
     let results = match run.test() {
         None => Err(format!(
             "The test images were evaluated by another process. Evaluate them again with: resnet report {}",

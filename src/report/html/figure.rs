@@ -39,19 +39,27 @@ pub fn chart(chart: &Chart, name: &str) -> Result<Markup> {
         lines: chart
             .lines
             .iter()
-            .map(|line| DataLine { name: &line.name, colour: line.colour % 6, points: &line.points })
+            .map(|line| DataLine {
+                name: &line.name,
+                colour: line.colour % 6,
+                points: &line.points,
+            })
             .collect(),
         frames: [&wide.frame, &narrow.frame],
     };
     // A name can hold the end of the script's element.
     let data = serde_json::to_string(&data)?.replace('<', "\\u003c");
-    let svg = |class: &str, drawn: &Inline| html! { div class=(class) { (PreEscaped(&drawn.svg)) } };
+    let svg =
+        |class: &str, drawn: &Inline| html! { div class=(class) { (PreEscaped(&drawn.svg)) } };
     Ok(html! {
         figure.chart id=(name) tabindex="0" aria-label=(chart.title) {
             figcaption { (chart.title) }
-            ul.legend {
-                @for (name, colour, thin) in chart.lines.iter().map(line) {
-                    li { i class=(if thin { "thin" } else { "thick" }) style=(format!("background:var(--line-{colour})")) {} (name) }
+            // The title says what the only line is.
+            @if chart.lines.len() > 1 {
+                ul.legend {
+                    @for (name, colour, thin) in chart.lines.iter().map(line) {
+                        li { i class=(if thin { "thin" } else { "thick" }) style=(format!("background:var(--line-{colour})")) {} (name) }
+                    }
                 }
             }
             (svg("wide", &wide))

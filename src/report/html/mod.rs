@@ -13,6 +13,9 @@ use crate::ui::{counted, duration, grouped, loss, short};
 use anyhow::Result;
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+/// What a browser may load for the page: nothing from outside. Its style, its script and its pictures are in it.
+const POLICY: &str =
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 /// How the page looks, and what it does when someone points at a curve.
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -44,6 +47,7 @@ pub fn page(reports: &[RunReport]) -> Result<String> {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
                 // Without an icon of its own, a page from a server asks for one.
                 link rel="icon" href="data:,";
                 title { (title) " – resnet report" }
@@ -77,8 +81,17 @@ pub fn page(reports: &[RunReport]) -> Result<String> {
 
 /// The state of a run and its most important figures.
 fn summary(report: &RunReport) -> Markup {
-    let Overview { state, network, dataset, epochs_done, epochs, test_accuracy, seconds, fault, .. } =
-        &report.overview;
+    let Overview {
+        state,
+        network,
+        dataset,
+        epochs_done,
+        epochs,
+        test_accuracy,
+        seconds,
+        fault,
+        ..
+    } = &report.overview;
     let last = report.figures.epochs.iter().rev();
     let test_loss = last.clone().find_map(|epoch| epoch.test_loss);
     let validation = last.clone().find_map(|epoch| epoch.validation_accuracy);
@@ -95,11 +108,8 @@ fn summary(report: &RunReport) -> Markup {
         ("validation accuracy", validation.map(accuracy)),
         ("epochs", Some(epochs)),
         ("time", Some(duration(*seconds))),
-        ("images per second", (training > 0.0).then(|| grouped((images / training) as usize))),
-        (
-            "parameters",
-            (!report.layers.is_empty()).then(|| grouped(totals(&report.layers).0)),
-        ),
+        ("images/s", (training > 0.0).then(|| grouped((images / training) as usize))),
+        ("parameters", (!report.layers.is_empty()).then(|| grouped(totals(&report.layers).0))),
     ];
     html! {
         p.what {

@@ -37,10 +37,12 @@ pub fn results(report: &RunReport) -> Result<Markup> {
 }
 
 fn classes(outcome: &Outcome) -> Markup {
-    let bar = |share: f64| html! {
-        td.number {
-            span.bar { i style=(format!("width:{:.1}%", 100.0 * share)) {} }
-            (format!("{:.2}", 100.0 * share))
+    let bar = |share: f64| {
+        html! {
+            td.number {
+                span.bar { i style=(format!("width:{:.1}%", 100.0 * share)) {} }
+                (format!("{:.2}", 100.0 * share))
+            }
         }
     };
     html! {
@@ -89,8 +91,7 @@ fn cells(outcome: &Outcome) -> Markup {
         let dark = strength(share(count, counts));
         let kind = if row == column { "right" } else { "wrong" };
         let ink = if dark > 0.6 { " dark" } else { "" };
-        let title =
-            format!("{} predicted as {}: {count}", outcome.name(row), outcome.name(column));
+        let title = format!("{} predicted as {}: {count}", outcome.name(row), outcome.name(column));
         html! {
             td class=(format!("{kind}{ink}")) style=(format!("--share:{:.0}%", 100.0 * dark)) title=(title) {
                 @if count > 0 { (count) }

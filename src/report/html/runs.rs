@@ -69,8 +69,7 @@ fn means(groups: &[Group]) -> Markup {
 
 fn side_by_side(reports: &[RunReport], runs: &[RunFigures]) -> Markup {
     let differ: BTreeSet<String> = differing(runs).into_iter().collect();
-    let known =
-        |figure: &&Figure| runs.iter().any(|run| (figure.of)(&run.epochs).is_some());
+    let known = |figure: &&Figure| runs.iter().any(|run| (figure.of)(&run.epochs).is_some());
     html! {
         table {
             thead { tr { th {} @for report in reports { th.number { (report.name()) } } } }
