@@ -14,7 +14,7 @@ pub struct Outcome {
     /// The evaluation.
     pub evaluation: Evaluation,
     /// The class of each image.
-    labels: Vec<usize>,
+    pub(super) labels: Vec<usize>,
 }
 
 /// A class, and its probability according to the network.

@@ -146,3 +146,78 @@ fn run_section(report: &RunReport, alone: bool) -> Result<Markup> {
         },
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::gather::TestResults;
+    use crate::report::outcome::Outcome;
+    use crate::run::compare::RunFigures;
+    use crate::run::overview::State;
+    use crate::train::evaluate::Evaluation;
+    use crate::train::event::EpochFigures;
+    use std::path::Path;
+
+    fn report(classes: usize, epochs: u64, loss: f64) -> RunReport {
+        let mut figures = RunFigures::unknown(Path::new("runs/<b>&"));
+        figures.epochs = (1..=epochs)
+            .map(|epoch| EpochFigures {
+                epoch,
+                step: epoch,
+                lr: 0.1,
+                train_loss: loss,
+                train_accuracy: 0.5,
+                test_loss: Some(loss),
+                test_accuracy: Some(0.5),
+                test_images: None,
+                validation_loss: None,
+                validation_accuracy: None,
+                validation_images: None,
+                images_per_second: 100.0,
+                seconds: 1.0,
+                evaluation_seconds: Some(0.5),
+            })
+            .collect();
+        let overview = Overview {
+            run: figures.folder.clone(),
+            state: State::Finished,
+            network: Some("ResNet-18".to_owned()),
+            dataset: Some("synthetic".to_owned()),
+            epochs_done: epochs,
+            epochs: Some(epochs),
+            test_accuracy: Some(0.5),
+            best_accuracy: Some(0.5),
+            seconds: 2.0 * epochs as f64,
+            changed: 0,
+            fault: None,
+        };
+        let evaluation = Evaluation {
+            images: 0,
+            loss,
+            top_k_correct: 0,
+            confusion: (0..classes).map(|row| vec![row as u64; classes]).collect(),
+            calibration_error: 0.0,
+            probabilities: Vec::new(),
+        };
+        let names = (0..classes).map(|class| format!("class {class}")).collect();
+        let outcome = Outcome { names, evaluation, labels: Vec::new() };
+        let test = Ok(TestResults { outcome, wrong: Vec::new() });
+        RunReport { overview, figures, layers: Vec::new(), test }
+    }
+
+    #[test]
+    fn runs_of_any_length_and_number_of_classes_have_a_page_of_reasonable_size() {
+        for (classes, epochs, loss) in
+            [(2, 0, 1.0), (10, 1, 1.0), (100, 1_000, 1.0), (1_000, 3, 1.0), (10, 100_000, f64::NAN)]
+        {
+            let page = page(&[report(classes, epochs, loss)]).unwrap();
+            let what = format!("{classes} classes, {epochs} epochs: {} bytes", page.len());
+            assert!(page.len() < 2_000_000, "{what}");
+            assert!(page.contains("class 1<") && page.contains("&lt;b&gt;&amp;"), "{what}");
+            assert!(!page.contains("<b>&"), "{what}");
+            assert_eq!(page.contains("No epoch is over yet"), epochs == 0, "{what}");
+            // The names of many classes cannot be read in a matrix.
+            assert_eq!(page.contains("table class=\"confusion\""), classes <= 20, "{what}");
+        }
+    }
+}
