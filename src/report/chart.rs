@@ -1,17 +1,15 @@
 //! Line charts as PNG and SVG files.
 
+use super::canvas::{FONT, encode, register};
 use crate::error::usage;
 use crate::files;
 use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 
 /// Width and height of a picture, in pixels.
 const SIZE: (u32, u32) = (960, 600);
-const FONT: &str = "sans-serif";
 
 /// The colours of Okabe and Ito 2008, which people with any kind of colour blindness can tell apart.
 const COLOURS: [RGBColor; 6] = [
@@ -107,24 +105,14 @@ impl Chart {
         let (width, height) = SIZE;
         let mut pixels = vec![0; (width * height * 3) as usize];
         self.draw(&BitMapBackend::with_buffer(&mut pixels, SIZE).into_drawing_area())?;
-        let mut bytes = Vec::new();
-        let mut encoder = png::Encoder::new(&mut bytes, width, height);
-        encoder.set_color(png::ColorType::Rgb);
-        let mut writer = encoder.write_header()?;
-        writer.write_image_data(&pixels)?;
-        writer.finish()?;
-        Ok(bytes)
+        encode(&pixels, SIZE)
     }
 
     fn draw<B: DrawingBackend>(&self, area: &DrawingArea<B, plotters::coord::Shift>) -> Result<()>
     where
         B::ErrorType: 'static,
     {
-        // Text is measured and drawn with this font, so that no font of the system is needed.
-        static REGISTERED: Once = Once::new();
-        REGISTERED.call_once(|| {
-            let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-        });
+        register();
         let failed = |error: DrawingAreaErrorKind<B::ErrorType>| anyhow!("{error}");
         area.fill(&WHITE).map_err(failed)?;
         let (xs, ys) = (self.range(|point| point.0, 0.0), self.range(|point| point.1, 0.05));
