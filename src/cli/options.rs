@@ -324,6 +324,16 @@ pub struct RunOptions {
     /// Number of checkpoints to keep, besides the best
     #[arg(long, value_name = "N", value_parser = whole_number::<usize>)]
     pub keep: Option<usize>,
+
+    /// Write figures for TensorBoard into the run's folder: of each epoch and of steps, the settings, and
+    /// histograms
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub tensorboard: Option<bool>,
+
+    /// Only with --tensorboard: epochs from one histogram of weights and gradients to the next, 0 for
+    /// none. Each takes about the time of a step
+    #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
+    pub tensorboard_histograms: Option<u64>,
 }
 
 /// All settings of a run: the content of a config file, or the flags of `train`.

@@ -39,6 +39,8 @@ pub fn defaults() -> Result<Table> {
             cuda_tuning: Some(Tuning::default()),
             checkpoint_every: Some(Cadence::Auto),
             keep: Some(3),
+            tensorboard: Some(false),
+            tensorboard_histograms: Some(1),
             ..RunOptions::default()
         },
     })?;

@@ -45,6 +45,8 @@ pub struct Run<'a> {
     activity: Activity<'a>,
     /// Events that happened and were not returned yet.
     events: VecDeque<Event>,
+    /// Epochs from one [`Event::Histograms`] to the next; 0 for none.
+    histograms_every: u64,
 }
 
 /// What a run does next.
@@ -83,7 +85,14 @@ impl Evaluations<'_> {
 impl<'a> Run<'a> {
     /// A run from a position to the last epoch of the trainer's recipe.
     pub fn new(trainer: Trainer<'a>, sets: EvalSets<'a>, from: Position) -> Self {
-        Self { trainer, sets, activity: Activity::Start(from), events: VecDeque::new() }
+        let (activity, events) = (Activity::Start(from), VecDeque::new());
+        Self { trainer, sets, activity, events, histograms_every: 0 }
+    }
+
+    /// The run with an [`Event::Histograms`] after each of `every` epochs; 0 for none. Its other events are the same.
+    #[must_use]
+    pub fn with_histograms(self, every: u64) -> Self {
+        Self { histograms_every: every, ..self }
     }
 
     /// The network in training, its optimizer, and everything else that a checkpoint saves.
@@ -166,6 +175,7 @@ impl<'a> Run<'a> {
         self.events.push_back(Event::Step {
             epoch: number,
             step,
+            lr: self.trainer.lr(&epoch),
             steps_left: epoch.steps_left(),
             sums: is_due.then_some(*epoch.sums()),
         });
@@ -205,6 +215,11 @@ impl<'a> Run<'a> {
         let Evaluations { validation, test } = *evaluations;
         let result = |evaluator: Option<Evaluator>| evaluator.map(Evaluator::finish).transpose();
         let figures = self.figures(&epoch, result(validation)?, result(test)?)?;
+        let EpochFigures { epoch: number, step, .. } = figures;
+        if number.is_multiple_of(self.histograms_every) {
+            let tensors = self.trainer.histograms(&epoch)?;
+            self.events.push_back(Event::Histograms { epoch: number, step, tensors });
+        }
         let position = Position { epoch: figures.epoch, step: figures.step, in_epoch: None };
         self.events.push_back(Event::Epoch(figures));
         Ok(Activity::Start(position))

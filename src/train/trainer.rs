@@ -1,5 +1,6 @@
 //! Steps of training.
 
+mod histograms;
 mod state;
 
 use super::average::Average;
