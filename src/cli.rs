@@ -1,14 +1,16 @@
 //! The command line that the user typed. Nothing here reads a file or compares one value with another.
 
 mod commands;
+mod data;
 mod options;
 mod trained;
 mod values;
 
 pub use commands::{
-    BenchArgs, BenchMode, DataArgs, DataCommand, DeviceArgs, FindLrArgs, GradientsArgs, GrowArgs,
-    NamedDataset, ShapesArgs, SweepArgs, TrainArgs,
+    BenchArgs, BenchMode, DataArgs, DeviceArgs, FindLrArgs, GradientsArgs, GrowArgs, ShapesArgs,
+    SweepArgs, TrainArgs,
 };
+pub use data::{DataCommand, NamedDataset, ShowArgs, ShowSplit};
 pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
 pub use trained::{
     CheckpointsArgs, CompareArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs, ReportArgs,
@@ -67,7 +69,7 @@ pub enum Command {
     Gradients(Box<GradientsArgs>),
     /// Measure the speed of training or inference on synthetic images
     Bench(Box<BenchArgs>),
-    /// List, download and verify data sets
+    /// List, download, verify and show data sets
     #[command(subcommand)]
     Data(DataCommand),
     /// Show versions and devices, and why CUDA is or isn't usable

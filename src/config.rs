@@ -5,6 +5,7 @@
 //! of the same name, its default and its check in [`Recipe`]. The file's key and the default in the help text
 //! follow from these. Only a default that depends on other settings also needs a rule in `config/derived.rs`.
 
+mod by_name;
 mod contradictions;
 mod defaults;
 mod derived;
@@ -66,6 +67,10 @@ pub struct Config {
     pub keep: usize,
     /// Whether a report is written at the end of the run.
     pub report: bool,
+    /// Whether figures are written for TensorBoard.
+    pub tensorboard: bool,
+    /// Epochs from one histogram for TensorBoard to the next; 0 for none.
+    pub tensorboard_histograms: u64,
     /// The same settings as tables, to be saved.
     settings: Settings,
 }
@@ -75,7 +80,7 @@ pub const LARGEST_FILE: u64 = 1 << 20;
 
 /// Settings that a resumed run may change: they decide where, how long and how fast it continues, not the
 /// result of the steps that are already done.
-const CHANGEABLE: [&str; 13] = [
+const CHANGEABLE: [&str; 15] = [
     "train.epochs",
     "train.lr",
     "train.eval-every",
@@ -89,6 +94,8 @@ const CHANGEABLE: [&str; 13] = [
     "run.recompute",
     "run.cuda-graphs",
     "run.cuda-tuning",
+    "run.tensorboard",
+    "run.tensorboard-histograms",
 ];
 
 impl Config {
@@ -99,7 +106,7 @@ impl Config {
     pub fn load(file: Option<&Path>, flags: &Options) -> Result<Self> {
         let Some(path) = file else {
             let config = Self::resolve(Settings::of_choices(to_table(flags)?))?;
-            contradictions::check_flags_have_effect(flags, &config.recipe)?;
+            contradictions::check_flags_have_effect(flags, &config)?;
             return Ok(config);
         };
         let text = files::read_text(path, LARGEST_FILE).map_err(|error| {
@@ -131,7 +138,7 @@ impl Config {
         let chosen = overlay(base.clone(), above.clone());
         let config = Self::resolve(Settings::of_choices(chosen))
             .map_err(|error| name_file(error, path, &base, &above))?;
-        contradictions::check_flags_have_effect(flags, &config.recipe)?;
+        contradictions::check_flags_have_effect(flags, &config)?;
         Ok(config)
     }
 
@@ -255,6 +262,8 @@ impl Config {
             checkpoint_every: settings.read("run.checkpoint-every")?,
             keep: at_least_one("--keep", settings.read("run.keep")?)?,
             report: settings.read("run.report")?,
+            tensorboard: settings.read("run.tensorboard")?,
+            tensorboard_histograms: settings.read("run.tensorboard-histograms")?,
             settings,
         })
     }

@@ -35,6 +35,8 @@ pub enum Purpose {
     Trivial = 13,
     /// The settings of a sweep that are drawn; the index is the number of the trial.
     Sweep = 14,
+    /// Which images `resnet data show` shows.
+    Show = 15,
 }
 
 /// A generator that depends only on its arguments. ChaCha8 gives the same numbers on every platform and in every

@@ -39,6 +39,7 @@ fn arguments(words: &str) -> String {
         "checkpoints" => "checkpoints run".to_owned(),
         "completions" => "completions bash".to_owned(),
         "data fetch" => "data fetch --offline".to_owned(),
+        "data show" => "data show --dataset synthetic --count 1 --out sheet.png".to_owned(),
         _ => words.to_owned(),
     }
 }

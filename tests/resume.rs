@@ -177,6 +177,9 @@ fn a_run_whose_folder_cannot_be_written_continues_and_is_saved_elsewhere() {
     let rescued = fs::read_dir(&elsewhere).unwrap().next().unwrap().unwrap().path();
     assert!(stderr.contains(&format!("--resume {}", rescued.display())), "{stderr}");
     assert_same_run(&rescued, &whole);
+    let epochs = timeless_metrics(&rescued).iter().filter(|line| line["event"] == "epoch").count();
+    let table = fs::read_to_string(rescued.join("metrics.csv")).unwrap();
+    assert_eq!(table.lines().count(), 1 + epochs, "{table}");
     resnet("train --offline --quiet --epochs 4 --resume", &[&rescued]).success();
 }
 

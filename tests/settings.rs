@@ -6,7 +6,7 @@
 mod common;
 
 use common::runs::{edit, timeless_metrics};
-use common::{Ran, TINY, resnet};
+use common::{Ran, TINY, program, resnet};
 use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
@@ -159,4 +159,44 @@ fn the_header_shows_the_recipe_in_80_columns() {
         assert!(header.contains(part), "no `{part}` in: {header}");
     }
     assert!(ran.success().contains(" after 1 epoch\n"));
+}
+
+/// Whether a setting comes from a flag or from a file, a person sees it at once if it is not the default.
+#[test]
+fn the_header_names_the_data_and_every_setting_that_is_not_the_default() {
+    let folder = tempdir().unwrap();
+    let file = folder.path().join("a.toml");
+    let text = "[network]\nshortcut = \"padding\"\nsize = 12\n[data]\nnormalize = false\n\
+        [train]\nbeta2 = 0.99\nmomentum = 0.9\ndecay-all = true\n[run]\nkeep = 2\n";
+    std::fs::write(&file, text).unwrap();
+    let run = folder.path().join("run");
+    let flags = "--dataset synthetic --epochs 1 --limit-batches 1 --tensorboard --config";
+    let ran = program(&format!("{TINY} {flags}")).arg(&file).arg("--run-dir").arg(&run).run();
+    let ran = ran.done();
+    let header: Vec<&str> =
+        ran.stderr.lines().take_while(|line| !line.starts_with("in ")).collect();
+    let header = header.join(" ");
+    assert!(header.contains("Synthetic set made by the program: "), "{header}");
+    let (_, unusual) = header.split_once("not defaults: ").unwrap();
+    let (unusual, after) = unusual.split_once(" TensorBoard: tensorboard --logdir ").unwrap();
+    assert_eq!(after, run.display().to_string());
+    let mut found: Vec<&str> = unusual.split(", ").collect();
+    found.sort_unstable();
+    let expected = [
+        "--beta2 0.99",
+        "--blocks 1,1,1",
+        "--dataset synthetic",
+        "--decay-all true",
+        "--device cpu",
+        "--epochs 1",
+        "--keep 2",
+        "--limit-batches 1",
+        "--normalize false",
+        "--shortcut padding",
+        "--size 12",
+        "--tensorboard true",
+        "--threads 1",
+        "--width 8",
+    ];
+    assert_eq!(found, expected);
 }

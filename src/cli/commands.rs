@@ -6,7 +6,7 @@ use crate::checkpoint::cadence::time_span;
 use crate::data::Source;
 use crate::kernels::Tuning;
 use crate::precision::PrecisionChoice;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -297,33 +297,4 @@ impl DataArgs {
         let folder = self.data_dir.iter().map(|path| format!("--data-dir={}", path.display()));
         folder.chain(self.offline.then(|| "--offline".to_owned())).collect()
     }
-}
-
-/// `resnet data …`
-#[derive(Debug, Subcommand)]
-pub enum DataCommand {
-    /// List the data sets: images, size, classes and whether they are on this machine
-    List(DataArgs),
-    /// Download a data set and verify it
-    ///
-    /// Only files that are missing or damaged are downloaded. The published mirrors are tried one
-    /// after another. The environment variable RESNET_MIRROR is a base URL that is tried first, for
-    /// example `https://example.org/{dataset}`, where {dataset} stands for the data set's name.
-    Fetch(NamedDataset),
-    /// Compare the files of a data set with their checksums
-    Verify(NamedDataset),
-    /// Print the folder that holds a data set
-    Path(NamedDataset),
-}
-
-/// A data set and where to search for it.
-#[derive(Debug, Args)]
-pub struct NamedDataset {
-    /// Name of the data set
-    #[arg(value_name = "NAME", default_value = "fashion-mnist", value_parser = dataset_name())]
-    pub dataset: String,
-
-    /// Where to search for it.
-    #[command(flatten)]
-    pub data: DataArgs,
 }

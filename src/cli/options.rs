@@ -328,6 +328,16 @@ pub struct RunOptions {
     /// At the end of a run, write a page with curves, scores and mistakes: report.html in the run's folder
     #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
     pub report: Option<bool>,
+
+    /// Write figures for TensorBoard into the run's folder: of each epoch and of steps, the settings, and
+    /// histograms
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, default_missing_value = "true")]
+    pub tensorboard: Option<bool>,
+
+    /// Only with --tensorboard: epochs from one histogram of weights and gradients to the next, 0 for
+    /// none. Each takes about the time of a step
+    #[arg(long, value_name = "EPOCHS", value_parser = whole_number::<u64>)]
+    pub tensorboard_histograms: Option<u64>,
 }
 
 /// All settings of a run: the content of a config file, or the flags of `train`.

@@ -1,5 +1,7 @@
 //! `resnet data`: the data sets on this machine.
 
+mod show;
+
 use crate::cli::{DataCommand, NamedDataset};
 use crate::data::catalog::{self, DatasetInfo};
 use crate::data::locate::{self, Found};
@@ -18,6 +20,7 @@ pub fn run(command: &DataCommand, ui: &Ui) -> Result<()> {
         DataCommand::Fetch(named) => fetch(dataset(named)?, &named.data.source(), ui),
         DataCommand::Verify(named) => verify(dataset(named)?, &named.data.source(), ui),
         DataCommand::Path(named) => path(dataset(named)?, &named.data.source(), ui),
+        DataCommand::Show(args) => show::run(args, ui),
     }
 }
 

@@ -6,11 +6,13 @@ pub(super) mod load;
 mod stop;
 pub(super) mod task;
 
+use crate::checkpoint::State;
 use crate::cli::TrainArgs;
 use crate::data::preprocess::Preprocess;
+use crate::error::one_line;
 use crate::run::Keeper;
-use crate::sinks::{Bars, JsonLines, Sinks};
-use crate::train::run::EvalSets;
+use crate::sinks::{Bars, JsonLines, Sinks, TensorBoard};
+use crate::train::run::{EvalSets, Position};
 use crate::train::{Event, Run, Sink, Trainer};
 use crate::ui::Ui;
 use anyhow::{Context, Result};
@@ -47,7 +49,8 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
         sinks.take(&keeper.resumed_with(changes, &trainer));
     }
     let sets = EvalSets { test: &images.test, validation: images.validation.as_ref() };
-    let mut run = Run::new(trainer, sets, keeper.position());
+    let every = if config.tensorboard { config.tensorboard_histograms } else { 0 };
+    let mut run = Run::new(trainer, sets, keeper.position()).with_histograms(every);
     let is_over = train(&mut run, &mut keeper, &mut sinks, (&stop, args.stop_after))
         .with_context(|| finish::what_is_left(folder))?;
     match is_over {
@@ -61,6 +64,13 @@ fn sinks(task: &Task, ui: Ui) -> Sinks {
     let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(Bars::new(&task.config, ui))];
     if ui.is_json() {
         sinks.push(Box::new(JsonLines::new(ui)));
+    }
+    if task.config.tensorboard {
+        let position = task.state().map_or(Position::START, State::position);
+        match TensorBoard::open(task.folder.path(), &task.config, position) {
+            Ok(sink) => sinks.push(Box::new(sink)),
+            Err(error) => ui.warn(format!("{}; the run goes on without it", one_line(&error))),
+        }
     }
     Sinks::new(sinks, ui)
 }

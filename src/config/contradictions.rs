@@ -1,10 +1,10 @@
 //! Settings that contradict each other, and flags that have no effect.
 
+use super::Config;
 use super::settings::{remove, value};
 use crate::cli::Options;
 use crate::error::usage;
 use crate::model::spec::value_name;
-use crate::train::Recipe;
 use crate::train::recipe::OptimizerKind;
 use crate::train::schedule::ScheduleKind;
 use anyhow::Result;
@@ -48,7 +48,11 @@ pub fn check_alternatives(chosen: &Table) -> Result<()> {
 ///
 /// # Errors
 /// A usage error that names the flag and what it needs.
-pub fn check_flags_have_effect(flags: &Options, recipe: &Recipe) -> Result<()> {
+pub fn check_flags_have_effect(flags: &Options, config: &Config) -> Result<()> {
+    let recipe = &config.recipe;
+    let of_tensorboard = (!config.tensorboard)
+        .then(|| ("--tensorboard", config.tensorboard.to_string(), "--tensorboard"));
+    let histograms = flags.run.tensorboard_histograms.map(|epochs| epochs.to_string());
     let schedule = recipe.schedule_kind;
     let of_steps = (schedule != ScheduleKind::Step)
         .then(|| ("--schedule", value_name(schedule), "--schedule step"));
@@ -64,6 +68,7 @@ pub fn check_flags_have_effect(flags: &Options, recipe: &Recipe) -> Result<()> {
         ("--step-factor", given(flags.train.step_factor), &of_steps),
         ("--mix-epochs", flags.data.mix_epochs.map(|epochs| epochs.to_string()), &of_mixing),
         ("--beta2", given(flags.train.beta2), &of_adamw),
+        ("--tensorboard-histograms", histograms, &of_tensorboard),
     ] {
         if let (Some(value), Some((other, found, only))) = (value, reason) {
             return Err(usage(format!(

@@ -40,6 +40,8 @@ pub fn defaults() -> Result<Table> {
             checkpoint_every: Some(Cadence::Auto),
             keep: Some(3),
             report: Some(true),
+            tensorboard: Some(false),
+            tensorboard_histograms: Some(1),
             ..RunOptions::default()
         },
     })?;

@@ -55,6 +55,9 @@ pub fn command() -> Command {
         .mut_subcommand("shapes", |shapes| with(shapes, of_section("network")))
         .mut_subcommand("gradients", |gradients| with(gradients, of_section("network")))
         .mut_subcommand("find-lr", |find_lr| with(find_lr, of_section("")))
+        .mut_subcommand("data", |data| {
+            data.mut_subcommand("show", |show| with(show, of_section("")))
+        })
         .mut_subcommand("bench", |bench| with(bench, of_section("network")))
 }
 

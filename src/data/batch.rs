@@ -95,6 +95,12 @@ impl Targets {
         &self.classes
     }
 
+    /// If images are mixed: the second class of each image, 64-bit integers `[N]`, and the share of the first, floats
+    /// from 0 to 1, `[N]`.
+    pub fn mixed(&self) -> Option<(&Tensor, &Tensor)> {
+        self.mixed.as_ref().map(|Mixed { classes, shares }| (classes, shares))
+    }
+
     /// The cross-entropy in nats of logits `[N, classes]`. `label_smoothing` is the fraction of each target that
     /// is spread over all classes (Szegedy et al. 2016, section 7).
     pub fn loss(&self, logits: &Tensor, label_smoothing: f64, reduction: Reduction) -> Tensor {

@@ -65,6 +65,12 @@ impl Preprocess {
         };
         resized.to_kind(self.dtype)
     }
+
+    /// The bytes `[N, C, H, W]` that normalised images show, for people to look at.
+    pub fn bytes(&self, normalised: &Tensor) -> Tensor {
+        let levels = normalised.to_kind(Kind::Float) / &self.scale + &self.shift;
+        levels.round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
+    }
 }
 
 #[cfg(test)]
@@ -87,5 +93,15 @@ mod tests {
         assert!((corner - (0.0 - 0.5) / 0.25).abs() < 1e-6);
         let between = large.double_value(&[0, 0, 0, 1]);
         assert!((between - (0.25 / 255.0 - 0.5) / 0.25).abs() < 1e-6);
+    }
+
+    #[test]
+    fn the_bytes_of_a_normalised_image_are_its_own() {
+        let pixels = Tensor::arange(512, (Kind::Int64, Device::Cpu)).remainder(256);
+        let pixels = pixels.to_kind(Kind::Uint8).view([1, 2, 16, 16]);
+        let batch = Batch::new(pixels.shallow_clone(), Targets::new(Tensor::from_slice(&[0i64])));
+        let options = (Kind::Float, Device::Cpu);
+        let preprocess = Preprocess::new(&[0.4914, 0.2860], &[0.247, 0.3530], 16, options);
+        assert_eq!(preprocess.bytes(&preprocess.apply(&batch)), pixels);
     }
 }

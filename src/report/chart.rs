@@ -1,15 +1,13 @@
 //! Line charts as PNG and SVG files.
 
-use super::outlines::outlined;
+use super::canvas::{FONT, encode, register, with_outlines};
 use crate::error::usage;
 use crate::files;
 use anyhow::{Context, Result, anyhow};
 use plotters::prelude::*;
-use plotters::style::{FontStyle, register_font};
 use serde::Serialize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 
 /// How a chart is laid out. Lengths are in pixels.
 #[derive(Debug, Clone, Copy)]
@@ -37,8 +35,6 @@ const WIDE: Layout =
 /// A chart in a page on a phone.
 const NARROW: Layout =
     Layout { size: (340, 240), named: false, letters: 12, left: 56, bottom: 40, labels: 6 };
-
-const FONT: &str = "sans-serif";
 
 /// The colours of Okabe and Ito 2008, which people with any kind of colour blindness can tell apart.
 const COLOURS: [RGBColor; 6] = [
@@ -171,7 +167,7 @@ impl Chart {
         let mut pixels = vec![0; (width * height * 3) as usize];
         let backend = BitMapBackend::with_buffer(&mut pixels, FILE.size);
         self.draw(&backend.into_drawing_area(), FILE)?;
-        pixels_as_png(&pixels, FILE.size)
+        encode(&pixels, FILE.size)
     }
 
     fn draw<B: DrawingBackend>(
@@ -291,30 +287,6 @@ fn labels(range: &Range<f64>, scale: Scale, most: usize) -> usize {
         Scale::Whole | Scale::Log2 => ((range.end - range.start) as usize + 1).clamp(2, most),
         Scale::Log10 => ((range.end - range.start) as usize + 1).clamp(3, most),
     }
-}
-
-/// Registers the font that text is measured and drawn with, so that no font of the system is needed.
-pub(super) fn register() {
-    static REGISTERED: Once = Once::new();
-    REGISTERED.call_once(|| {
-        let _ = register_font(FONT, FontStyle::Normal, epaint_default_fonts::UBUNTU_LIGHT);
-    });
-}
-
-/// An SVG whose text is drawn with the same font.
-pub(super) fn with_outlines(svg: &str) -> String {
-    outlined(svg, epaint_default_fonts::UBUNTU_LIGHT)
-}
-
-/// Pixels `[H, W, 3]` as a PNG file; `size` is width and height.
-pub(super) fn pixels_as_png(pixels: &[u8], size: (u32, u32)) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    let mut encoder = png::Encoder::new(&mut bytes, size.0, size.1);
-    encoder.set_color(png::ColorType::Rgb);
-    let mut writer = encoder.write_header()?;
-    writer.write_image_data(pixels)?;
-    writer.finish()?;
-    Ok(bytes)
 }
 
 /// Text of SVG whose colours are variables of the page, and whose size is that of its place.

@@ -1,6 +1,6 @@
 //! A confusion matrix as a picture.
 
-use super::chart::{pixels_as_png, register, with_outlines};
+use super::canvas::{FONT, encode, register, with_outlines};
 use crate::ui::short;
 use anyhow::{Result, anyhow};
 use plotters::coord::Shift;
@@ -16,7 +16,6 @@ const MARGIN: i32 = 16;
 /// The largest number of classes whose names and counts can be read.
 pub const MOST_READABLE: usize = 20;
 
-const FONT: &str = "sans-serif";
 /// The colour of images that were classified correctly, and of the others.
 const RIGHT: [f64; 3] = [0.0, 114.0, 178.0];
 const WRONG: [f64; 3] = [213.0, 94.0, 0.0];
@@ -39,7 +38,7 @@ pub fn png(confusion: &[Vec<u64>], names: &[String]) -> Result<Vec<u8>> {
     let mut pixels = vec![0; (SIZE.0 * SIZE.1 * 3) as usize];
     let backend = BitMapBackend::with_buffer(&mut pixels, SIZE);
     draw(&backend.into_drawing_area(), confusion, names)?;
-    pixels_as_png(&pixels, SIZE)
+    encode(&pixels, SIZE)
 }
 
 /// The matrix as text of SVG. `confusion` counts images by `[true class][predicted class]`.

@@ -2,6 +2,7 @@
 
 pub mod calibration;
 pub mod cam;
+mod canvas;
 pub mod chart;
 pub mod classification;
 pub mod curves;
@@ -13,3 +14,4 @@ pub mod mistakes;
 pub mod outcome;
 mod outlines;
 pub mod write;
+pub mod sheet;

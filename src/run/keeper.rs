@@ -123,7 +123,8 @@ impl<'a> Keeper<'a> {
         }
     }
 
-    /// Adds a line to the metrics. If that fails, this warns, and the line is written with the next one.
+    /// Adds a line to the metrics and to their table. If that fails, this warns, and the line is written with the next
+    /// one.
     fn record(&mut self, event: &Event) {
         if let Err(error) = self.metrics.take(event) {
             self.ui.warn(format!("{}; the line is written with the next one", one_line(&error)));
@@ -277,6 +278,8 @@ impl<'a> Keeper<'a> {
             self.record(&Event::End(end.clone()));
         }
         self.metrics.complete()?;
+        let written = self.metrics.complete_table();
+        self.warn_of(written);
         Ok(end)
     }
 

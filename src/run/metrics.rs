@@ -1,24 +1,25 @@
-//! `metrics.jsonl`: a JSON line for each epoch. It is on disk as soon as the epoch is over.
+//! `metrics.jsonl`: a JSON line for each epoch. It is on disk as soon as the epoch is over. So is `metrics.csv`, which
+//! repeats the epochs.
 
 use super::folder::RunFolder;
-use crate::files::{self, OWN_FILE, is_taken, numbered, write_atomically};
+use super::growing::{GrowingFile, joined};
+use super::table::{self, TABLE_FILE};
+use crate::error::one_line;
+use crate::files::{self, is_taken, numbered, write_atomically};
 use crate::train::event::EpochFigures;
 use crate::train::{Event, Sink};
 use anyhow::{Context, Result};
 use serde_json::Value;
-use std::fs::File;
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::io::ErrorKind;
+use std::path::Path;
 
 /// The metrics file of a run.
 #[derive(Debug)]
 pub struct MetricsFile<'a> {
     folder: &'a RunFolder,
-    path: PathBuf,
-    lines: Vec<String>,
-    /// The number of `lines` that the file holds. None if the file may hold anything else.
-    written: Option<usize>,
+    file: GrowingFile,
+    /// `metrics.csv`, which repeats the epochs of the file.
+    table: GrowingFile,
 }
 
 /// The name of the file in a run's folder.
@@ -26,14 +27,18 @@ const METRICS_FILE: &str = "metrics.jsonl";
 
 impl Sink for MetricsFile<'_> {
     /// Writes a line for an event, if the file has lines of this kind. If that fails, the line is written with the next
-    /// one.
+    /// one. The same goes for the table.
     fn take(&mut self, event: &Event) -> Result<()> {
         if !is_kept(event) {
             return Ok(());
         }
-        self.lines.push(serde_json::to_string(event)?);
+        self.file.lines.push(serde_json::to_string(event)?);
+        if let Event::Epoch(figures) = event {
+            self.table.lines.push(table::row(figures)?);
+        }
         self.folder.ensure()?;
-        self.complete()
+        self.complete()?;
+        self.complete_table()
     }
 }
 
@@ -74,24 +79,32 @@ impl<'a> MetricsFile<'a> {
                 "later steps are repeated, so their lines of {METRICS_FILE} are now in {copy}"
             ));
         }
+        let epochs = past.iter().filter_map(|line| match &line.event {
+            Event::Epoch(figures) => Some(figures),
+            _ => None,
+        });
+        let table = GrowingFile::new(run_dir.join(TABLE_FILE), table::lines(epochs)?);
         let lines = past.into_iter().map(|line| line.text).collect();
-        let mut file = Self { folder, path, lines, written: None };
+        let mut file = Self { folder, file: GrowingFile::new(path, lines), table };
         file.complete()?;
+        // The run itself does not need the table.
+        warnings.extend(file.complete_table().err().map(|error| one_line(&error)));
         Ok((file, warnings))
     }
 
-    /// Writes the lines into another folder. If `end` is given, it replaces the line of the run's end.
+    /// Writes the lines and the table into another folder. If `end` is given, it replaces the line of the run's end.
     ///
     /// # Errors
     /// The folder is read-only, gone or full.
     pub fn copy_to(&self, run_dir: &Path, end: Option<&Event>) -> Result<()> {
-        let mut lines = self.lines.clone();
+        let mut lines = self.file.lines.clone();
         if let Some(end) = end {
             let is_end = |line: &str| matches!(serde_json::from_str(line), Ok(Event::End(_)));
             lines.retain(|line| !is_end(line));
             lines.push(serde_json::to_string(end)?);
         }
-        write_atomically(&run_dir.join(METRICS_FILE), joined(&lines).as_bytes())
+        write_atomically(&run_dir.join(METRICS_FILE), joined(&lines).as_bytes())?;
+        write_atomically(&run_dir.join(TABLE_FILE), joined(&self.table.lines).as_bytes())
     }
 
     /// Writes the lines that are missing in the file, and waits until they are on disk.
@@ -99,25 +112,15 @@ impl<'a> MetricsFile<'a> {
     /// # Errors
     /// The folder is read-only, gone or full. The next call tries again.
     pub fn complete(&mut self) -> Result<()> {
-        let written = self.written.take().filter(|written| self.append(*written).is_ok());
-        if written.is_none() {
-            write_atomically(&self.path, joined(&self.lines).as_bytes())?;
-        }
-        self.written = Some(self.lines.len());
-        Ok(())
+        self.file.complete()
     }
 
-    fn append(&self, written: usize) -> std::io::Result<()> {
-        let missing = self.lines.get(written..).unwrap_or_default();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        let mut file = File::options().append(true).custom_flags(OWN_FILE).open(&self.path)?;
-        if !file.metadata()?.is_file() {
-            return Err(ErrorKind::InvalidInput.into());
-        }
-        file.write_all(joined(missing).as_bytes())?;
-        file.sync_data()
+    /// Does the same for the table, which repeats the epochs.
+    ///
+    /// # Errors
+    /// As for [`MetricsFile::complete`].
+    pub fn complete_table(&mut self) -> Result<()> {
+        self.table.complete()
     }
 
     /// The last epoch in the file.
@@ -131,15 +134,11 @@ impl<'a> MetricsFile<'a> {
     }
 
     fn epochs_backwards(&self) -> impl Iterator<Item = EpochFigures> {
-        self.lines.iter().rev().filter_map(|line| match serde_json::from_str(line) {
+        self.file.lines.iter().rev().filter_map(|line| match serde_json::from_str(line) {
             Ok(Event::Epoch(figures)) => Some(figures),
             _ => None,
         })
     }
-}
-
-fn joined(lines: &[String]) -> String {
-    lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
 }
 
 /// Copies some bytes of a run's metrics to a new file. Returns the file's name.

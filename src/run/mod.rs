@@ -4,16 +4,19 @@
 //! .lock                    the process that trains in the folder
 //! config.toml              the settings
 //! metrics.jsonl            one JSON object for each epoch and for each change during the run
+//! metrics.csv              the same epochs as a table
 //! checkpoints/             see [`checkpoint`](crate::checkpoint)
 //! ```
 
 pub mod compare;
 pub mod folder;
+mod growing;
 pub mod keeper;
 pub mod listing;
 pub mod metrics;
 pub mod overview;
 pub mod sweep;
+mod table;
 
 pub use folder::RunFolder;
 pub use keeper::Keeper;

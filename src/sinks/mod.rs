@@ -3,9 +3,11 @@
 
 mod bars;
 mod json;
+mod tensorboard;
 
 pub use bars::Bars;
 pub use json::JsonLines;
+pub use tensorboard::TensorBoard;
 
 use crate::train::{Event, Sink};
 use crate::ui::Ui;

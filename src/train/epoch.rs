@@ -5,7 +5,7 @@ use super::step::StepOutcome;
 use crate::data::augment::{Augmentation, EpochImages};
 use crate::data::batch::Batch;
 use crate::data::dataset::Dataset;
-use crate::data::order::epoch_order;
+use crate::data::order::{batch_ranges, epoch_order};
 use crate::data::preprocess::Preprocess;
 use crate::data::range_of;
 use anyhow::Result;
@@ -86,15 +86,15 @@ struct Pending {
 }
 
 impl Epoch {
-    /// The epoch with this number, counted from 1. It trains on the images of `dataset` in these `batches`, and continues
-    /// after the steps in `sums`.
-    pub(super) fn new(
+    /// The epoch with this number, counted from 1. It trains on the images of `dataset`, and continues after the steps
+    /// in `sums`.
+    pub fn new(
         number: u64,
         (dataset, preprocess): (&Dataset, &Preprocess),
-        batches: Vec<Range<usize>>,
         recipe: &Recipe,
         sums: EpochSums,
     ) -> Self {
+        let batches = batches(dataset, recipe);
         let first_step = (number - 1) * batches.len() as u64;
         let counts: Vec<_> = (first_step..).zip(batches.iter().map(Range::len)).collect();
         let order = epoch_order(recipe.seed, number, dataset.len());
@@ -163,10 +163,32 @@ impl Epoch {
     }
 
     /// The epoch's batch with this index, counted from 0, augmented. None if there are fewer batches.
-    pub(super) fn batch(&self, index: usize, dataset: &Dataset) -> Result<Option<Batch>> {
+    ///
+    /// # Errors
+    /// An operation of libtorch failed.
+    pub fn batch(&self, index: usize, dataset: &Dataset) -> Result<Option<Batch>> {
         let Some(range) = self.batches.get(index) else { return Ok(None) };
-        let batch = dataset.batch(&range_of(&self.order, range))?;
-        Ok(Some(self.augmentation.apply(batch, range)))
+        let original = self.original(range, dataset)?;
+        Ok(Some(self.augmentation.apply(original, range)))
+    }
+
+    /// The batch with this index as [`Epoch::batch`] gets it from the data set, and augmented. None if there are fewer
+    /// batches.
+    ///
+    /// # Errors
+    /// An operation of libtorch failed.
+    pub fn batch_before_and_after(
+        &self,
+        index: usize,
+        dataset: &Dataset,
+    ) -> Result<Option<(Batch, Batch)>> {
+        let Some(range) = self.batches.get(index) else { return Ok(None) };
+        let original = self.original(range, dataset)?;
+        Ok(self.batch(index, dataset)?.map(|augmented| (original, augmented)))
+    }
+
+    fn original(&self, range: &Range<usize>, dataset: &Dataset) -> Result<Batch> {
+        dataset.batch(&range_of(&self.order, range))
     }
 
     /// Adds the results of the next step.
@@ -200,6 +222,13 @@ impl Epoch {
         self.sums.seconds = self.clock.earlier + self.clock.start.elapsed().as_secs_f64();
         Ok(None)
     }
+}
+
+/// The places of each step's images in the order of an epoch.
+pub(super) fn batches(dataset: &Dataset, recipe: &Recipe) -> Vec<Range<usize>> {
+    let mut batches = batch_ranges(dataset.len(), recipe.batch_size);
+    batches.truncate(recipe.limit_batches.unwrap_or(usize::MAX));
+    batches
 }
 
 impl Pending {

@@ -1,6 +1,7 @@
 //! The events of a run, as one type. The training loop produces events, and sinks receive them.
 
 use super::epoch::EpochSums;
+use super::histogram::TensorHistograms;
 use anyhow::Result;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,8 @@ pub enum Event {
         epoch: u64,
         /// Steps since the start of the run.
         step: u64,
+        /// Learning rate of the step.
+        lr: f64,
         /// Steps of the epoch that are still to do.
         steps_left: usize,
         /// The sums of the epoch so far. None for most steps on a GPU, because reading the sums there waits for the
@@ -51,6 +54,15 @@ pub enum Event {
         images: usize,
         /// Images to evaluate.
         of: usize,
+    },
+    /// How weights and gradients are distributed at the end of an epoch. It comes just before the epoch's figures.
+    Histograms {
+        /// The epoch, counted from 1.
+        epoch: u64,
+        /// Steps since the start of the run.
+        step: u64,
+        /// One for each learned tensor.
+        tensors: Vec<TensorHistograms>,
     },
     /// An epoch and its evaluation are over.
     Epoch(EpochFigures),

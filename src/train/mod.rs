@@ -8,6 +8,7 @@ pub mod epoch;
 pub mod evaluate;
 pub mod event;
 pub mod flow;
+pub mod histogram;
 mod loss_scale;
 pub mod memory;
 pub mod milestones;

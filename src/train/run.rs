@@ -48,6 +48,8 @@ pub struct Run<'a> {
     test: Option<Evaluation>,
     /// Events that happened and were not returned yet.
     events: VecDeque<Event>,
+    /// Epochs from one [`Event::Histograms`] to the next; 0 for none.
+    histograms_every: u64,
 }
 
 /// What a run does next.
@@ -108,8 +110,20 @@ impl Evaluations<'_> {
 impl<'a> Run<'a> {
     /// A run from a position to the last epoch of the trainer's recipe.
     pub fn new(trainer: Trainer<'a>, sets: EvalSets<'a>, from: Position) -> Self {
-        let events = VecDeque::new();
-        Self { trainer, sets, activity: Activity::Start(from), test: None, events }
+        Self {
+            trainer,
+            sets,
+            activity: Activity::Start(from),
+            test: None,
+            events: VecDeque::new(),
+            histograms_every: 0,
+        }
+    }
+
+    /// The run with an [`Event::Histograms`] after each of `every` epochs; 0 for none. Its other events are the same.
+    #[must_use]
+    pub fn with_histograms(self, every: u64) -> Self {
+        Self { histograms_every: every, ..self }
     }
 
     /// The last evaluation of the test images in this process.
@@ -202,6 +216,7 @@ impl<'a> Run<'a> {
         self.events.push_back(Event::Step {
             epoch: number,
             step,
+            lr: self.trainer.lr(&epoch),
             steps_left: epoch.steps_left(),
             sums: is_due.then_some(*epoch.sums()),
         });
@@ -242,6 +257,11 @@ impl<'a> Run<'a> {
         let evaluated = evaluations.finish()?;
         let figures = self.figures(&epoch, &evaluated)?;
         self.test = evaluated.test.or(self.test.take());
+        let EpochFigures { epoch: number, step, .. } = figures;
+        if number.is_multiple_of(self.histograms_every) {
+            let tensors = self.trainer.histograms(&epoch)?;
+            self.events.push_back(Event::Histograms { epoch: number, step, tensors });
+        }
         let position = Position { epoch: figures.epoch, step: figures.step, in_epoch: None };
         self.events.push_back(Event::Epoch(figures));
         Ok(Activity::Start(position))

@@ -1,10 +1,11 @@
 //! Steps of training.
 
+mod histograms;
 mod state;
 
 use super::average::Average;
 use super::backward::{Backward, Pass};
-use super::epoch::{Epoch, EpochSums};
+use super::epoch::{Epoch, EpochSums, batches};
 use super::loss_scale::LossScale;
 use super::optimizer::{Hyperparameters, Optimizer};
 use super::out_of_memory::{Attempt, attempt};
@@ -19,7 +20,6 @@ use crate::data::order::batch_ranges;
 use crate::data::preprocess::Preprocess;
 use crate::model::{Mode, Network, Noise};
 use anyhow::{Context, Result};
-use std::ops::Range;
 use tch::{Kind, Reduction, Tensor};
 
 /// Images from which batch norm's statistics are computed for averaged weights. Wu and Johnson 2021, section 3.2, find
@@ -127,7 +127,7 @@ impl<'a> Trainer<'a> {
     /// The epoch with this number, counted from 1. It continues after the steps in `sums`.
     pub fn epoch(&self, number: u64, sums: EpochSums) -> Epoch {
         let images = (self.dataset, self.preprocess);
-        Epoch::new(number, images, batches(self.dataset, self.recipe), self.recipe, sums)
+        Epoch::new(number, images, self.recipe, sums)
     }
 
     /// Takes the epoch's next optimizer step, if one is left: the gradient of the batch's mean loss, and the update.
@@ -381,12 +381,6 @@ impl<'a> Trainer<'a> {
             }
         }
     }
-}
-
-fn batches(dataset: &Dataset, recipe: &Recipe) -> Vec<Range<usize>> {
-    let mut batches = batch_ranges(dataset.len(), recipe.batch_size);
-    batches.truncate(recipe.limit_batches.unwrap_or(usize::MAX));
-    batches
 }
 
 #[cfg(test)]

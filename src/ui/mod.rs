@@ -5,9 +5,7 @@ mod progress;
 mod text;
 
 pub use progress::Progress;
-pub use text::{
-    accuracy_text, comma_lines, counted, duration, grouped, loss, quoted, rounded, short, table,
-};
+pub use text::{accuracy_text, counted, duration, grouped, loss, quoted, rounded, short, table};
 
 use console::{Term, style};
 use indicatif::WeakProgressBar;
@@ -16,7 +14,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::{Mutex, OnceLock};
-use text::{harmless, in_columns, message};
+use text::{comma_lines, harmless, in_columns, message};
 
 /// The progress bar on the terminal. It is hidden while another line is printed.
 static BAR: Mutex<Option<WeakProgressBar>> = Mutex::new(None);
@@ -52,6 +50,13 @@ impl Ui {
     pub fn say_parts(&self, label: &str, parts: &[String]) {
         let columns = if self.terminal { columns() } else { usize::MAX };
         self.say(in_columns(label, parts, columns));
+    }
+
+    /// Prints a message that is a list, in lines of at most 80 columns, or fewer on a narrow terminal. No part is split.
+    pub fn say_list(&self, parts: &[String]) {
+        const MOST: usize = 80;
+        let columns = if self.terminal { columns().min(MOST) } else { MOST };
+        comma_lines(parts, columns).iter().for_each(|line| self.say(line));
     }
 
     /// Prints a warning on stderr, also with `--quiet`.

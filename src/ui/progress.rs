@@ -8,10 +8,31 @@ use std::time::{Duration, Instant};
 /// Time between two plain lines, if stderr is not a terminal.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(30);
 
-const STEPS_TEMPLATE: &str = "{prefix} {bar:12} {pos}/{len} {wide_msg}";
-/// Columns of the bar in [`STEPS_TEMPLATE`].
-const STEPS_BAR: usize = 12;
+/// Layouts of a line with steps, and the columns that each needs besides the label, the figures, and the steps that are
+/// done and to do. The first that leaves room for the figures is used, so that the line never wraps.
+const STEPS_LAYOUTS: [Layout; 4] = [
+    Layout { template: "{prefix} {bar:12} {pos}/{len} {msg}", fixed: 16, label: true, steps: true },
+    Layout { template: "{prefix} {pos}/{len} {msg}", fixed: 3, label: true, steps: true },
+    Layout { template: "{prefix} {msg}", fixed: 1, label: true, steps: false },
+    Layout { template: "{msg}", fixed: 0, label: false, steps: false },
+];
 const BYTES_TEMPLATE: &str = "{prefix} {bar:24} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+
+/// A way to show a line.
+struct Layout {
+    template: &'static str,
+    fixed: usize,
+    label: bool,
+    steps: bool,
+}
+
+impl Layout {
+    /// Columns before the figures, for a label and a number of steps of these widths.
+    fn before(&self, label: usize, steps: usize) -> usize {
+        let part = |shown: bool, width: usize| if shown { width } else { 0 };
+        self.fixed + part(self.label, label) + part(self.steps, 2 * steps)
+    }
+}
 
 /// What a progress bar counts.
 #[derive(Debug, Clone, Copy)]
@@ -36,20 +57,17 @@ impl Progress {
         } else {
             ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10))
         };
-        let template = match unit {
-            Unit::Steps => STEPS_TEMPLATE,
-            Unit::Bytes => BYTES_TEMPLATE,
-        };
-        let style = ProgressStyle::with_template(template)
-            .unwrap_or_else(|_| ProgressStyle::default_bar())
-            .progress_chars("━╸─");
-        bar.set_style(style);
         bar.set_prefix(label.to_owned());
         if let Ok(mut current) = BAR.lock() {
             *current = Some(bar.downgrade());
         }
         let plain = !ui.quiet && !ui.terminal;
-        Self { bar, plain, unit, last_line: Instant::now() }
+        let progress = Self { bar, plain, unit, last_line: Instant::now() };
+        match unit {
+            Unit::Steps => progress.arrange(&[]),
+            Unit::Bytes => progress.set_template(BYTES_TEMPLATE),
+        }
+        progress
     }
 
     /// Sets how much is done, in bytes or steps.
@@ -62,20 +80,27 @@ impl Progress {
     }
 
     /// Sets how much is done, and the figures after the bar: the first text in `figures` that fits the terminal. The
-    /// texts are ordered from long to short.
+    /// texts are ordered from long to short. If not even the last one fits, other parts of the line are left out.
     pub fn show(&mut self, position: u64, figures: &[String]) {
-        let room = if self.plain { usize::MAX } else { self.columns_for_figures() };
-        let fits = figures.iter().find(|figures| measure_text_width(figures) <= room);
-        let shown = fits.or(figures.last()).cloned().unwrap_or_default();
-        self.bar.set_message(shown);
+        self.arrange(figures);
         self.set(position);
     }
 
-    /// Columns of the terminal that are free after the bar.
-    fn columns_for_figures(&self) -> usize {
-        let length = self.bar.length().unwrap_or_default().to_string().len();
-        let before = measure_text_width(&self.bar.prefix()) + STEPS_BAR + 2 * length + "  / ".len();
-        columns().saturating_sub(before)
+    /// Chooses the layout and the figures.
+    fn arrange(&self, figures: &[String]) {
+        let columns = if self.plain { usize::MAX } else { columns() };
+        let label = measure_text_width(&self.bar.prefix());
+        let steps = self.bar.length().unwrap_or_default().to_string().len();
+        let (layout, shown) = arranged((label, steps), figures, columns);
+        self.set_template(layout.template);
+        self.bar.set_message(shown.to_owned());
+    }
+
+    fn set_template(&self, template: &str) {
+        let style = ProgressStyle::with_template(template)
+            .unwrap_or_else(|_| ProgressStyle::default_bar())
+            .progress_chars("━╸─");
+        self.bar.set_style(style);
     }
 
     /// Removes the bar.
@@ -93,5 +118,51 @@ impl Progress {
             Unit::Steps => format!("{position}/{length}"),
         };
         format!("{} {done}  {}", self.bar.prefix(), self.bar.message()).trim_end().to_owned()
+    }
+}
+
+/// The layout and the figures for a terminal of this width. `before` is the width of the label and of the number of
+/// steps.
+fn arranged<'a>(
+    (label, steps): (usize, usize),
+    figures: &'a [String],
+    columns: usize,
+) -> (&'static Layout, &'a str) {
+    let [.., last] = &STEPS_LAYOUTS;
+    let shortest = figures.last().map_or("", String::as_str);
+    let fits = |layout: &Layout, figures: &str| {
+        layout.before(label, steps) + measure_text_width(figures) <= columns
+    };
+    let layout = STEPS_LAYOUTS.iter().find(|layout| fits(layout, shortest)).unwrap_or(last);
+    let shown = figures.iter().find(|figures| fits(layout, figures));
+    (layout, shown.map_or(shortest, String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_never_wraps_and_keeps_the_time_left() {
+        let left = "left 1234:56:07";
+        let figures = [
+            format!("loss 9999.9999  acc 0.1234  123456 images/s  {left}"),
+            format!("loss 9999.9999  {left}"),
+            left.to_owned(),
+        ];
+        // `epoch 1000/1000`, and 100,000 steps.
+        let (label, steps) = (15, 6);
+        for (columns, template, shown) in [
+            (200, "{prefix} {bar:12} {pos}/{len} {msg}", &*figures[0]),
+            (80, "{prefix} {bar:12} {pos}/{len} {msg}", &*figures[1]),
+            (60, "{prefix} {bar:12} {pos}/{len} {msg}", left),
+            (50, "{prefix} {pos}/{len} {msg}", left),
+            (40, "{prefix} {msg}", left),
+            (20, "{msg}", left),
+        ] {
+            let (layout, found) = arranged((label, steps), &figures, columns);
+            assert_eq!((layout.template, found), (template, shown), "{columns} columns");
+            assert!(layout.before(label, steps) + found.len() <= columns);
+        }
     }
 }

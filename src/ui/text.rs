@@ -74,12 +74,12 @@ pub fn counted(number: impl Into<u64>, thing: &str) -> String {
     format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
 }
 
-/// Parts with commas between them, in lines of at most 80 columns.
-pub fn comma_lines(parts: &[String]) -> Vec<String> {
+/// Parts with commas between them, in lines of at most `columns` columns, if no part is longer.
+pub(super) fn comma_lines(parts: &[String], columns: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for part in parts {
         match lines.last_mut() {
-            Some(line) if measure_text_width(line) + 2 + measure_text_width(part) < 80 => {
+            Some(line) if measure_text_width(line) + 2 + measure_text_width(part) < columns => {
                 line.push_str(", ");
                 line.push_str(part);
             }
@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn parts_are_joined_in_lines_of_80_columns() {
-        let lines = comma_lines(&["a".repeat(40), "é".repeat(37), "b".to_owned(), "c".repeat(90)]);
+        let parts = ["a".repeat(40), "é".repeat(37), "b".to_owned(), "c".repeat(90)];
+        let lines = comma_lines(&parts, 80);
         let expected =
             [format!("{}, {},", "a".repeat(40), "é".repeat(37)), "b,".to_owned(), "c".repeat(90)];
         assert_eq!(lines, expected);

@@ -14,3 +14,4 @@ mod command;
 mod download;
 mod folder;
 mod mirror;
+mod show;

@@ -11,6 +11,7 @@ mod damaged;
 mod foreign;
 mod hostile;
 mod links;
+mod table;
 mod writes;
 
 use common::{Ran, TINY, program_in_shell, resnet};

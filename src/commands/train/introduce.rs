@@ -7,8 +7,9 @@ use crate::device;
 use crate::model::Network;
 use crate::model::spec::value_name;
 use crate::train::recipe::OptimizerKind;
-use crate::ui::{Ui, comma_lines, counted, grouped, rounded};
+use crate::ui::{Ui, counted, grouped, quoted, rounded, short};
 use tch::Device;
+use toml::Value;
 
 /// Prints the network, the data and the recipe of a run.
 pub fn introduce(task: &Task, network: &Network, images: &RunImages, device: Device, ui: &Ui) {
@@ -21,7 +22,7 @@ pub fn introduce(task: &Task, network: &Network, images: &RunImages, device: Dev
         value_name(config.precision) + if config.precision_is_auto() { " (auto)" } else { "" },
         format!("on {}", device::describe(device)),
     ];
-    comma_lines(&network).iter().for_each(|line| ui.say(line));
+    ui.say_list(&network);
     let held_out = match config.validation {
         0 => String::new(),
         count => format!(", {} held out", grouped(count)),
@@ -33,7 +34,11 @@ pub fn introduce(task: &Task, network: &Network, images: &RunImages, device: Dev
         grouped(images.test.len()),
         config.spec.channels,
     ));
-    comma_lines(&recipe_parts(config)).iter().for_each(|line| ui.say(line));
+    ui.say_list(&recipe_parts(config));
+    say_unusual(config, ui);
+    if config.tensorboard {
+        ui.say(format!("TensorBoard: tensorboard --logdir {}", quoted(run_dir)));
+    }
     let Some(Resumed { state, changes, .. }) = resumed else {
         ui.say(format!("in {}", run_dir.display()));
         return;
@@ -44,6 +49,29 @@ pub fn introduce(task: &Task, network: &Network, images: &RunImages, device: Dev
         if let ([.., key], [old, new]) = (&name.split('.').collect::<Vec<_>>()[..], values) {
             ui.warn(format!("--{key} changes from {old} to {new} from here on"));
         }
+    }
+}
+
+/// Prints every setting that is not the default, as the flag that gives it.
+fn say_unusual(config: &Config, ui: &Ui) {
+    let unusual = config.unusual().unwrap_or_default();
+    let flag = |(name, value): &(String, Value)| {
+        let key = name.rsplit('.').next().unwrap_or_default();
+        format!("--{key} {}", text(value))
+    };
+    let mut flags: Vec<String> = unusual.iter().map(flag).collect();
+    if let Some(first) = flags.first_mut() {
+        first.insert_str(0, "not defaults: ");
+        ui.say_list(&flags);
+    }
+}
+
+/// The value of a setting as it is typed after its flag.
+fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => short(text),
+        Value::Array(list) => list.iter().map(text).collect::<Vec<_>>().join(","),
+        other => other.to_string(),
     }
 }
 
