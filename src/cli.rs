@@ -11,7 +11,7 @@ pub use commands::{
 };
 pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
 pub use trained::{
-    CheckpointsArgs, CompareArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs, RunsArgs,
+    CheckpointsArgs, CompareArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs, RunsArgs, WatchArgs,
 };
 
 use clap::{Parser, Subcommand};
@@ -48,6 +48,8 @@ pub enum Command {
     Checkpoints(CheckpointsArgs),
     /// List the runs in a folder, newest first: network, data, epochs, accuracy, time, state
     Runs(RunsArgs),
+    /// Show a run live on the whole terminal, also from another machine: curves, figures, time left
+    Watch(WatchArgs),
     /// Print the settings in which runs differ, and their figures, side by side
     Compare(CompareArgs),
     /// Print and draw the errors of runs side by side

@@ -17,6 +17,7 @@ mod shapes;
 mod sweep;
 mod train;
 mod trained;
+mod watch;
 
 use crate::cli::{Cli, Command};
 use crate::limits;
@@ -32,6 +33,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Eval(args) => eval::run(args, &ui),
         Command::Checkpoints(args) => checkpoints::run(args, &ui),
         Command::Runs(args) => runs::run(args, &ui),
+        Command::Watch(args) => watch::run(args, &ui),
         Command::Compare(args) => compare::run(args, &ui),
         Command::Curves(args) => curves::run(args, &ui),
         Command::FindLr(args) => find_lr::run(args, &ui),

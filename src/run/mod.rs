@@ -4,6 +4,7 @@
 //! .lock                    the process that trains in the folder
 //! config.toml              the settings
 //! metrics.jsonl            one JSON object for each epoch and for each change during the run
+//! progress.json            how far the epoch under way is, while a process trains in the folder
 //! checkpoints/             see [`checkpoint`](crate::checkpoint)
 //! ```
 
@@ -13,6 +14,7 @@ pub mod keeper;
 pub mod listing;
 pub mod metrics;
 pub mod overview;
+pub mod progress;
 pub mod sweep;
 
 pub use folder::RunFolder;
