@@ -48,7 +48,7 @@ pub enum Command {
     Checkpoints(CheckpointsArgs),
     /// List the runs in a folder, newest first: network, data, epochs, accuracy, time, state
     Runs(RunsArgs),
-    /// Show a run live on the whole terminal, also from another machine: curves, figures, time left
+    /// Show a run on the whole terminal: curves, figures, time left; the run may be under way or over
     Watch(WatchArgs),
     /// Print the settings in which runs differ, and their figures, side by side
     Compare(CompareArgs),

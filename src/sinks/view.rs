@@ -14,7 +14,7 @@ use super::tracker::Tracker;
 use crate::config::Config;
 use crate::run::progress::Progress;
 use crate::train::{Event, Sink};
-use crate::ui::{Input, Screen, Ui, restore};
+use crate::ui::{Input, Screen, Ui};
 use anyhow::{Context, Result};
 use ratatui::Frame;
 use rustix::process::{Signal, kill_current_process_group};
@@ -109,7 +109,7 @@ impl View {
             }
             None => {
                 let tracker = Tracker::new(config);
-                Stage::Waiting(Box::new(Painter { board, tracker, device, interrupted: false }))
+                Stage::Waiting(Box::new(Painter { board, tracker, device }))
             }
         };
         Self(stage)
@@ -166,8 +166,6 @@ struct Painter {
     board: Board,
     tracker: Tracker,
     device: Device,
-    /// Whether Ctrl-C was pressed.
-    interrupted: bool,
 }
 
 impl Painter {
@@ -178,7 +176,7 @@ impl Painter {
         while let Ok(input) = screen.input(WAIT) {
             match input {
                 Some(Input::Leave) => return,
-                Some(Input::Interrupt) => self.interrupt(),
+                Some(Input::Interrupt) => interrupt(),
                 Some(Input::Resize) => pace.mark_urgent(),
                 None => {}
             }
@@ -214,14 +212,10 @@ impl Painter {
         }
         true
     }
+}
 
-    /// Does what the terminal does for Ctrl-C when no screen is shown: it interrupts the program and its companions,
-    /// such as the script that started it.
-    fn interrupt(&mut self) {
-        // The second signal ends the process at once.
-        if std::mem::replace(&mut self.interrupted, true) {
-            restore();
-        }
-        let _ = kill_current_process_group(Signal::INT);
-    }
+/// Does what the terminal does for Ctrl-C when no screen is shown: it interrupts the program and its companions, such
+/// as the script that started it.
+fn interrupt() {
+    let _ = kill_current_process_group(Signal::INT);
 }

@@ -130,3 +130,96 @@ fn message(event: &Event) -> Option<String> {
 pub fn rate(lr: f64) -> String {
     if lr >= 1e-4 { format!("{lr:.4}") } else { rounded(lr) }
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    fn overview(state: State) -> Overview {
+        Overview {
+            run: PathBuf::from("runs/my-run"),
+            state,
+            network: Some("ResNet-18".to_owned()),
+            dataset: Some("mnist".to_owned()),
+            epochs_done: 0,
+            epochs: Some(8),
+            test_accuracy: None,
+            best_accuracy: None,
+            seconds: 65.0,
+            changed: 0,
+            fault: None,
+        }
+    }
+
+    /// A board of a running run after some epochs, the last of which have these figures.
+    pub(in super::super) fn board(done: u64, epochs: u64) -> Board {
+        let mut board = Board::new(Viewer::Trainer, &overview(State::Running), &[]);
+        board.epochs = epochs;
+        for epoch in 1..=done {
+            let left = (done - epoch) as f64 / 1000.0;
+            board.take(&Event::Epoch(EpochFigures {
+                epoch,
+                lr: 0.05,
+                train_loss: 0.5 + left,
+                train_accuracy: 0.8 - left / 2.0,
+                test_loss: Some(0.45 + left),
+                test_accuracy: Some(0.85 - left / 2.0),
+                images_per_second: 4000.0,
+                ..EpochFigures::default()
+            }));
+        }
+        board
+    }
+
+    /// The progress in the middle of an epoch.
+    pub(in super::super) fn progress(epoch: u64) -> Progress {
+        Progress {
+            epoch,
+            epochs: 8,
+            step: 120,
+            steps: 240,
+            loss: Some(0.3),
+            accuracy: Some(0.88),
+            images_per_second: Some(4321.4),
+            lr: Some(0.04309),
+            epoch_seconds_left: Some(41.0),
+            run_seconds_left: Some(3725.0),
+            memory_bytes: Some(3 << 29),
+            ..Progress::default()
+        }
+    }
+
+    #[test]
+    fn the_activity_follows_the_events() {
+        let mut board = board(0, 8);
+        assert_eq!((board.activity(), board.epochs_done()), ("starting", 0.0));
+        board.progress = Some(progress(1));
+        assert_eq!((board.activity(), board.epochs_done()), ("training", 0.5));
+        board.progress = Some(Progress { evaluated: Some(3), to_evaluate: Some(9), ..progress(1) });
+        assert_eq!(board.activity(), "evaluating");
+        board.take(&Event::Epoch(EpochFigures { epoch: 1, ..EpochFigures::default() }));
+        assert_eq!((board.activity(), board.epochs_done()), ("training", 1.0));
+        for (state, activity) in [(State::Stopped, "stopped"), (State::Diverged, "diverged")] {
+            let board = Board::new(Viewer::Watcher, &overview(state), &[]);
+            assert_eq!(board.activity(), activity);
+            assert_eq!(board.seconds.is_some(), state == State::Diverged);
+        }
+    }
+
+    #[test]
+    fn messages_are_kept_in_lines_and_the_oldest_are_dropped() {
+        let mut board = board(0, 8);
+        board.add_message("one\n\ttwo");
+        assert_eq!(board.messages, ["one", " two"]);
+        (0..100).for_each(|number| board.add_message(&number.to_string()));
+        assert_eq!((board.messages.len(), board.messages[0].as_str()), (MESSAGES, "50"));
+        let changes = toml::Table::from_iter([("train.lr".to_owned(), toml::Value::from(1))]);
+        let events = [Event::Resume { epoch: 1, step: 7, changes }];
+        let damaged =
+            Overview { fault: Some("line 3 is damaged".to_owned()), ..overview(State::Damaged) };
+        let board = Board::new(Viewer::Watcher, &damaged, &events);
+        assert!(board.messages[0].contains("step 7") && board.messages[0].contains("train.lr"));
+        assert_eq!(board.messages[1], "line 3 is damaged");
+    }
+}

@@ -81,25 +81,37 @@ impl Chart {
         };
         let epochs = Scale::linear(0.0, self.last_epoch as f64);
         axes(frame.buffer_mut(), plot, gutter, (&epochs, self.last_epoch), &ticks, theme);
-        for curve in &self.curves {
-            curve.draw(frame, plot, &epochs, &scale);
-        }
+        self.curves.iter().for_each(|curve| curve.draw_line(frame, plot, &epochs, &scale));
+        self.curves.iter().for_each(|curve| curve.draw_marks(frame, plot, &epochs, &scale));
     }
 }
 
 impl Curve {
-    fn draw(&self, frame: &mut Frame, plot: Rect, epochs: &Scale, scale: &Scale) {
+    /// The places of its points between (0, 0) and (1, 1), at most `most`.
+    fn places(&self, epochs: &Scale, scale: &Scale, most: usize) -> Vec<(f64, f64)> {
         let finite = self.points.iter().filter(|(_, value)| value.is_finite());
         let places = finite.map(|(epoch, value)| (epochs.place(*epoch), scale.place(*value)));
-        let places: Vec<(f64, f64)> = places.filter(|(_, height)| height.is_finite()).collect();
-        let room = usize::from(plot.width);
-        let symbol = match (self.mark, places.len()) {
-            (None, 1) => POINT,
-            (Some(mark), _) => mark,
+        thinned(places.filter(|(_, height)| height.is_finite()).collect(), most)
+    }
+
+    /// Draws the line through its points. Without colours, points that have marks need no line: it could be taken for
+    /// the line of another curve.
+    fn draw_line(&self, frame: &mut Frame, plot: Rect, epochs: &Scale, scale: &Scale) {
+        if self.mark.is_none() || self.style.fg.is_some() {
             // A column of the terminal has two dots of a line.
-            (None, _) => return line(frame, plot, &thinned(places, 2 * room), self.style),
+            let places = self.places(epochs, scale, 2 * usize::from(plot.width));
+            line(frame, plot, &places, self.style);
+        }
+    }
+
+    fn draw_marks(&self, frame: &mut Frame, plot: Rect, epochs: &Scale, scale: &Scale) {
+        let places = self.places(epochs, scale, usize::from(plot.width));
+        let symbol = match (self.mark, places.len()) {
+            (Some(mark), _) => mark,
+            (None, 1) => POINT,
+            (None, _) => return,
         };
-        for place in thinned(places, room) {
+        for place in places {
             if let Some(cell) = frame.buffer_mut().cell_mut(position(plot, place)) {
                 cell.set_symbol(symbol).set_style(self.style);
             }

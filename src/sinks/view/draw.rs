@@ -9,6 +9,7 @@ use crate::run::overview::State;
 use crate::train::event::EpochFigures;
 use ratatui::Frame;
 use ratatui::layout::{Constraint, Layout, Rect};
+use ratatui::style::Style;
 use ratatui::text::{Line, Span};
 
 /// Columns between two parts.
@@ -80,8 +81,9 @@ fn header(frame: &mut Frame, area: Rect, board: &Board, theme: Theme) {
         State::Diverged | State::Damaged => theme.alarm(),
         _ => theme.strong(),
     };
-    let activity = Line::styled(board.activity(), style).right_aligned();
-    let room = area.width.saturating_sub(activity.width() as u16 + 2);
+    let activity = Span::styled(board.activity(), style);
+    let width = area.width.min(activity.width() as u16);
+    let room = area.width.saturating_sub(width + 2);
     let mut parts = vec![Span::styled(board.run.as_str(), theme.strong())];
     let name = board.run.chars().count() + 3;
     let about: String = board.about.chars().take(usize::from(room).saturating_sub(name)).collect();
@@ -90,7 +92,7 @@ fn header(frame: &mut Frame, area: Rect, board: &Board, theme: Theme) {
         parts.push(Span::styled(format!("   {about}"), theme.quiet()));
     }
     frame.render_widget(Line::from(parts), Rect { width: room, ..area });
-    frame.render_widget(activity, area);
+    frame.render_widget(activity, Rect { x: area.right() - width, width, ..area });
 }
 
 fn keys(viewer: Viewer) -> &'static str {
@@ -145,9 +147,11 @@ fn charts(frame: &mut Frame, area: Rect, board: &Board, theme: Theme) {
         let ([left, right], [lower_left, lower_right]) = (two(above), two(below));
         loss.draw(frame, left, theme);
         accuracy.draw(frame, right, theme);
-        single(board, "Learning rate", |epoch| epoch.lr).draw(frame, lower_left, theme);
-        let speed = single(board, "Images per second", |epoch| epoch.images_per_second);
-        speed.draw(frame, lower_right, theme);
+        let now = board.progress.as_ref();
+        let (lr, speed) = (now.and_then(|now| now.lr), now.and_then(|now| now.images_per_second));
+        single(board, "Learning rate", |epoch| epoch.lr, lr).draw(frame, lower_left, theme);
+        let of_epoch = |epoch: &EpochFigures| epoch.images_per_second;
+        single(board, "Images per second", of_epoch, speed).draw(frame, lower_right, theme);
     } else if area.width >= TWO_CHARTS {
         let [left, right] = two(area);
         loss.draw(frame, left, theme);
@@ -188,10 +192,114 @@ fn chart(
     Chart { title, curves, last_epoch, limits }
 }
 
-/// A chart with one line.
-fn single(board: &Board, title: &'static str, figure: fn(&EpochFigures) -> f64) -> Chart {
-    let points = board.history.iter().map(|epoch| (epoch.epoch as f64, figure(epoch))).collect();
+/// A chart with one line. It ends with the figure `now` of the epoch under way.
+fn single(
+    board: &Board,
+    title: &'static str,
+    figure: fn(&EpochFigures) -> f64,
+    now: Option<f64>,
+) -> Chart {
+    let past = board.history.iter().map(|epoch| (epoch.epoch as f64, figure(epoch)));
+    let points = past.chain(now.map(|now| (board.epochs_done(), now))).collect();
     let last_epoch = last_epoch(board.epochs_done(), board.epochs);
-    let curves = vec![Curve { points, style: ratatui::style::Style::new(), mark: None }];
+    let curves = vec![Curve { points, style: Style::new(), mark: None }];
     Chart { title, curves, last_epoch, limits: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::board::tests::{board, progress};
+    use super::*;
+    use ratatui::Terminal;
+    use ratatui::backend::TestBackend;
+
+    fn screen(board: &Board, (width, height): (u16, u16), theme: Theme) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
+        terminal.draw(|frame| draw(frame, board, theme)).unwrap();
+        let buffer = terminal.backend().buffer();
+        let row = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+        (0..height).map(row).collect()
+    }
+
+    #[test]
+    fn every_size_and_every_run_can_be_drawn() {
+        let mut broken = board(2, 8);
+        broken.history[0].train_loss = f64::NAN;
+        broken.history[1].train_loss = f64::INFINITY;
+        broken.history[0].test_loss = Some(f64::MAX);
+        broken.history[1].test_loss = Some(f64::MIN_POSITIVE);
+        broken.history[1].images_per_second = f64::NEG_INFINITY;
+        broken.history[1].lr = f64::NAN;
+        let mut busy = board(1, 0);
+        busy.progress = Some(progress(2));
+        busy.messages = vec!["warning: ".to_owned() + &"word ".repeat(99), "x".repeat(300)];
+        for board in [board(0, 8), board(1, 1), board(1000, 1000), broken, busy] {
+            for size in [(1, 1), (20, 5), (80, 24), (200, 50), (41, 3), (300, 2), (3, 90)] {
+                screen(&board, size, Theme::Plain);
+                screen(&board, size, Theme::Exact);
+            }
+        }
+        for width in (1..140).step_by(3) {
+            for height in 1..40 {
+                let mut board = board(5, 8);
+                board.progress = Some(progress(6));
+                board.messages = vec!["a message".to_owned(); 4];
+                screen(&board, (width, height), Theme::Palette);
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_terminal_shows_everything_without_colours() {
+        let mut board = board(2, 8);
+        board.progress = Some(progress(3));
+        board.messages = vec!["warning: the disk is full".to_owned()];
+        let shown = screen(&board, (80, 24), Theme::Plain);
+        for part in [
+            " my-run   ResNet-18 on mnist",
+            "training ",
+            " epoch 3/8  ━━━━",
+            "120/240",
+            "0:41 left",
+            "31 %       1:02:05 left",
+            " Loss   ",
+            " Accuracy ",
+            "after epoch 2",
+            " ━━ training              0.5000    0.8000",
+            " •  test                  0.4500    0.8500",
+            "epoch 3 so far        0.3000    0.8800",
+            "learning rate      0.0431",
+            "images/s            4,321",
+            "memory           1.50 GiB",
+            " warning: the disk is full",
+            " q  leave the view, training goes on",
+        ] {
+            assert!(shown.iter().any(|row| row.contains(part)), "no {part}: {shown:#?}");
+        }
+        board.viewer = Viewer::Watcher;
+        board.history[1].validation_loss = Some(0.1);
+        board.history[1].validation_accuracy = Some(0.9);
+        let shown = screen(&board, (200, 50), Theme::Plain);
+        for part in
+            ["Learning rate", "Images per second", "×  validation", "the run is not changed"]
+        {
+            assert!(shown.iter().any(|row| row.contains(part)), "no {part}: {shown:#?}");
+        }
+        let tiny = screen(&board, (20, 5), Theme::Plain);
+        assert!(tiny[0].contains("training") && tiny[1].starts_with("epoch 3/8"), "{tiny:#?}");
+    }
+
+    #[test]
+    fn a_run_of_one_epoch_has_points_and_a_long_run_fills_the_chart() {
+        let one = screen(&board(1, 1), (80, 24), Theme::Plain);
+        let marks =
+            |mark: &str| one[5..15].iter().map(|row| row.matches(mark).count()).sum::<usize>();
+        assert_eq!((marks("━"), marks("•")), (2, 2), "{one:#?}");
+        let long = screen(&board(1000, 1000), (80, 24), Theme::Plain);
+        let points = long[5..15].iter().map(|row| row.matches('•').count()).sum::<usize>();
+        assert!(points > 50, "{points} points: {long:#?}");
+        assert!(long.iter().any(|row| row.contains("1,000")), "{long:#?}");
+        let none = screen(&board(0, 8), (80, 24), Theme::Plain);
+        assert!(none.iter().any(|row| row.matches("no figures yet").count() == 2), "{none:#?}");
+    }
 }

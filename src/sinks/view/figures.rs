@@ -200,3 +200,57 @@ fn wrap(message: &str, columns: usize) -> Vec<String> {
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::board::tests::{board, progress};
+    use super::*;
+    use crate::run::progress::Progress;
+
+    #[test]
+    fn bars_tell_the_epoch_and_the_run() {
+        let mut board = board(2, 8);
+        let bar = |name: &str, done, count: &str, time: &str| {
+            let [name, count, time] = [name, count, time].map(str::to_owned);
+            Bar { name, done, count, time }
+        };
+        assert_eq!(bars(&board), [bar("epoch 2/8", 1.0, "", ""), bar("run", 0.25, "25 %", "")]);
+        board.progress = Some(progress(3));
+        let run = bar("run", 0.3125, "31 %", "1:02:05 left");
+        assert_eq!(bars(&board), [bar("epoch 3/8", 0.5, "120/240", "0:41 left"), run]);
+        board.progress =
+            Some(Progress { evaluated: Some(250), to_evaluate: Some(1000), ..progress(3) });
+        assert_eq!(bars(&board)[0].time, "evaluating 25 %");
+        (board.progress, board.seconds) = (None, Some(65.0));
+        assert_eq!(bars(&board)[1].time, "took 1:05");
+        assert_eq!(dashes(0.5, 4), ("━━".to_owned(), "──".to_owned()));
+        assert_eq!(dashes(f64::NAN, 2), (String::new(), "──".to_owned()));
+    }
+
+    #[test]
+    fn an_epoch_without_evaluation_shows_the_last_one_that_has_one() {
+        let mut board = board(3, 8);
+        (board.history[2].test_loss, board.history[1].test_images) = (None, Some(1234));
+        let table: Vec<String> =
+            table(&board, Theme::Plain).iter().map(|line| line.to_string()).collect();
+        assert_eq!(
+            table,
+            [
+                "   after epoch 3           loss  accuracy",
+                "━━ training              0.5000    0.8000",
+                "•  test, epoch 2         0.4510    0.8495  of 1,234",
+            ]
+        );
+    }
+
+    #[test]
+    fn messages_are_wrapped_between_words_and_the_last_lines_stay() {
+        let mut board = board(0, 8);
+        assert!(messages(&board, 80, 3).is_empty());
+        board.add_message("first");
+        board.add_message("warning: one two three");
+        assert_eq!(messages(&board, 14, 3), ["first", "warning: one", "  two three"]);
+        assert_eq!(messages(&board, 14, 1), ["  two three"]);
+        assert_eq!(messages(&board, 0, 9).len(), 5);
+    }
+}

@@ -45,7 +45,7 @@ pub enum Theme {
 
 /// Three of the colours of Okabe and Ito 2008, which people with any kind of colour blindness can tell apart: exactly,
 /// and the nearest in the palette of 256 colours.
-const BLUE: (Color, Color) = (Color::Rgb(0, 114, 178), Color::Indexed(25));
+const BLUE: (Color, Color) = (Color::Rgb(0, 114, 178), Color::Indexed(31));
 const VERMILION: (Color, Color) = (Color::Rgb(213, 94, 0), Color::Indexed(166));
 const GREEN: (Color, Color) = (Color::Rgb(0, 158, 115), Color::Indexed(36));
 
