@@ -47,7 +47,7 @@ fn after_q_the_run_goes_on_and_ctrl_c_in_the_view_saves_it() {
     let run = folder.path().join("run");
     let flags = format!("{TINY} {FLAGS} --epochs 100000 --view --run-dir");
     let mut view = program(&flags).arg(&run).in_terminal();
-    view.wait_for("after epoch ");
+    view.wait_for("after");
     view.press("q");
     view.wait_for(LEAVE);
     // The bars are back.
@@ -59,7 +59,7 @@ fn after_q_the_run_goes_on_and_ctrl_c_in_the_view_saves_it() {
     assert!(after.contains("epoch      1/100000") && after.contains("stopped at step"), "{after}");
 
     let mut view = program("train --offline --view --resume").arg(&run).in_terminal();
-    view.wait_for("after epoch ");
+    view.wait_for("after");
     view.press("\u{3}");
     let (code, shown) = view.end();
     assert_eq!(code, Some(130), "{shown}");

