@@ -14,7 +14,7 @@ pub use data::{DataCommand, NamedDataset, ShowArgs, ShowSplit};
 pub use options::{DataOptions, NetworkOptions, Options, RateOptions, RunOptions, TrainOptions};
 pub use trained::{
     CheckpointsArgs, CompareArgs, CurvesArgs, EvalArgs, EvalSplit, PredictArgs, ReportArgs,
-    RunsArgs,
+    RunsArgs, WatchArgs,
 };
 
 use clap::{Parser, Subcommand};
@@ -51,6 +51,8 @@ pub enum Command {
     Checkpoints(CheckpointsArgs),
     /// List the runs in a folder, newest first: network, data, epochs, accuracy, time, state
     Runs(RunsArgs),
+    /// Show a run on the whole terminal: curves, figures, time left; the run may be under way or over
+    Watch(WatchArgs),
     /// Print the settings in which runs differ, and their figures, side by side
     Compare(CompareArgs),
     /// Print and draw the errors of runs side by side

@@ -14,22 +14,33 @@ use std::path::Path;
 pub const TEMPORARY: &str = ".writing-";
 
 /// Writes a temporary file in the same folder and renames it to `path`, so that the file at `path` is always complete.
-/// A symbolic link at either path is replaced, not followed.
+/// A symbolic link at either path is replaced, not followed. Afterwards, the file is on disk.
 ///
 /// # Errors
 /// The folder is read-only, gone or full.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
+    replace_by(path, |temporary| write_synced(temporary, bytes))
+        .map_err(anyhow::Error::from)
+        .and_then(|()| sync_folder(folder_of(path)))
+        .with_context(|| format!("cannot write {}", path.display()))
+}
+
+/// Like [`write_atomically`], but does not wait until the file is on disk.
+///
+/// # Errors
+/// The folder is read-only, gone or full.
+pub fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    replace_by(path, |temporary| File::create_new(temporary)?.write_all(bytes))
+}
+
+fn replace_by(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!("{TEMPORARY}{name}"));
     // A process that was killed may have left this file.
     let _ = fs::remove_file(&temporary);
-    write_synced(&temporary, bytes)
-        .and_then(|()| Ok(fs::rename(&temporary, path)?))
-        .inspect_err(|_| {
-            let _ = fs::remove_file(&temporary);
-        })
-        .and_then(|()| sync_folder(folder_of(path)))
-        .with_context(|| format!("cannot write {}", path.display()))
+    write(&temporary).and_then(|()| fs::rename(&temporary, path)).inspect_err(|_| {
+        let _ = fs::remove_file(&temporary);
+    })
 }
 
 /// Opens a regular file for reading, and also returns its length in bytes. A FIFO or a device is refused at once.
@@ -103,10 +114,10 @@ pub fn numbered(name: &str) -> impl Iterator<Item = String> {
 ///
 /// # Errors
 /// The name is taken, even by a link; the folder is read-only, gone or full.
-pub fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+pub fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.write_all(bytes)?;
-    Ok(file.sync_all()?)
+    file.sync_all()
 }
 
 /// The SHA-256 of some bytes, in hexadecimal digits.

@@ -3,7 +3,7 @@
 //! Data flows one way:
 //!
 //! ```text
-//! argv ─ cli ─► config ─► data ─────► model ────────► train ────────► sinks: bars, JSON lines
+//! argv ─ cli ─► config ─► data ─────► model ────────► train ────────► sinks: bars, live view, JSON lines
 //!              (TOML +   (Dataset    (Spec → Plan    (Run → Event)     run: metrics.jsonl,
 //!               flags)    → Batch)    → Network)          └──────────► checkpoint (atomic, exact)
 //! ```

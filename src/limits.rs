@@ -85,6 +85,11 @@ pub fn free_memory() -> Option<FreeMemory> {
     machine.chain(limits).min_by_key(|free| free.bytes)
 }
 
+/// The memory that this process uses, in bytes, without the pages of files. None if the system does not say.
+pub fn used_memory() -> Option<u64> {
+    mapped().map(|[_, used, _]| used)
+}
+
 /// The memory that a limit of the process leaves free.
 struct Left {
     bytes: u64,

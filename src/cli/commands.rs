@@ -31,6 +31,10 @@ pub struct TrainArgs {
     )]
     pub run_dir: Option<PathBuf>,
 
+    /// Show curves and figures on the whole terminal while the run trains; q leaves the view
+    #[arg(long)]
+    pub view: bool,
+
     /// Save a checkpoint and stop after this time, such as 90s, 10m or 2h30m
     #[arg(long, value_name = "TIME", value_parser = time_span)]
     pub time_limit: Option<Duration>,

@@ -122,6 +122,14 @@ pub struct RunsArgs {
     pub folder: PathBuf,
 }
 
+/// `resnet watch …`
+#[derive(Debug, Args)]
+pub struct WatchArgs {
+    /// A run's folder
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+}
+
 /// `resnet compare …`
 #[derive(Debug, Args)]
 pub struct CompareArgs {

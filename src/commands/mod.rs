@@ -18,6 +18,7 @@ mod shapes;
 mod sweep;
 mod train;
 mod trained;
+mod watch;
 
 use crate::cli::{Cli, Command};
 use crate::limits;
@@ -34,6 +35,7 @@ pub fn run(cli: &Cli) -> Result<()> {
         Command::Checkpoints(args) => checkpoints::run(args, &ui),
         Command::Report(args) => report::run(args, &ui),
         Command::Runs(args) => runs::run(args, &ui),
+        Command::Watch(args) => watch::run(args, &ui),
         Command::Compare(args) => compare::run(args, &ui),
         Command::Curves(args) => curves::run(args, &ui),
         Command::FindLr(args) => find_lr::run(args, &ui),

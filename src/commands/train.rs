@@ -11,7 +11,9 @@ use crate::cli::TrainArgs;
 use crate::data::preprocess::Preprocess;
 use crate::error::one_line;
 use crate::run::Keeper;
-use crate::sinks::{Bars, JsonLines, Sinks, TensorBoard};
+use crate::run::overview::overview;
+use crate::sinks::view::board::{Board, Viewer};
+use crate::sinks::{Bars, JsonLines, ProgressFile, Sinks, TensorBoard, View};
 use crate::train::run::{EvalSets, Position};
 use crate::train::{Event, Run, Sink, Trainer};
 use crate::ui::Ui;
@@ -20,6 +22,7 @@ use load::RunImages;
 use std::time::Instant;
 use stop::Stop;
 use task::Task;
+use tch::Device;
 
 /// Runs `resnet train`.
 ///
@@ -43,7 +46,7 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 
     let stop = Stop::listen(start, args.time_limit, *ui)?;
     let mut keeper = Keeper::open(folder, config, card, task.state(), start, *ui)?;
-    let mut sinks = sinks(task, *ui);
+    let mut sinks = sinks(task, args.view, device, *ui);
     introduce::introduce(task, &network, &images, device, ui);
     if let Some(changes) = task.changes() {
         sinks.take(&keeper.resumed_with(changes, &trainer));
@@ -60,8 +63,17 @@ pub fn run(args: &TrainArgs, ui: &Ui) -> Result<()> {
 }
 
 /// The sinks that take the events, besides the run's folder.
-fn sinks(task: &Task, ui: Ui) -> Sinks {
-    let mut sinks: Vec<Box<dyn Sink>> = vec![Box::new(Bars::new(&task.config, ui))];
+fn sinks(task: &Task, view: bool, device: Device, ui: Ui) -> Sinks {
+    let (config, run_dir) = (&task.config, task.folder.path());
+    let mut sinks: Vec<Box<dyn Sink>> =
+        vec![Box::new(ProgressFile::new(config, run_dir.to_owned(), device))];
+    if view {
+        let (overview, events) = overview(run_dir);
+        let board = Board::new(Viewer::Trainer, &overview, &events);
+        // At the end it closes first, so that the lines of the end come after its own.
+        sinks.push(Box::new(View::new(config, board, device, ui)));
+    }
+    sinks.push(Box::new(Bars::new(config, ui)));
     if ui.is_json() {
         sinks.push(Box::new(JsonLines::new(ui)));
     }

@@ -43,7 +43,7 @@ impl RunReport {
     pub fn new(folder: &Path, test: Result<TestResults, String>) -> Self {
         let config = Config::load(Some(&folder.join(CONFIG_FILE)), &Options::default());
         Self {
-            overview: overview(folder),
+            overview: overview(folder).0,
             figures: RunFigures::read(folder)
                 .map_or_else(|_| RunFigures::unknown(folder), |(figures, _)| figures),
             layers: config.map(|config| measure(&config.spec, 1)).unwrap_or_default(),

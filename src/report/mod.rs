@@ -13,5 +13,5 @@ pub mod matrix;
 pub mod mistakes;
 pub mod outcome;
 mod outlines;
-pub mod write;
 pub mod sheet;
+pub mod write;

@@ -5,6 +5,7 @@
 //! config.toml              the settings
 //! metrics.jsonl            one JSON object for each epoch and for each change during the run
 //! metrics.csv              the same epochs as a table
+//! progress.json            how far the epoch under way is, while a process trains in the folder
 //! checkpoints/             see [`checkpoint`](crate::checkpoint)
 //! ```
 
@@ -15,6 +16,7 @@ pub mod keeper;
 pub mod listing;
 pub mod metrics;
 pub mod overview;
+pub mod progress;
 pub mod sweep;
 mod table;
 

@@ -77,13 +77,13 @@ pub struct Overview {
 pub fn runs(folder: &Path) -> Vec<Overview> {
     let mut found = Vec::new();
     search(folder, DEEPEST, &mut found);
-    let mut runs: Vec<Overview> = found.iter().map(|run| overview(run)).collect();
+    let mut runs: Vec<Overview> = found.iter().map(|run| overview(run).0).collect();
     runs.sort_by(|a, b| b.changed.cmp(&a.changed).then_with(|| a.run.cmp(&b.run)));
     runs
 }
 
 fn search(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
-    if folder.join(CONFIG_FILE).is_file() {
+    if is_run(folder) {
         found.push(folder.to_owned());
         return;
     }
@@ -98,8 +98,13 @@ fn search(folder: &Path, depth: usize, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// A run's folder in a few figures.
-pub fn overview(run: &Path) -> Overview {
+/// Whether a folder is a run's folder.
+pub fn is_run(folder: &Path) -> bool {
+    folder.join(CONFIG_FILE).is_file()
+}
+
+/// A run in a few figures, and the events that its metrics tell.
+pub fn overview(run: &Path) -> (Overview, Vec<Event>) {
     let config = Config::load(Some(&run.join(CONFIG_FILE)), &Options::default());
     let metrics = read_run(run);
     let fault = match (&config, &metrics) {
@@ -131,7 +136,7 @@ pub fn overview(run: &Path) -> Overview {
     let trained = || epochs.iter().map(|epoch| epoch.seconds).sum();
     let saved = || Some(SavedState::read(&run.join(CHECKPOINTS).join(LAST)).ok()?.seconds);
     let config = config.ok();
-    Overview {
+    let overview = Overview {
         run: run.to_owned(),
         state,
         network: config.as_ref().map(|config| config.spec.to_string()),
@@ -144,7 +149,8 @@ pub fn overview(run: &Path) -> Overview {
         seconds: end.map(|end| end.seconds).or_else(saved).unwrap_or_else(trained),
         changed: changed(run),
         fault,
-    }
+    };
+    (overview, events)
 }
 
 /// When one of the files in a run's folder changed last, in seconds since 1970. A report can be written much later.

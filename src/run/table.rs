@@ -59,13 +59,13 @@ mod tests {
 
     #[test]
     fn the_columns_are_all_keys_of_an_epoch_in_their_order() {
-        let text = r#"{"epoch":1,"step":235,"lr":0.05,"train_loss":1.5,"train_accuracy":0.5,"test_loss":0.6,"test_accuracy":0.8,"test_images":7,"validation_loss":0.7,"validation_accuracy":0.75,"validation_images":9,"images_per_second":171.0,"seconds":1e-7}"#;
+        let text = r#"{"epoch":1,"step":235,"lr":0.05,"train_loss":1.5,"train_accuracy":0.5,"test_loss":0.6,"test_accuracy":0.8,"test_images":7,"validation_loss":0.7,"validation_accuracy":0.75,"validation_images":9,"images_per_second":171.0,"seconds":1e-7,"evaluation_seconds":2.5}"#;
         let figures: EpochFigures = serde_json::from_str(text).unwrap();
         let value = serde_json::to_value(&figures).unwrap();
         let keys: Vec<&String> = value.as_object().unwrap().keys().collect();
         assert_eq!(keys, COLUMNS);
         let [header, row] = &lines([figures].iter()).unwrap()[..] else { panic!("two lines") };
         assert_eq!(*header, COLUMNS.join(","));
-        assert_eq!(row, "1,235,0.05,1.5,0.5,0.6,0.8,7,0.7,0.75,9,171.0,1e-7");
+        assert_eq!(row, "1,235,0.05,1.5,0.5,0.6,0.8,7,0.7,0.75,9,171.0,1e-7,2.5");
     }
 }

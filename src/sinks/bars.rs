@@ -1,8 +1,9 @@
 //! The output for the user while a run trains: a progress bar, a line for each epoch, and warnings.
 
+use super::tracker::Tracker;
 use crate::config::Config;
+use crate::run::progress;
 use crate::train::divergence::{REMEDY, explosion};
-use crate::train::epoch::EpochSums;
 use crate::train::event::EpochFigures;
 use crate::train::recipe::micro_batch_size;
 use crate::train::{Event, Sink};
@@ -18,24 +19,18 @@ pub struct Bars {
     epochs: u64,
     classes: usize,
     batch_size: usize,
-    /// The current epoch, counted from 1.
-    epoch: u64,
-    /// Steps in an epoch.
-    steps: usize,
-    progress: Option<Progress>,
-    last_step: Instant,
-    /// Seconds of evaluations and checkpoints so far.
-    seconds_between: f64,
-    /// Number of epochs that are over in this process.
-    epochs_seen: u64,
+    tracker: Tracker,
+    bar: Option<Progress>,
 }
 
 impl Sink for Bars {
     fn take(&mut self, event: &Event) -> Result<()> {
+        self.tracker.take(event, Instant::now());
         match event {
-            Event::EpochStart { epoch, steps } => self.start_epoch(*epoch, *steps),
-            Event::Step { sums: Some(sums), .. } => self.show_sums(sums),
-            Event::Evaluated { images, of } => self.show_evaluation(*images, *of),
+            Event::EpochStart { epoch, steps } => {
+                self.bar = Some(self.ui.steps_progress(&self.label(*epoch), *steps as u64));
+            }
+            Event::Step { sums: Some(_), .. } | Event::Evaluated { .. } => self.show_progress(),
             Event::Epoch(figures) => self.end_epoch(figures),
             Event::OutOfMemory { step, accumulate, .. } => {
                 let size = micro_batch_size(self.batch_size, *accumulate);
@@ -62,61 +57,22 @@ impl Bars {
             epochs: config.recipe.epochs,
             classes: config.spec.classes,
             batch_size: config.recipe.batch_size,
-            epoch: 0,
-            steps: 0,
-            progress: None,
-            last_step: Instant::now(),
-            seconds_between: 0.0,
-            epochs_seen: 0,
+            tracker: Tracker::new(config),
+            bar: None,
         }
-    }
-
-    fn start_epoch(&mut self, epoch: u64, steps: usize) {
-        self.epoch = epoch;
-        self.steps = steps;
-        self.progress = Some(self.ui.steps_progress(&self.label(), steps as u64));
     }
 
     /// Shows the figures of the epoch so far.
-    fn show_sums(&mut self, sums: &EpochSums) {
-        let per_step = sums.seconds / sums.steps as f64;
-        let epoch_left = per_step * self.steps.saturating_sub(sums.steps) as f64;
-        let later_epochs = self.epochs.saturating_sub(self.epoch);
-        let run_left = epoch_left
-            + per_step * (later_epochs * self.steps as u64) as f64
-            + self.between_epochs() * (later_epochs + 1) as f64;
-        let loss = format!("loss {}", loss(sums.mean_loss()));
-        let loss_and_accuracy = format!("{loss}  acc {:.4}", sums.accuracy());
-        let left = format!("left {}", duration(run_left));
-        // From the line with all figures to the shortest line.
-        let figures = [
-            format!(
-                "{loss_and_accuracy}  {:.0} images/s  left: epoch {}, run {}",
-                sums.images_per_second(),
-                duration(epoch_left),
-                duration(run_left)
-            ),
-            format!("{loss_and_accuracy}  {:.0} images/s  {left}", sums.images_per_second()),
-            format!("{loss_and_accuracy}  {left}"),
-            format!("{loss}  {left}"),
-            left,
-        ];
-        if let Some(progress) = &mut self.progress {
-            progress.show(sums.steps as u64, &figures);
-        }
-        self.last_step = Instant::now();
-    }
-
-    fn show_evaluation(&mut self, images: usize, of: usize) {
-        if let Some(progress) = &mut self.progress {
-            progress.show(self.steps as u64, &[format!("evaluating {images}/{of}")]);
+    fn show_progress(&mut self) {
+        if let (Some(bar), Some(progress)) = (&mut self.bar, self.tracker.progress()) {
+            bar.show(progress.step as u64, &figures(progress));
         }
     }
 
     /// Removes the bar, so that a line can be printed.
     fn clear(&mut self) {
-        if let Some(progress) = self.progress.take() {
-            progress.clear();
+        if let Some(bar) = self.bar.take() {
+            bar.clear();
         }
     }
 
@@ -145,9 +101,7 @@ impl Bars {
         parts.push(format!("lr {:.4}", figures.lr));
         parts.push(format!("{:.0} images/s", figures.images_per_second));
         parts.push(duration(figures.seconds));
-        self.ui.say_parts(&self.label(), &parts);
-        self.seconds_between += self.last_step.elapsed().as_secs_f64();
-        self.epochs_seen += 1;
+        self.ui.say_parts(&self.label(figures.epoch), &parts);
         // After the last epoch, an explosion is reported as the run's error instead.
         if figures.epoch < self.epochs
             && let Some(explosion) = explosion(figures, self.classes)
@@ -157,15 +111,31 @@ impl Bars {
         }
     }
 
-    /// Mean seconds of evaluation and checkpoint after an epoch, over the epochs so far.
-    fn between_epochs(&self) -> f64 {
-        self.seconds_between / self.epochs_seen.max(1) as f64
-    }
-
-    fn label(&self) -> String {
+    fn label(&self, epoch: u64) -> String {
         let width = self.epochs.to_string().len();
-        format!("epoch {:>width$}/{}", self.epoch, self.epochs)
+        format!("epoch {epoch:>width$}/{}", self.epochs)
     }
+}
+
+/// The figures of the epoch so far, from the line with all figures to the shortest line.
+fn figures(progress: &progress::Progress) -> Vec<String> {
+    if let (Some(images), Some(of)) = (progress.evaluated, progress.to_evaluate) {
+        return vec![format!("evaluating {images}/{of}")];
+    }
+    let figure = |figure: Option<f64>| figure.unwrap_or(f64::NAN);
+    let epoch_left = duration(figure(progress.epoch_seconds_left));
+    let run_left = duration(figure(progress.run_seconds_left));
+    let loss = format!("loss {}", loss(figure(progress.loss)));
+    let loss_and_accuracy = format!("{loss}  acc {:.4}", figure(progress.accuracy));
+    let speed = format!("{:.0} images/s", figure(progress.images_per_second));
+    let left = format!("left {run_left}");
+    vec![
+        format!("{loss_and_accuracy}  {speed}  left: epoch {epoch_left}, run {run_left}"),
+        format!("{loss_and_accuracy}  {speed}  {left}"),
+        format!("{loss_and_accuracy}  {left}"),
+        format!("{loss}  {left}"),
+        left,
+    ]
 }
 
 impl Drop for Bars {

@@ -3,14 +3,21 @@
 
 mod bars;
 mod json;
+mod progress;
 mod tensorboard;
+mod tracker;
+pub mod view;
 
 pub use bars::Bars;
 pub use json::JsonLines;
+pub use progress::ProgressFile;
 pub use tensorboard::TensorBoard;
+pub use view::View;
 
 use crate::train::{Event, Sink};
 use crate::ui::Ui;
+use crate::{libtorch, limits};
+use tch::Device;
 
 /// The sinks of a run. Each event goes to all of them in order.
 pub struct Sinks {
@@ -31,5 +38,13 @@ impl Sinks {
                 self.ui.warn(format!("{error:#}"));
             }
         }
+    }
+}
+
+/// Memory in use, in bytes: of this process, or the most that was used on a GPU. None if it is not known.
+fn memory_in_use(device: Device) -> Option<u64> {
+    match device {
+        Device::Cpu => limits::used_memory(),
+        _ => libtorch::peak_memory_bytes(device),
     }
 }

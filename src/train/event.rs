@@ -92,7 +92,7 @@ pub enum Event {
 }
 
 /// The figures of an epoch.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochFigures {
     /// Counted from 1.
     pub epoch: u64,

@@ -2,14 +2,17 @@
 
 mod blocks;
 mod progress;
+mod screen;
 mod text;
 
 pub use progress::Progress;
+pub use screen::{Input, Screen, restore};
 pub use text::{accuracy_text, counted, duration, grouped, loss, quoted, rounded, short, table};
 
 use console::{Term, style};
 use indicatif::WeakProgressBar;
 use progress::Unit;
+use screen::Kind;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{ErrorKind, IsTerminal, Write};
@@ -38,18 +41,27 @@ impl Ui {
         self.json
     }
 
-    /// Prints a message on stderr.
-    pub fn say(&self, line: impl AsRef<str>) {
-        if !self.quiet {
-            stderr(&harmless(line.as_ref()));
-        }
+    /// Whether messages and progress are turned off.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet
     }
 
-    /// Prints a message that is a label and several parts. If the terminal is too narrow, the message becomes several
-    /// lines; no part is split.
+    /// Prints a message on stderr.
+    pub fn say(&self, line: impl AsRef<str>) {
+        self.say_as(Kind::Message, line.as_ref());
+    }
+
+    /// Prints figures on stderr: a label and several parts. If the terminal is too narrow, they become several lines; no
+    /// part is split.
     pub fn say_parts(&self, label: &str, parts: &[String]) {
         let columns = if self.terminal { columns() } else { usize::MAX };
-        self.say(in_columns(label, parts, columns));
+        self.say_as(Kind::Figures, &in_columns(label, parts, columns));
+    }
+
+    fn say_as(&self, kind: Kind, line: &str) {
+        if !self.quiet {
+            screen::print(kind, &harmless(line), write_stderr);
+        }
     }
 
     /// Prints a message that is a list, in lines of at most 80 columns, or fewer on a narrow terminal. No part is split.
@@ -100,6 +112,11 @@ impl Ui {
     }
 }
 
+/// Whether text on stderr may have colours. The environment variable `NO_COLOR` forbids them.
+pub fn has_colours() -> bool {
+    console::colors_enabled_stderr()
+}
+
 /// Columns of the terminal that stderr is connected to.
 fn columns() -> usize {
     usize::from(Term::stderr().size().1)
@@ -131,6 +148,10 @@ pub fn lost_output() -> Option<&'static str> {
 static LOST_OUTPUT: OnceLock<String> = OnceLock::new();
 
 fn stdout(line: &str) {
+    screen::print(Kind::Data, line, write_stdout);
+}
+
+fn write_stdout(line: &str) {
     match writeln!(std::io::stdout().lock(), "{line}") {
         // A closed pipe (`resnet shapes | head`) is not a failure: the reader needs no more lines.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
@@ -141,6 +162,10 @@ fn stdout(line: &str) {
 }
 
 fn stderr(line: &str) {
+    screen::print(Kind::Message, line, write_stderr);
+}
+
+fn write_stderr(line: &str) {
     let write = || {
         let _ = writeln!(std::io::stderr().lock(), "{line}");
     };

@@ -1,6 +1,6 @@
 //! Progress bars.
 
-use super::{BAR, Ui, columns};
+use super::{BAR, Ui, columns, screen};
 use console::measure_text_width;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::time::{Duration, Instant};
@@ -41,6 +41,26 @@ pub(super) enum Unit {
     Steps,
 }
 
+fn on_stderr() -> ProgressDrawTarget {
+    ProgressDrawTarget::stderr_with_hz(10)
+}
+
+/// Hides the current bar while a screen is shown.
+pub(super) fn hide() {
+    draw_to(ProgressDrawTarget::hidden());
+}
+
+/// Shows the current bar after a screen. Only a program that may draw bars shows a screen.
+pub(super) fn show() {
+    draw_to(on_stderr());
+}
+
+fn draw_to(target: ProgressDrawTarget) {
+    if let Some(bar) = BAR.lock().ok().and_then(|bar| bar.as_ref()?.upgrade()) {
+        bar.set_draw_target(target);
+    }
+}
+
 /// A progress bar, or a plain line every half a minute if stderr is not a terminal.
 #[derive(Debug)]
 pub struct Progress {
@@ -52,11 +72,9 @@ pub struct Progress {
 
 impl Progress {
     pub(super) fn new(ui: &Ui, label: &str, length: u64, unit: Unit) -> Self {
-        let bar = if ui.quiet || !ui.terminal {
-            ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::hidden())
-        } else {
-            ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr_with_hz(10))
-        };
+        let is_drawn = !ui.quiet && ui.terminal && !screen::is_shown();
+        let target = if is_drawn { on_stderr() } else { ProgressDrawTarget::hidden() };
+        let bar = ProgressBar::with_draw_target(Some(length), target);
         bar.set_prefix(label.to_owned());
         if let Ok(mut current) = BAR.lock() {
             *current = Some(bar.downgrade());

@@ -6,6 +6,7 @@
 pub mod flags;
 pub mod inject;
 pub mod runs;
+pub mod terminal;
 
 use serde_json::Value;
 use std::ffi::OsStr;

@@ -1,11 +1,11 @@
 //! What ends a run before its last epoch: Ctrl-C, a request to terminate, or the time limit.
 
 use crate::error::INTERRUPTED;
-use crate::ui::Ui;
+use crate::ui::{self, Ui};
 use anyhow::{Context, Result};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
-use signal_hook::low_level::pipe;
+use signal_hook::low_level::{self, pipe};
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
@@ -71,6 +71,15 @@ impl Stop {
 fn register(signalled: &Arc<AtomicBool>, ui: Ui) -> io::Result<JoinHandle<()>> {
     let (mut signals, handler) = UnixStream::pair()?;
     for signal in [SIGINT, SIGTERM] {
+        let is_second = signalled.clone();
+        let restore = move || {
+            if is_second.load(Ordering::Relaxed) {
+                ui::restore();
+            }
+        };
+        // The second signal ends the process in the next handler, so the terminal is restored before it.
+        // SAFETY: a signal handler may read a flag and call this function.
+        unsafe { low_level::register(signal, restore) }?;
         // The order matters: at the first signal the flag is not set yet, so the process does not end. When the
         // flag is set, the message is already under way.
         flag::register_conditional_shutdown(signal, INTERRUPTED.into(), signalled.clone())?;
