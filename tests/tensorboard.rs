@@ -43,6 +43,9 @@ impl Field {
     }
 }
 
+/// The fields of a message with their numbers.
+type Fields = Vec<(u64, Field)>;
+
 fn varint(bytes: &mut &[u8]) -> u64 {
     let mut number = 0;
     for shift in (0..).step_by(7) {
@@ -61,8 +64,7 @@ fn take<'a>(bytes: &mut &'a [u8], count: usize) -> &'a [u8] {
     taken
 }
 
-/// The fields of a message with their numbers.
-fn fields(mut bytes: &[u8]) -> Vec<(u64, Field)> {
+fn fields(mut bytes: &[u8]) -> Fields {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
         let key = varint(&mut bytes);
@@ -118,7 +120,7 @@ fn records(bytes: &[u8]) -> Vec<Vec<u8>> {
 struct Found {
     scalars: BTreeMap<String, Vec<(u64, f32)>>,
     /// Of each histogram: the step, and the fields of its message.
-    histograms: BTreeMap<String, Vec<(u64, Vec<(u64, Field)>)>>,
+    histograms: BTreeMap<String, Vec<(u64, Fields)>>,
     /// The content of each value of the plugin `hparams`, by tag.
     hparams: BTreeMap<String, Vec<u8>>,
     starts: Vec<u64>,
@@ -246,7 +248,7 @@ fn an_event_file_has_the_figures_of_the_metrics_the_settings_and_histograms() {
     // The settings: a map of names to values in field 3 of the plugin's message.
     let start = fields(&found.hparams["_hparams_/session_start_info"]);
     let start = fields(field(&start, 3).unwrap().bytes());
-    let settings: BTreeMap<String, Vec<(u64, Field)>> = start
+    let settings: BTreeMap<String, Fields> = start
         .iter()
         .filter(|(number, _)| *number == 1)
         .map(|(_, entry)| {

@@ -141,11 +141,11 @@ impl Progress {
 
 /// The layout and the figures for a terminal of this width. `before` is the width of the label and of the number of
 /// steps.
-fn arranged<'a>(
+fn arranged(
     (label, steps): (usize, usize),
-    figures: &'a [String],
+    figures: &[String],
     columns: usize,
-) -> (&'static Layout, &'a str) {
+) -> (&'static Layout, &str) {
     let [.., last] = &STEPS_LAYOUTS;
     let shortest = figures.last().map_or("", String::as_str);
     let fits = |layout: &Layout, figures: &str| {
