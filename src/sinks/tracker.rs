@@ -106,7 +106,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let step = |step, steps, seconds| {
             let sums = EpochSums { steps, images: 20 * steps, loss: 30.0, correct: 5, seconds };
-            Event::Step { epoch: 1, step, steps_left: 10 - steps, sums: Some(sums) }
+            Event::Step { epoch: 1, step, lr: 0.1, steps_left: 10 - steps, sums: Some(sums) }
         };
         assert_eq!(tracker.progress(), None);
         tracker.take(&Event::EpochStart { epoch: 1, steps: 10 }, start);
