@@ -166,7 +166,7 @@ fn the_header_shows_the_recipe_in_80_columns() {
 fn the_header_names_the_data_and_every_setting_that_is_not_the_default() {
     let folder = tempdir().unwrap();
     let file = folder.path().join("a.toml");
-    let text = "[network]\nshortcut = \"padding\"\nsize = 12\n[data]\nnormalize = false\n\
+    let text = "[network]\nshortcut = \"zero-pad\"\nsize = 12\n[data]\nnormalize = false\n\
         [train]\nbeta2 = 0.99\nmomentum = 0.9\ndecay-all = true\n[run]\nkeep = 2\n";
     std::fs::write(&file, text).unwrap();
     let run = folder.path().join("run");
@@ -192,7 +192,7 @@ fn the_header_names_the_data_and_every_setting_that_is_not_the_default() {
         "--keep 2",
         "--limit-batches 1",
         "--normalize false",
-        "--shortcut padding",
+        "--shortcut zero-pad",
         "--size 12",
         "--tensorboard true",
         "--threads 1",
