@@ -59,7 +59,7 @@ fn after_q_the_run_goes_on_and_ctrl_c_in_the_view_saves_it() {
     assert!(after.contains("epoch      1/100000") && after.contains("stopped at step"), "{after}");
 
     let mut view = program("train --offline --view --resume").arg(&run).in_terminal();
-    view.wait_for("after");
+    view.wait_for("after epoch");
     view.press("\u{3}");
     let (code, shown) = view.end();
     assert_eq!(code, Some(130), "{shown}");
