@@ -39,6 +39,8 @@ fn a_run_ends_with_a_report_of_its_last_evaluation() {
         assert!(png.starts_with(b"\x89PNG"), "{name}");
     }
 
+    assert!(fs::read(run.join("report/mistakes.png")).unwrap().starts_with(b"\x89PNG"));
+
     // The figures of the report are those of the checkpoint.
     let out = folder.path().join("again.html");
     let ran = resnet("report --threads 1 --quiet --offline --out", &[&out, &run]);

@@ -121,6 +121,8 @@ struct Found {
     scalars: BTreeMap<String, Vec<(u64, f32)>>,
     /// Of each histogram: the step, and the fields of its message.
     histograms: BTreeMap<String, Vec<(u64, Fields)>>,
+    /// Of each picture: the step, and the fields of its message.
+    pictures: BTreeMap<String, Vec<(u64, Fields)>>,
     /// The content of each value of the plugin `hparams`, by tag.
     hparams: BTreeMap<String, Vec<u8>>,
     starts: Vec<u64>,
@@ -152,6 +154,7 @@ fn read(run: &Path) -> Found {
                 found.starts.push(step);
                 found.scalars.values_mut().for_each(|points| points.retain(|p| p.0 < step));
                 found.histograms.values_mut().for_each(|points| points.retain(|p| p.0 < step));
+                found.pictures.values_mut().for_each(|points| points.retain(|p| p.0 < step));
                 continue;
             }
             for (_, value) in fields(field(&event, 5).unwrap().bytes()) {
@@ -166,6 +169,8 @@ fn add(found: &mut Found, step: u64, value: &[(u64, Field)]) {
     let tag = field(value, 1).unwrap().text();
     if let Some(Field::Float(number)) = field(value, 2) {
         found.scalars.entry(tag).or_default().push((step, *number));
+    } else if let Some(picture) = field(value, 4) {
+        found.pictures.entry(tag).or_default().push((step, fields(picture.bytes())));
     } else if let Some(histogram) = field(value, 5) {
         found.histograms.entry(tag).or_default().push((step, fields(histogram.bytes())));
     } else {
@@ -245,6 +250,20 @@ fn an_event_file_has_the_figures_of_the_metrics_the_settings_and_histograms() {
         assert!(single(1) <= single(2) && limits.is_sorted(), "{tag}");
     }
 
+    // Pictures of the results, after the last step.
+    assert_eq!(found.pictures.keys().collect::<Vec<_>>(), ["test/confusion", "test/mistakes"]);
+    for (tag, pictures) in &found.pictures {
+        let [(15, picture)] = &pictures[..] else { panic!("{tag}: {pictures:?}") };
+        let png = field(picture, 4).unwrap().bytes();
+        assert!(png.starts_with(b"\x89PNG"), "{tag}");
+        // A PNG file has its width and height at byte 16.
+        let sizes = png[16..24].chunks(4).map(|size| u32::from_be_bytes(size.try_into().unwrap()));
+        for (number, size) in [2, 1].into_iter().zip(sizes) {
+            let Some(Field::Number(said)) = field(picture, number) else { panic!("{tag}") };
+            assert_eq!(*said, u64::from(size), "{tag}");
+        }
+    }
+
     // The settings: a map of names to values in field 3 of the plugin's message.
     let start = fields(&found.hparams["_hparams_/session_start_info"]);
     let start = fields(field(&start, 3).unwrap().bytes());
@@ -275,7 +294,8 @@ fn a_resumed_run_is_one_curve_in_which_no_step_is_there_twice() {
     // The third epoch is trained again, and two more.
     let resume = "train --offline --quiet --epochs 5 --resume";
     program(resume).arg(run.join("checkpoints/10")).run().done();
-    assert_eq!(event_files(&run).len(), 2);
+    // Each part has a file, and one for the pictures of its end.
+    assert_eq!(event_files(&run).len(), 4);
     let found = read(&run);
     assert_eq!(found.starts, [11]);
     assert_same(&found, &run);
@@ -283,6 +303,8 @@ fn a_resumed_run_is_one_curve_in_which_no_step_is_there_twice() {
     assert_eq!(steps, (1..=25).collect::<Vec<u64>>());
     let (before, after) = (&first.scalars["step/train_loss"], &found.scalars["step/train_loss"]);
     assert_eq!(before[..10], after[..10]);
+    let pictures = &found.pictures["test/confusion"];
+    assert_eq!(pictures.iter().map(|(step, _)| *step).collect::<Vec<_>>(), [25]);
 }
 
 #[test]
@@ -294,7 +316,7 @@ fn the_result_is_the_same_with_and_without_tensorboard() {
         "--epochs 2 --dropout 0.2 --stochastic-depth 0.2 --ema-decay 0.9 --augment mixup,erase";
     train(&format!("{flags} --tensorboard"), &with).done();
     train(flags, &without).done();
-    assert_eq!((event_files(&with).len(), event_files(&without).len()), (1, 0));
+    assert_eq!((event_files(&with).len(), event_files(&without).len()), (2, 0));
     for name in ["model.safetensors", "optimizer.safetensors"] {
         let [with, without] =
             [&with, &without].map(|run| fs::read(run.join("checkpoints/last").join(name)).unwrap());

@@ -1,11 +1,13 @@
 //! Pictures of the images that a network is most wrong about, and of what it looked at.
 
 use super::cam::{grad_cam, overlay};
-use super::outcome::{Mistake, Outcome};
+use super::outcome::{Guess, Mistake, Outcome};
+use super::sheet::{Cell, Row, Sheet};
 use crate::data::dataset::Dataset;
 use crate::data::pictures::Picture;
 use crate::data::preprocess::Preprocess;
 use crate::model::Network;
+use crate::ui::short;
 use anyhow::{Context, Result, anyhow};
 use image::{DynamicImage, GrayImage, ImageFormat, RgbImage};
 use std::io::Cursor;
@@ -15,6 +17,8 @@ use tch::{Device, Kind, Tensor};
 const MOST: usize = 48;
 /// Height and width of the pictures of what the network looked at, in pixels.
 const SEEN_SIZE: usize = 96;
+/// The number of images in a row of a contact sheet.
+const COLUMNS: usize = 6;
 /// Images that go through the network at once, because large images take much memory.
 const AT_ONCE: usize = 16;
 
@@ -23,10 +27,53 @@ const AT_ONCE: usize = 16;
 pub struct WrongImage {
     /// What is wrong.
     pub mistake: Mistake,
-    /// The image, as a PNG file.
-    pub png: Vec<u8>,
-    /// What speaks for the class that the network predicted (Grad-CAM), as a JPEG file.
-    pub seen_jpeg: Vec<u8>,
+    /// The image.
+    pub picture: Picture,
+    /// What speaks for the class that the network predicted (Grad-CAM): bytes `[H, W, 3]`, 96 × 96 pixels.
+    pub seen: Vec<u8>,
+}
+
+impl WrongImage {
+    /// The image as a PNG file.
+    ///
+    /// # Errors
+    /// The image has not as many pixels as its size says.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        in_format(&as_image(&self.picture)?, ImageFormat::Png)
+    }
+
+    /// What speaks for the predicted class, as a JPEG file.
+    ///
+    /// # Errors
+    /// It has not as many pixels as its size says.
+    pub fn seen_jpeg(&self) -> Result<Vec<u8>> {
+        let side = SEEN_SIZE as u32;
+        let seen = RgbImage::from_raw(side, side, self.seen.clone()).context("a picture")?;
+        in_format(&seen.into(), ImageFormat::Jpeg)
+    }
+
+    /// What speaks for the predicted class, with the channels first.
+    fn seen_picture(&self) -> Picture {
+        let channel = |channel: usize| self.seen.iter().skip(channel).step_by(3).copied();
+        let pixels = (0..3).flat_map(channel).collect();
+        Picture { pixels, channels: 3, height: SEEN_SIZE, width: SEEN_SIZE }
+    }
+}
+
+/// The images on a contact sheet, with their predicted and their true classes.
+pub fn sheet(outcome: &Outcome, wrong: &[WrongImage]) -> Sheet {
+    let text = |before: &str, guess: &Guess| {
+        let name = short(outcome.name(guess.class));
+        format!("{before}{name} {:.1} %", 100.0 * guess.probability)
+    };
+    let cell = |wrong: &WrongImage| Cell {
+        pictures: vec![wrong.picture.clone(), wrong.seen_picture()],
+        caption: vec![text("", &wrong.mistake.predicted), text("true: ", &wrong.mistake.truth)],
+    };
+    Sheet {
+        title: "The test images whose true class got the lowest probability".to_owned(),
+        rows: Row::grid(wrong.iter().map(cell).collect(), COLUMNS),
+    }
 }
 
 /// The images that a network is most wrong about, the worst first. `images` is the data set of the outcome.
@@ -55,13 +102,8 @@ pub fn wrong_images(
         for (place, mistake) in mistakes.iter().enumerate() {
             let picture = Picture { pixels: numbers(&pixels, place)?, channels, height, width };
             let map: Vec<f32> = numbers(&maps, place)?;
-            let side = SEEN_SIZE as u32;
-            let seen = RgbImage::from_raw(side, side, overlay(&picture, &map, SEEN_SIZE));
-            wrong.push(WrongImage {
-                mistake: mistake.clone(),
-                png: in_format(&as_image(&picture)?, ImageFormat::Png)?,
-                seen_jpeg: in_format(&seen.context("a picture")?.into(), ImageFormat::Jpeg)?,
-            });
+            let seen = overlay(&picture, &map, SEEN_SIZE);
+            wrong.push(WrongImage { mistake: mistake.clone(), picture, seen });
         }
     }
     Ok(wrong)

@@ -4,6 +4,7 @@ use super::calibration::calibration;
 use super::chart::Chart;
 use super::curves::charts;
 use super::gather::RunReport;
+use super::mistakes::sheet;
 use super::{html, matrix};
 use crate::files::{numbered, write_atomically};
 use crate::run::compare::{RunFigures, groups};
@@ -15,7 +16,7 @@ use std::path::Path;
 /// The name of the page in a run's folder.
 pub const REPORT: &str = "report.html";
 
-/// Writes the page into `file`, and its pictures as PNG and SVG into a folder beside it that has the file's name without
+/// Writes the page into `file`, and its pictures as PNG and SVG (photographs as PNG alone) into a folder beside it that has the file's name without
 /// its ending.
 ///
 /// # Errors
@@ -38,9 +39,10 @@ pub fn write(reports: &[RunReport], file: &Path) -> Result<()> {
         write_chart(&calibration(&results.outcome), &pictures, &format!("{run}calibration"))?;
         let confusion = &results.outcome.evaluation.confusion;
         let names = &results.outcome.names;
-        let file = |ending: &str| pictures.join(format!("{run}confusion.{ending}"));
-        write_bytes(&file("png"), &matrix::png(confusion, names)?)?;
-        write_bytes(&file("svg"), matrix::svg(confusion, names)?.as_bytes())?;
+        let file = |name: &str| pictures.join(format!("{run}{name}"));
+        write_bytes(&file("confusion.png"), &matrix::png(confusion, names)?)?;
+        write_bytes(&file("confusion.svg"), matrix::svg(confusion, names)?.as_bytes())?;
+        write_bytes(&file("mistakes.png"), &sheet(&results.outcome, &results.wrong).png()?)?;
     }
     write_bytes(file, html::page(reports)?.as_bytes())
 }

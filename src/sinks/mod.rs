@@ -4,7 +4,7 @@
 mod bars;
 mod json;
 mod progress;
-mod tensorboard;
+pub mod tensorboard;
 mod tracker;
 pub mod view;
 

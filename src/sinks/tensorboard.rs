@@ -5,6 +5,9 @@ mod file;
 mod messages;
 
 use crate::config::Config;
+use crate::report::gather::TestResults;
+use crate::report::matrix;
+use crate::report::mistakes::sheet;
 use crate::train::epoch::EpochSums;
 use crate::train::event::EpochFigures;
 use crate::train::histogram::{Histogram, TensorHistograms};
@@ -12,12 +15,14 @@ use crate::train::run::Position;
 use crate::train::{Event, Sink};
 use anyhow::Result;
 use file::{EventFile, seconds_since_1970};
+use image::{ImageFormat, ImageReader};
 use messages::{
-    Content, HParamsData, HParamsPluginData, HistogramProto, Kind, Metadata, PluginData,
+    Content, HParamsData, HParamsPluginData, HistogramProto, Image, Kind, Metadata, PluginData,
     SessionEndInfo, SessionLog, SessionStartInfo, Setting, Summary, TensorProto, Value, What,
 };
 use prost::Message;
 use std::collections::BTreeMap;
+use std::io::Cursor;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -118,6 +123,35 @@ impl TensorBoard {
         }
         Ok(())
     }
+}
+
+/// Adds pictures of a run's results after its last step: the confusion matrix, and the images that the network is most
+/// wrong about. They are in an event file of their own.
+///
+/// # Errors
+/// A picture cannot be drawn, or the folder is read-only, gone or full.
+pub fn add_pictures(run_dir: &Path, step: u64, results: &TestResults) -> Result<()> {
+    let TestResults { outcome, wrong } = results;
+    let confusion = matrix::png(&outcome.evaluation.confusion, &outcome.names)?;
+    let mistakes = sheet(outcome, wrong).png()?;
+    let mut file = EventFile::create(run_dir)?;
+    let values = [("test/confusion", confusion), ("test/mistakes", mistakes)];
+    let values = values.map(|(tag, png)| picture(tag, png)).into_iter().collect::<Result<_>>()?;
+    file.write(step, summary(values))?;
+    file.flush()
+}
+
+/// A picture from a PNG file.
+fn picture(tag: &str, png: Vec<u8>) -> Result<Value> {
+    let (width, height) =
+        ImageReader::with_format(Cursor::new(&png), ImageFormat::Png).into_dimensions()?;
+    let image = Image {
+        height: height as i32,
+        width: width as i32,
+        colorspace: Image::RGB,
+        encoded_image_string: png,
+    };
+    Ok(Value { tag: tag.to_owned(), metadata: None, content: Some(Content::Image(image)) })
 }
 
 /// The settings of a run that can change its result.

@@ -9,6 +9,7 @@ use crate::report::gather::{RunReport, TestResults};
 use crate::report::write::{REPORT, write};
 use crate::run::{Keeper, RunFolder};
 use crate::sinks::Sinks;
+use crate::sinks::tensorboard::add_pictures;
 use crate::train::divergence::REMEDY;
 use crate::train::event::EndFigures;
 use crate::train::run::Position;
@@ -45,9 +46,8 @@ pub fn end(run: &Run, keeper: &mut Keeper, sinks: &mut Sinks, task: &Task, ui: &
         print_accuracies(&end, keeper, ui);
     }
     ui.say(format!("done in {}; the run is in {}", duration(end.seconds), end.run_dir));
-    if task.config.report {
-        report(run, &task.config, Path::new(&end.run_dir), ui);
-    }
+    let step = keeper.position().step;
+    show_results(run, step, &task.config, Path::new(&end.run_dir), ui);
     let quoted = quoted(task.folder.path());
     ui.say(format!("each class, and the confusion matrix: resnet eval {quoted}"));
     if keeper.best().is_some_and(|(best, _)| best.step != keeper.position().step) {
@@ -64,9 +64,12 @@ pub fn end(run: &Run, keeper: &mut Keeper, sinks: &mut Sinks, task: &Task, ui: &
     }
 }
 
-/// Writes the report of a run that is over, from the evaluation after its last epoch. The run is saved already, so an
-/// error is a warning.
-fn report(run: &Run, config: &Config, run_dir: &Path, ui: &Ui) {
+/// Writes the report of a run that is over, and pictures for TensorBoard, from the evaluation after its last epoch. The
+/// run is saved already, so an error is a warning.
+fn show_results(run: &Run, step: u64, config: &Config, run_dir: &Path, ui: &Ui) {
+    if !config.report && !config.tensorboard {
+        return;
+    }
     let trainer = run.trainer();
     let names: Vec<String> = config.dataset.classes.iter().map(|&name| name.to_owned()).collect();
     let results = match run.test() {
@@ -80,6 +83,15 @@ fn report(run: &Run, config: &Config, run_dir: &Path, ui: &Ui) {
                 .map_err(|error| one_line(&error))
         }
     };
+    if config.tensorboard
+        && let Ok(results) = &results
+        && let Err(error) = add_pictures(run_dir, step, results)
+    {
+        ui.warn(format!("no pictures for TensorBoard: {}", one_line(&error)));
+    }
+    if !config.report {
+        return;
+    }
     let file = run_dir.join(REPORT);
     match write(&[RunReport::new(run_dir, results)], &file) {
         Ok(()) => ui.say(format!("curves, scores and mistakes: {}", file.display())),

@@ -24,7 +24,7 @@ pub fn results(report: &RunReport) -> Result<Markup> {
     Ok(html! {
         (classes(outcome))
         (confusion(outcome)?)
-        (mistakes(outcome, wrong))
+        (mistakes(outcome, wrong)?)
         section {
             h2 { "Calibration" }
             p.note {
@@ -138,13 +138,13 @@ fn pairs(outcome: &Outcome) -> Markup {
     }
 }
 
-fn mistakes(outcome: &Outcome, wrong: &[WrongImage]) -> Markup {
+fn mistakes(outcome: &Outcome, wrong: &[WrongImage]) -> Result<Markup> {
     let guess = |of: &Guess| {
         let percent = 100.0 * of.probability;
         let digits = if percent < 10.0 { 1 } else { 0 };
         html! { (short(outcome.name(of.class))) " " span { (format!("{percent:.digits$} %")) } }
     };
-    html! {
+    Ok(html! {
         section {
             h2 { "Worst mistakes" }
             @if wrong.is_empty() { p.empty { "No image was classified wrongly." } }
@@ -154,10 +154,11 @@ fn mistakes(outcome: &Outcome, wrong: &[WrongImage]) -> Markup {
                     " test images whose true class got the lowest probability. Right: what speaks for the predicted class (Grad-CAM), from violet over red to yellow."
                 }
                 div.mistakes {
-                    @for WrongImage { mistake, png, seen_jpeg } in wrong {
+                    @for image in wrong {
+                        @let mistake = &image.mistake;
                         figure {
-                            img src=(address("png", png)) alt=(format!("test image {}", mistake.image));
-                            img src=(address("jpeg", seen_jpeg)) alt="what the network looked at";
+                            img src=(address("png", &image.png()?)) alt=(format!("test image {}", mistake.image));
+                            img src=(address("jpeg", &image.seen_jpeg()?)) alt="what the network looked at";
                             figcaption {
                                 div.predicted { (guess(&mistake.predicted)) }
                                 div.truth { "true: " (guess(&mistake.truth)) }
@@ -168,5 +169,5 @@ fn mistakes(outcome: &Outcome, wrong: &[WrongImage]) -> Markup {
                 }
             }
         }
-    }
+    })
 }

@@ -50,7 +50,7 @@ pub struct Value {
     pub tag: String,
     #[prost(message, optional, tag = "9")]
     pub metadata: Option<Metadata>,
-    #[prost(oneof = "Content", tags = "2, 5, 8")]
+    #[prost(oneof = "Content", tags = "2, 4, 5, 8")]
     pub content: Option<Content>,
 }
 
@@ -58,6 +58,8 @@ pub struct Value {
 pub enum Content {
     #[prost(float, tag = "2")]
     SimpleValue(f32),
+    #[prost(message, tag = "4")]
+    Image(Image),
     #[prost(message, tag = "5")]
     Histo(HistogramProto),
     #[prost(message, tag = "8")]
@@ -76,6 +78,23 @@ pub struct PluginData {
     pub plugin_name: String,
     #[prost(bytes = "vec", tag = "2")]
     pub content: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub struct Image {
+    #[prost(int32, tag = "1")]
+    pub height: i32,
+    #[prost(int32, tag = "2")]
+    pub width: i32,
+    #[prost(int32, tag = "3")]
+    pub colorspace: i32,
+    /// A PNG file.
+    #[prost(bytes = "vec", tag = "4")]
+    pub encoded_image_string: Vec<u8>,
+}
+
+impl Image {
+    pub const RGB: i32 = 3;
 }
 
 #[derive(Clone, PartialEq, Message)]
