@@ -192,6 +192,7 @@ fn the_header_names_the_data_and_every_setting_that_is_not_the_default() {
         "--keep 2",
         "--limit-batches 1",
         "--normalize false",
+        "--report false",
         "--shortcut zero-pad",
         "--size 12",
         "--tensorboard true",
