@@ -111,12 +111,13 @@ pub fn time(report: &RunReport) -> Markup {
         ("evaluation", evaluation, 2),
         ("start, checkpoints, the rest", other, 4),
     ];
+    let parts = parts.into_iter().filter(|(_, seconds, _)| *seconds > 0.0);
     html! {
         @if total > 0.0 {
             section {
                 h2 { "Time" }
                 div.stack {
-                    @for (_, seconds, colour) in parts {
+                    @for (_, seconds, colour) in parts.clone() {
                         i style=(format!("width:{:.2}%;background:var(--line-{colour})", 100.0 * seconds / total)) {}
                     }
                 }
