@@ -30,11 +30,14 @@ pub struct InTerminal {
 fn terminal() -> (File, OwnedFd) {
     let size = libc::winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 };
     let (mut user, mut program) = (-1, -1);
-    // SAFETY: the call fills in two numbers, and reads the size; it needs neither a name nor settings.
+    // SAFETY: the first call fills in two numbers, and reads the size; it needs neither a name nor settings. The second
+    // changes a flag of the new file.
     unsafe {
         let none = std::ptr::null_mut();
         let opened = libc::openpty(&mut user, &mut program, none, std::ptr::null(), &size);
         assert_eq!(opened, 0, "{}", io::Error::last_os_error());
+        // If the program had the user's end too, its terminal would outlive the test.
+        libc::fcntl(user, libc::F_SETFD, libc::FD_CLOEXEC);
         (File::from_raw_fd(user), OwnedFd::from_raw_fd(program))
     }
 }
@@ -64,6 +67,14 @@ impl Program {
             }
         });
         InTerminal { child, keyboard: user, screen, shown: Vec::new(), terminal }
+    }
+}
+
+impl Drop for InTerminal {
+    /// Ends the program if the test failed before that.
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 
