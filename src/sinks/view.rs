@@ -25,10 +25,9 @@ use std::time::{Duration, Instant};
 use tch::Device;
 use theme::Theme;
 
-/// How long the view waits for a key before it looks for events.
-pub const WAIT: Duration = Duration::from_millis(50);
-/// The shortest time between two drawings.
-const INTERVAL: Duration = Duration::from_millis(200);
+/// How long the view waits for a key before it looks for something new. A shorter wait would wake its thread more often,
+/// and slow the training.
+pub const WAIT: Duration = Duration::from_millis(200);
 /// The view rests this many times as long as a drawing took, so that it takes less than 1 % of a processor.
 const REST: u32 = 100;
 
@@ -76,7 +75,7 @@ impl Pace {
         if self.stale && start >= self.next {
             screen.draw(|frame| draw(frame, board))?;
             self.stale = false;
-            self.next = start + INTERVAL.max(start.elapsed() * REST);
+            self.next = start + WAIT.max(start.elapsed() * REST);
         }
         Ok(())
     }
