@@ -21,7 +21,7 @@ fn runs_are_listed_with_what_became_of_them_the_newest_first() {
     train("--epochs 2 --validation 500", &path("finished"));
     train("--epochs 3 --stop-after 1", &path("stopped"));
     train("--epochs 1", &path("sweep/runs/inner"));
-    train("--epochs 1", &path("running"));
+    train("--epochs 2 --stop-after 1", &path("running"));
     let lock = File::options().write(true).create(true).truncate(false).open(path("running/.lock"));
     let lock = lock.unwrap();
     lock.lock().unwrap();
@@ -62,7 +62,7 @@ fn runs_are_listed_with_what_became_of_them_the_newest_first() {
     let table = ran.success();
     assert!(table.lines().next().unwrap().starts_with("run"), "{table}");
     let line = table.lines().find(|line| line.starts_with("running")).unwrap();
-    assert!(line.ends_with("finished"), "{line}");
+    assert!(line.ends_with("stopped"), "{line}");
     // A run's own folder gives this run; a folder without runs gives none.
     assert_eq!(resnet("runs --json", &[&path("stopped")]).json_lines().len(), 1);
     assert!(resnet("runs --json", &[&path("no run")]).json_lines().is_empty());
