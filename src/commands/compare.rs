@@ -2,8 +2,10 @@
 
 use crate::cli::CompareArgs;
 use crate::report::figures::{FIGURES, Figure};
-use crate::run::compare::{RunFigures, Spread, differing, groups, key_of, read_all, spread};
-use crate::ui::{Ui, short, table};
+use crate::run::compare::{
+    RunFigures, Spread, differing, groups, key_of, read_all, spread, value_text,
+};
+use crate::ui::{Ui, table};
 use anyhow::Result;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -29,18 +31,11 @@ pub fn run(args: &CompareArgs, ui: &Ui) -> Result<()> {
     // Only the runs of one group have a mean that means something.
     let averaged = runs.len() > 1 && groups(runs.clone()).len() == 1;
     let mut head = vec![String::new()];
-    head.extend(runs.iter().map(|run| {
-        let name = run.folder.file_name().unwrap_or(run.folder.as_os_str());
-        short(&name.to_string_lossy())
-    }));
+    head.extend(runs.iter().map(RunFigures::name));
     head.extend(averaged.then(|| "mean ± sd".to_owned()));
     let mut lines = vec![head];
     for name in &differ {
-        let value = |run: &RunFigures| match run.setting(name) {
-            Some(Value::String(text)) => short(text),
-            Some(other) => other.to_string(),
-            None => String::new(),
-        };
+        let value = |run: &RunFigures| value_text(run.setting(name));
         let mut line = vec![key_of(name).to_owned()];
         line.extend(runs.iter().map(value));
         line.extend(averaged.then(String::new));

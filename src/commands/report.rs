@@ -10,6 +10,7 @@ use crate::error::{one_line, usage};
 use crate::report::gather::{RunReport, TestResults};
 use crate::report::write::{REPORT, write};
 use crate::run::folder::CONFIG_FILE;
+use crate::run::overview::is_run;
 use crate::train::evaluate::{Evaluator, is_plausible};
 use crate::train::memory::{BatchMemory, check_batches};
 use crate::ui::Ui;
@@ -25,7 +26,7 @@ use std::path::{Path, PathBuf};
 pub fn run(args: &ReportArgs, ui: &Ui) -> Result<()> {
     let file = file_of(args)?;
     for run in &args.runs {
-        if !run.join(CONFIG_FILE).is_file() {
+        if !is_run(run) {
             return Err(usage(format!(
                 "{}: expected a run's folder, with {CONFIG_FILE} in it",
                 run.display()

@@ -10,6 +10,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
+use tch::Tensor;
 
 /// The name of standard input on the command line.
 const STDIN: &str = "-";
@@ -128,6 +129,20 @@ pub struct Picture {
 }
 
 impl Picture {
+    /// The images of bytes `[N, C, H, W]`.
+    ///
+    /// # Errors
+    /// The tensor has another shape, or an operation of libtorch failed.
+    pub fn of_images(images: &Tensor) -> Result<Vec<Self>> {
+        let (count, channels, height, width) = images.size4()?;
+        let [channels, height, width] = [channels, height, width].map(|size| size as usize);
+        let picture = |index| {
+            let pixels = Vec::try_from(images.f_get(index)?.contiguous().flatten(0, -1))?;
+            Ok(Self { pixels, channels, height, width })
+        };
+        (0..count).map(picture).collect()
+    }
+
     /// Reads a picture and makes it an image of a data set: its channels and its size. A picture of this size keeps its
     /// bytes. Another one is resized as in training (bilinear, smoothed where it shrinks); one that is not as wide as
     /// high first gets borders of the colour of its own border. Transparent pixels become the data set's background.

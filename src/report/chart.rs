@@ -208,7 +208,7 @@ impl Chart {
             .draw()
             .map_err(failed)?;
         for line in &self.lines {
-            let colour = COLOURS.get(line.colour % COLOURS.len()).copied().unwrap_or(BLACK);
+            let colour = COLOURS.get(line.colour_index()).copied().unwrap_or(BLACK);
             let style = match line.thin {
                 true => colour.mix(0.6).stroke_width(1),
                 false => colour.stroke_width(3),
@@ -275,6 +275,11 @@ impl Chart {
 }
 
 impl Line {
+    /// The place of its colour among those of the lines.
+    pub fn colour_index(&self) -> usize {
+        self.colour % COLOURS.len()
+    }
+
     fn finite_points(&self) -> impl Iterator<Item = (f64, f64)> {
         self.points.iter().copied().filter(|(x, y)| x.is_finite() && y.is_finite())
     }

@@ -62,20 +62,28 @@ pub const FIGURES: [Figure; 9] = [
     Figure {
         name: "images/s",
         key: "images_per_second",
-        of: |epochs| {
-            let seconds: f64 = epochs.iter().map(|epoch| epoch.seconds).sum();
-            let images = epochs.iter().map(|epoch| epoch.images_per_second * epoch.seconds);
-            (seconds > 0.0).then(|| images.sum::<f64>() / seconds)
-        },
+        of: images_per_second,
         text: |rate| format!("{rate:.0}"),
     },
     Figure {
         name: "training time",
         key: "seconds",
-        of: |epochs| (!epochs.is_empty()).then(|| epochs.iter().map(|epoch| epoch.seconds).sum()),
+        of: |epochs| (!epochs.is_empty()).then(|| training_seconds(epochs)),
         text: duration,
     },
 ];
+
+/// Seconds of training over all epochs.
+pub fn training_seconds(epochs: &[EpochFigures]) -> f64 {
+    epochs.iter().map(|epoch| epoch.seconds).sum()
+}
+
+/// Training images per second over all epochs; `None` before the first one.
+pub fn images_per_second(epochs: &[EpochFigures]) -> Option<f64> {
+    let seconds = training_seconds(epochs);
+    let images = epochs.iter().map(|epoch| epoch.images_per_second * epoch.seconds);
+    (seconds > 0.0).then(|| images.sum::<f64>() / seconds)
+}
 
 fn accuracy(accuracy: f64) -> String {
     format!("{accuracy:.4}")

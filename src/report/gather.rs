@@ -12,7 +12,6 @@ use crate::run::compare::RunFigures;
 use crate::run::folder::CONFIG_FILE;
 use crate::run::overview::{Overview, overview};
 use crate::train::evaluate::Evaluation;
-use crate::ui::short;
 use anyhow::Result;
 use std::path::Path;
 
@@ -41,20 +40,15 @@ pub struct TestResults {
 impl RunReport {
     /// The run in this folder, as far as its files can be read.
     pub fn new(folder: &Path, test: Result<TestResults, String>) -> Self {
+        let (overview, events) = overview(folder);
         let config = Config::load(Some(&folder.join(CONFIG_FILE)), &Options::default());
         Self {
-            overview: overview(folder).0,
-            figures: RunFigures::read(folder)
-                .map_or_else(|_| RunFigures::unknown(folder), |(figures, _)| figures),
+            overview,
+            figures: RunFigures::with_events(folder, events)
+                .unwrap_or_else(|_| RunFigures::unknown(folder)),
             layers: config.map(|config| measure(&config.spec, 1)).unwrap_or_default(),
             test,
         }
-    }
-
-    /// The name of the run's folder.
-    pub fn name(&self) -> String {
-        let folder = &self.figures.folder;
-        short(&folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy())
     }
 }
 

@@ -94,25 +94,15 @@ pub fn wrong_images(
         let batch = images.batch(&places)?;
         let maps = grad_cam(network, &preprocess.apply(&batch), &tensor(classes))?;
         let maps = maps.to_device(Device::Cpu).to_kind(Kind::Float);
-        let pixels = batch.pixels().to_device(Device::Cpu);
-        let [channels, height, width] = match pixels.size()[..] {
-            [_, channels, height, width] => [channels, height, width].map(|size| size as usize),
-            ref other => return Err(anyhow!("images of the shape {other:?}")),
-        };
-        for (place, mistake) in mistakes.iter().enumerate() {
-            let picture = Picture { pixels: numbers(&pixels, place)?, channels, height, width };
-            let map: Vec<f32> = numbers(&maps, place)?;
+        let pictures = Picture::of_images(&batch.pixels().to_device(Device::Cpu))?;
+        for (place, (mistake, picture)) in mistakes.iter().zip(pictures).enumerate() {
+            let map = maps.f_get(place as i64)?.contiguous().flatten(0, -1);
+            let map = Vec::<f32>::try_from(map).map_err(|error| anyhow!("map: {error}"))?;
             let seen = overlay(&picture, &map, SEEN_SIZE);
             wrong.push(WrongImage { mistake: mistake.clone(), picture, seen });
         }
     }
     Ok(wrong)
-}
-
-/// The numbers of one image of a tensor `[N, …]`.
-fn numbers<T: tch::kind::Element + Copy>(tensor: &Tensor, place: usize) -> Result<Vec<T>> {
-    let image = tensor.f_get(place as i64)?.contiguous().flatten(0, -1);
-    Vec::<T>::try_from(image).map_err(|error| anyhow!("image: {error}"))
 }
 
 fn as_image(picture: &Picture) -> Result<DynamicImage> {

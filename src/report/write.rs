@@ -34,7 +34,7 @@ pub fn write(reports: &[RunReport], file: &Path) -> Result<()> {
         let Ok(results) = &report.test else { continue };
         let run = match reports {
             [_] => String::new(),
-            _ => prefix(&report.name(), &mut taken),
+            _ => prefix(&report.figures.name(), &mut taken),
         };
         write_chart(&calibration(&results.outcome), &pictures, &format!("{run}calibration"))?;
         let confusion = &results.outcome.evaluation.confusion;

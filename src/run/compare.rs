@@ -7,7 +7,7 @@ use crate::error::usage;
 use crate::files;
 use crate::train::Event;
 use crate::train::event::EpochFigures;
-use crate::ui::Ui;
+use crate::ui::{Ui, short};
 use anyhow::{Context, Result};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -53,6 +53,15 @@ impl RunFigures {
     /// # Errors
     /// A usage error if it is not a run's folder; its files cannot be read.
     pub fn read(folder: &Path) -> Result<(Self, Option<String>)> {
+        let (events, damage) = read_run(folder)?;
+        Ok((Self::with_events(folder, events)?, damage))
+    }
+
+    /// Reads the settings in a run's folder. `events` are those of its metrics.
+    ///
+    /// # Errors
+    /// As for [`RunFigures::read`].
+    pub fn with_events(folder: &Path, events: Vec<Event>) -> Result<Self> {
         let path = folder.join(CONFIG_FILE);
         let text = files::read_text(&path, config::LARGEST_FILE).map_err(|error| {
             usage(format!(
@@ -64,17 +73,21 @@ impl RunFigures {
             .with_context(|| format!("{}: is not a run's settings", path.display()))?;
         let settings = config::each(&table).filter(|(name, _)| !name.starts_with(IGNORED_SECTION));
         let settings = settings.map(|(name, value)| (name, value.clone())).collect();
-        let (events, damage) = read_run(folder)?;
         let epochs = events.into_iter().filter_map(|event| match event {
             Event::Epoch(figures) => Some(figures),
             _ => None,
         });
-        Ok((Self { folder: folder.to_owned(), settings, epochs: epochs.collect() }, damage))
+        Ok(Self { folder: folder.to_owned(), settings, epochs: epochs.collect() })
     }
 
     /// A run whose settings or metrics cannot be read.
     pub fn unknown(folder: &Path) -> Self {
         Self { folder: folder.to_owned(), settings: BTreeMap::new(), epochs: Vec::new() }
+    }
+
+    /// The name of its folder.
+    pub fn name(&self) -> String {
+        short(&self.folder.file_name().unwrap_or(self.folder.as_os_str()).to_string_lossy())
     }
 
     /// The value of a setting, such as `train.lr`.
@@ -166,6 +179,15 @@ impl Group {
 /// The key of a setting without its section: `lr` of `train.lr`.
 pub fn key_of(name: &str) -> &str {
     name.split_once('.').map_or(name, |(_, key)| key)
+}
+
+/// The value of a setting for people; empty if a run does not have it.
+pub fn value_text(value: Option<&Value>) -> String {
+    match value {
+        Some(Value::String(text)) => short(text),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
 }
 
 /// Mean and standard deviation of values; `None` if there are none.

@@ -123,11 +123,12 @@ pub fn overview(run: &Path) -> (Overview, Vec<Event>) {
         Event::End(figures) => Some(figures),
         _ => None,
     });
-    let state = match (&fault, end) {
-        (Some(_), _) => State::Damaged,
-        (None, Some(end)) if end.diverged => State::Diverged,
-        (None, Some(_)) => State::Finished,
-        (None, None) if is_in_use(run) => State::Running,
+    let state = match (end, &fault) {
+        // A line that is being written looks damaged.
+        (None, _) if is_in_use(run) => State::Running,
+        (_, Some(_)) => State::Damaged,
+        (Some(end), None) if end.diverged => State::Diverged,
+        (Some(_), None) => State::Finished,
         (None, None) => State::Stopped,
     };
     let highest = |accuracy: fn(&EpochFigures) -> Option<f64>| {

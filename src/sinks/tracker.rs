@@ -2,16 +2,15 @@
 
 use crate::config::Config;
 use crate::run::progress::Progress;
+use crate::train::Event;
 use crate::train::epoch::EpochSums;
-use crate::train::schedule::Schedule;
-use crate::train::{Event, Recipe};
 use std::time::Instant;
 
 /// What the events so far say about the epoch under way.
 #[derive(Debug)]
 pub struct Tracker {
-    recipe: Recipe,
-    schedule: Option<Schedule>,
+    /// Epochs in the run.
+    epochs: u64,
     /// The epoch under way. None before the first one and between two.
     progress: Option<Progress>,
     /// When the last step was done.
@@ -26,8 +25,7 @@ impl Tracker {
     /// The tracker of a run that has not begun in this process.
     pub fn new(config: &Config) -> Self {
         Self {
-            recipe: config.recipe.clone(),
-            schedule: None,
+            epochs: config.recipe.epochs,
             progress: None,
             last_step: None,
             seconds_between: 0.0,
@@ -44,13 +42,12 @@ impl Tracker {
     pub fn take(&mut self, event: &Event, now: Instant) {
         match event {
             Event::EpochStart { epoch, steps } => {
-                self.schedule = Some(self.recipe.schedule(*steps));
-                let (epoch, epochs, steps) = (*epoch, self.recipe.epochs, *steps);
+                let (epoch, epochs, steps) = (*epoch, self.epochs, *steps);
                 self.progress = Some(Progress { epoch, epochs, steps, ..Progress::default() });
             }
-            Event::Step { step, sums: Some(sums), .. } => {
+            Event::Step { lr, sums: Some(sums), .. } => {
                 self.last_step = Some(now);
-                self.take_sums(*step, sums);
+                self.take_sums(*lr, sums);
             }
             Event::Evaluated { images, of } => {
                 if let Some(progress) = &mut self.progress {
@@ -67,7 +64,7 @@ impl Tracker {
         }
     }
 
-    fn take_sums(&mut self, step: u64, sums: &EpochSums) {
+    fn take_sums(&mut self, lr: f64, sums: &EpochSums) {
         let between = self.seconds_between / self.epochs_seen.max(1) as f64;
         let Some(progress) = &mut self.progress else { return };
         let per_step = sums.seconds / sums.steps as f64;
@@ -81,7 +78,7 @@ impl Tracker {
             loss: Some(sums.mean_loss()),
             accuracy: Some(sums.accuracy()),
             images_per_second: Some(sums.images_per_second()),
-            lr: self.schedule.as_ref().map(|schedule| schedule.lr(step.saturating_sub(1))),
+            lr: Some(lr),
             epoch_seconds_left: Some(epoch_left),
             run_seconds_left: Some(run_left),
             ..std::mem::take(progress)
@@ -106,7 +103,7 @@ mod tests {
         let at = |seconds| start + Duration::from_secs(seconds);
         let step = |step, steps, seconds| {
             let sums = EpochSums { steps, images: 20 * steps, loss: 30.0, correct: 5, seconds };
-            Event::Step { epoch: 1, step, lr: 0.1, steps_left: 10 - steps, sums: Some(sums) }
+            Event::Step { epoch: 1, step, lr: 0.5, steps_left: 10 - steps, sums: Some(sums) }
         };
         assert_eq!(tracker.progress(), None);
         tracker.take(&Event::EpochStart { epoch: 1, steps: 10 }, start);

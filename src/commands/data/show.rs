@@ -146,8 +146,9 @@ fn of_training(args: &ShowArgs, ui: &Ui) -> Result<(Sheet, Vec<Value>)> {
         let (original, augmented) = (original.range(&shown), augmented.range(&shown));
         let size = recipe.sizes.as_ref().and_then(|sizes| sizes.at(step, total_steps));
         let inputs = preprocess.apply_at(&augmented, size.unwrap_or(side) as i64);
-        let pairs =
-            pictures(original.pixels())?.into_iter().zip(pictures(&preprocess.bytes(&inputs))?);
+        let pairs = Picture::of_images(original.pixels())?
+            .into_iter()
+            .zip(Picture::of_images(&preprocess.bytes(&inputs))?);
         for (pair, label) in pairs.zip(labels(&augmented, config.dataset)?) {
             cells.push(Cell { pictures: vec![pair.0, pair.1], caption: label.caption() });
             summary.push(label.json(step + 1));
@@ -172,17 +173,6 @@ fn settings(args: &ShowArgs) -> Options {
         },
         ..Options::default()
     }
-}
-
-/// Bytes `[N, C, H, W]` as pictures.
-fn pictures(images: &Tensor) -> Result<Vec<Picture>> {
-    let (count, channels, height, width) = images.size4()?;
-    let picture = |index| {
-        let pixels = Vec::try_from(images.f_get(index)?.contiguous().flatten(0, -1))?;
-        let [channels, height, width] = [channels, height, width].map(|n| n as usize);
-        Ok(Picture { pixels, channels, height, width })
-    };
-    (0..count).map(picture).collect()
 }
 
 /// What an image is labelled as: one class, or two of which the first has this share.

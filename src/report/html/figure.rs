@@ -33,7 +33,6 @@ pub fn chart(chart: &Chart, name: &str) -> Result<Markup> {
     let thin = |line: &Line| Line { points: thinned(&line.points), ..line.clone() };
     let chart = Chart { lines: chart.lines.iter().map(thin).collect(), ..chart.clone() };
     let [wide, narrow] = chart.inline()?;
-    let line = |line: &'_ Line| (line.name.clone(), line.colour % 6, line.thin);
     let data = Data {
         x: &chart.x,
         lines: chart
@@ -41,7 +40,7 @@ pub fn chart(chart: &Chart, name: &str) -> Result<Markup> {
             .iter()
             .map(|line| DataLine {
                 name: &line.name,
-                colour: line.colour % 6,
+                colour: line.colour_index(),
                 points: &line.points,
             })
             .collect(),
@@ -57,8 +56,11 @@ pub fn chart(chart: &Chart, name: &str) -> Result<Markup> {
             // The title says what the only line is.
             @if chart.lines.len() > 1 {
                 ul.legend {
-                    @for (name, colour, thin) in chart.lines.iter().map(line) {
-                        li { i class=(if thin { "thin" } else { "thick" }) style=(format!("background:var(--line-{colour})")) {} (name) }
+                    @for line in &chart.lines {
+                        li {
+                            i class=(if line.thin { "thin" } else { "thick" }) style=(format!("background:var(--line-{})", line.colour_index())) {}
+                            (line.name)
+                        }
                     }
                 }
             }

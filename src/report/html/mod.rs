@@ -5,6 +5,7 @@ mod results;
 mod runs;
 
 use super::curves::charts;
+use super::figures::images_per_second;
 use super::gather::RunReport;
 use crate::model::shape::totals;
 use crate::run::compare::{RunFigures, groups};
@@ -26,7 +27,7 @@ const SCRIPT: &str = include_str!("page.js");
 /// A chart cannot be drawn.
 pub fn page(reports: &[RunReport]) -> Result<String> {
     let title = match reports {
-        [report] => report.name(),
+        [report] => report.figures.name(),
         _ => counted(reports.len() as u64, "run"),
     };
     let all: Vec<RunFigures> = reports.iter().map(|report| report.figures.clone()).collect();
@@ -95,8 +96,6 @@ fn summary(report: &RunReport) -> Markup {
     let last = report.figures.epochs.iter().rev();
     let test_loss = last.clone().find_map(|epoch| epoch.test_loss);
     let validation = last.clone().find_map(|epoch| epoch.validation_accuracy);
-    let training: f64 = last.clone().map(|epoch| epoch.seconds).sum();
-    let images: f64 = last.map(|epoch| epoch.images_per_second * epoch.seconds).sum();
     let epochs = match epochs {
         Some(epochs) => format!("{epochs_done} of {epochs}"),
         None => epochs_done.to_string(),
@@ -108,7 +107,7 @@ fn summary(report: &RunReport) -> Markup {
         ("validation accuracy", validation.map(accuracy)),
         ("epochs", Some(epochs)),
         ("time", Some(duration(*seconds))),
-        ("images/s", (training > 0.0).then(|| grouped((images / training) as usize))),
+        ("images/s", images_per_second(&report.figures.epochs).map(|rate| grouped(rate as usize))),
         ("parameters", (!report.layers.is_empty()).then(|| grouped(totals(&report.layers).0))),
     ];
     html! {
@@ -139,7 +138,7 @@ fn run_section(report: &RunReport, alone: bool) -> Result<Markup> {
         true => parts,
         false => html! {
             details.run {
-                summary { h2 { (report.name()) } }
+                summary { h2 { (report.figures.name()) } }
                 (summary(report))
                 (parts)
             }

@@ -1,13 +1,14 @@
 //! The parts of a page about runs: figures side by side, epochs, time, network and settings.
 
 use crate::model::shape::{LayerShape, totals};
-use crate::report::figures::{FIGURES, Figure};
+use crate::report::figures::{FIGURES, Figure, training_seconds};
 use crate::report::gather::RunReport;
-use crate::run::compare::{Group, RunFigures, Spread, differing, groups, key_of, spread};
+use crate::run::compare::{
+    Group, RunFigures, Spread, differing, groups, key_of, spread, value_text,
+};
 use crate::ui::{duration, grouped, loss, rounded, short};
 use maud::{Markup, html};
 use std::collections::BTreeSet;
-use toml::Value;
 
 /// The most epochs in a table.
 const MOST_EPOCHS: usize = 200;
@@ -72,7 +73,7 @@ fn side_by_side(reports: &[RunReport], runs: &[RunFigures]) -> Markup {
     let known = |figure: &&Figure| runs.iter().any(|run| (figure.of)(&run.epochs).is_some());
     html! {
         table {
-            thead { tr { th {} @for report in reports { th.number { (report.name()) } } } }
+            thead { tr { th {} @for report in reports { th.number { (report.figures.name()) } } } }
             tbody {
                 tr {
                     th scope="row" { "state" }
@@ -102,7 +103,7 @@ fn side_by_side(reports: &[RunReport], runs: &[RunFigures]) -> Markup {
 /// The time of a run: training, evaluations, and everything else.
 pub fn time(report: &RunReport) -> Markup {
     let epochs = &report.figures.epochs;
-    let training: f64 = epochs.iter().map(|epoch| epoch.seconds).sum();
+    let training = training_seconds(epochs);
     let evaluation: f64 = epochs.iter().filter_map(|epoch| epoch.evaluation_seconds).sum();
     let other = (report.overview.seconds - training - evaluation).max(0.0);
     let total = training + evaluation + other;
@@ -234,13 +235,5 @@ pub fn settings(report: &RunReport) -> Markup {
                 }
             }
         }
-    }
-}
-
-fn value_text(value: Option<&Value>) -> String {
-    match value {
-        Some(Value::String(text)) => short(text),
-        Some(other) => other.to_string(),
-        None => String::new(),
     }
 }
