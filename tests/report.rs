@@ -95,6 +95,8 @@ fn runs_in_any_state_are_in_the_report() {
     for word in names.iter().chain(&["finished", "damaged", "running", "Mean over seeds", "±"]) {
         assert!(written.contains(word), "{word}");
     }
+    let (header, _) = written.split_once("<main>").unwrap();
+    assert_eq!(header.matches(" on fashion-mnist<").count(), 1, "{header}");
     assert!(written.contains("class=\"differs\"") && !written.contains("alert(1)</script>"));
     assert!(path("all/seed_1-confusion.png").exists());
 

@@ -89,7 +89,7 @@ pub struct FindLrArgs {
 #[derive(Debug, Args)]
 #[command(mut_args(takes_negative_numbers))]
 pub struct SweepArgs {
-    /// TOML file of the sweep: a configuration, seeds, and the values of settings to combine
+    /// TOML file of the sweep: a configuration, seeds, and the values of settings to combine or to change
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 

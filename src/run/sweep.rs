@@ -6,7 +6,7 @@ use crate::random::{self, Purpose};
 use anyhow::Result;
 use rand::RngExt;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use toml::Value;
 
@@ -32,6 +32,10 @@ pub struct Sweep {
     grid: BTreeMap<String, Vec<Value>>,
     /// Settings whose values are drawn at random.
     random: Option<Random>,
+    /// An ablation: beside each trial without a change, one trial with each of these changes. A change may give another
+    /// value to one of the `settings`.
+    #[serde(default)]
+    changes: Vec<BTreeMap<String, Value>>,
     /// Whether trials that are behind end early.
     pub halving: Option<Halving>,
 }
@@ -135,19 +139,17 @@ impl Sweep {
                 From::List(_) | From::Range { .. } => {}
             }
         }
-        let mut keys: Vec<&String> = self
-            .settings
-            .keys()
-            .chain(self.grid.keys())
-            .chain(random.map(|(key, _)| key))
-            .collect();
-        keys.sort();
-        if let Some(key) = keys.windows(2).find(|pair| pair.first() == pair.last()) {
-            return Err(format!("{} is named twice", key.first().map_or("", |key| key)));
+        if self.changes.iter().any(BTreeMap::is_empty) {
+            return Err("one of the [[changes]] has no settings".to_owned());
         }
-        if let Some(key) =
-            keys.iter().find(|key| ["seed", "run-dir", "resume"].contains(&key.as_str()))
-        {
+        let combined = || self.grid.keys().chain(random.clone().map(|(key, _)| key));
+        let changed: BTreeSet<&String> = self.changes.iter().flat_map(BTreeMap::keys).collect();
+        let mut named: BTreeSet<&String> = self.settings.keys().chain(changed.clone()).collect();
+        if let Some(key) = combined().find(|key| !named.insert(*key)) {
+            return Err(format!("{key} is named twice"));
+        }
+        let mut keys = self.settings.keys().chain(combined()).chain(changed);
+        if let Some(key) = keys.find(|key| ["seed", "run-dir", "resume"].contains(&key.as_str())) {
             return Err(format!(
                 "{key} cannot be a setting of a sweep; seeds = [0, 1] names the seeds"
             ));
@@ -169,10 +171,12 @@ impl Sweep {
     /// The number of trials; `None` if it is beyond all bounds.
     fn count(&self) -> Option<usize> {
         let draws = self.random.as_ref().map_or(1, |random| random.trials);
+        let draws = draws.checked_mul(self.changes.len() + 1)?;
         self.grid.values().try_fold(draws, |product, values| product.checked_mul(values.len()))
     }
 
-    /// All trials: each draw of the random settings with each combination of the grid.
+    /// All trials: each draw of the random settings with each combination of the grid, without a change and with each
+    /// change alone.
     pub fn trials(&self) -> Vec<Trial> {
         let draws = match &self.random {
             None => vec![BTreeMap::new()],
@@ -189,14 +193,19 @@ impl Sweep {
                 .flat_map(|part| values.iter().map(move |value| with(part, value)))
                 .collect()
         });
-        (1..).zip(combined).map(|(number, values)| Trial { number, values }).collect()
+        let none = BTreeMap::new();
+        let changes = || std::iter::once(&none).chain(&self.changes);
+        let all = combined.iter().flat_map(|trial| {
+            changes().map(move |change| trial.clone().into_iter().chain(change.clone()).collect())
+        });
+        (1..).zip(all).map(|(number, values)| Trial { number, values }).collect()
     }
 
     /// The arguments of `resnet train` for a trial with a seed, without the run's folder.
     pub fn arguments(&self, trial: &Trial, seed: u64) -> Vec<String> {
         let config = self.config.iter().map(|path| format!("--config={}", path.display()));
-        let settings = self.settings.iter().chain(&trial.values);
-        let flags = settings.map(|(key, value)| format!("--{key}={}", text(value)));
+        let unchanged = self.settings.iter().filter(|(key, _)| !trial.values.contains_key(*key));
+        let flags = unchanged.chain(&trial.values).map(|(key, value)| format!("--{key}={}", text(value)));
         config.chain(flags).chain([format!("--seed={seed}")]).collect()
     }
 }
@@ -274,6 +283,25 @@ mod tests {
     }
 
     #[test]
+    fn each_change_is_made_alone() {
+        let sweep = sweep(
+            "[settings]\nlr = 0.1\n[grid]\nwidth = [8, 16]\n\
+             [[changes]]\naugment = \"none\"\n[[changes]]\nlr = 0.2\nbatch-size = 128\n",
+        )
+        .unwrap();
+        let arguments: Vec<String> =
+            sweep.trials().iter().map(|trial| sweep.arguments(trial, 0).join(" ")).collect();
+        let of_width = |width: usize| {
+            [
+                format!("--lr=0.1 --width={width} --seed=0"),
+                format!("--lr=0.1 --augment=none --width={width} --seed=0"),
+                format!("--batch-size=128 --lr=0.2 --width={width} --seed=0"),
+            ]
+        };
+        assert_eq!(arguments, [of_width(8), of_width(16)].concat());
+    }
+
+    #[test]
     fn random_values_depend_on_the_seed_and_the_trial_alone() {
         let text = |seed: u64, trials: usize| {
             format!(
@@ -300,6 +328,9 @@ mod tests {
             ("[grid]\nlr = []", "[grid] lr has no values"),
             ("[settings]\nlr = 1\n[grid]\nlr = [2]", "lr is named twice"),
             ("[grid]\nseed = [1]", "seed cannot be a setting"),
+            ("[grid]\nlr = [1]\n[[changes]]\nlr = 2", "lr is named twice"),
+            ("[[changes]]\nresume = \"x\"", "resume cannot be a setting"),
+            ("[[changes]]\n", "has no settings"),
             ("[halving]\nepochs = 0", "[halving]"),
             ("[halving]\nepochs = 1\nkeep = 1.0", "keep = 1"),
             ("[random]\ntrials = 0\n[random.settings]\nlr = [1]", "from 1 to 100000"),

@@ -147,9 +147,13 @@ impl<'a> Row<'a> {
         };
         let settings =
             self.trial.values.iter().map(|(key, value)| format!("{key} {}", text(value)));
+        let settings = match self.trial.values.is_empty() {
+            true => "no change".to_owned(),
+            false => settings.collect::<Vec<_>>().join(", "),
+        };
         vec![
             self.trial.number.to_string(),
-            settings.collect::<Vec<_>>().join(", "),
+            settings,
             self.runs.to_string(),
             self.epochs.to_string(),
             accuracy(self.validation),

@@ -58,7 +58,10 @@ pub fn page(reports: &[RunReport]) -> Result<String> {
                 header {
                     p.kicker { "resnet report" }
                     h1 { (title) }
-                    @if let [report] = reports { (summary(report)) }
+                    @match reports {
+                        [report] => (summary(report)),
+                        _ => p.what { (subjects(reports).join(", ")) },
+                    }
                 }
                 main {
                     @if reports.len() > 1 { (runs::comparison(reports)) }
@@ -78,6 +81,20 @@ pub fn page(reports: &[RunReport]) -> Result<String> {
         }
     };
     Ok(page.into_string())
+}
+
+/// What the runs are about: each network and data set once, in the order of the runs.
+fn subjects(reports: &[RunReport]) -> Vec<String> {
+    let mut subjects = Vec::new();
+    for Overview { network, dataset, .. } in reports.iter().map(|report| &report.overview) {
+        if let (Some(network), Some(dataset)) = (network, dataset) {
+            let subject = format!("{} on {dataset}", short(network));
+            if !subjects.contains(&subject) {
+                subjects.push(subject);
+            }
+        }
+    }
+    subjects
 }
 
 /// The state of a run and its most important figures.
