@@ -1,4 +1,4 @@
-//! `resnet runs` and `resnet compare`: what became of runs, and how they differ.
+//! `resnet runs`, `compare` and `curves`: what became of runs, how they differ, and how they learned.
 
 #![allow(clippy::unwrap_used, reason = "clippy allows it in tests, but not in their helpers")]
 
@@ -100,4 +100,41 @@ fn runs_are_compared_by_what_differs() {
     assert!(!resnet("compare", &[&a, &c]).success().contains('±'));
     resnet("compare", &[&a, folder.path()]).fails_with(2, &["config.toml", "a run's folder"]);
     resnet("compare", &[&a]).fails_with(2, &["2"]);
+}
+
+#[test]
+fn curves_are_means_over_seeds_and_are_drawn_by_epoch_or_against_a_setting() {
+    let folder = tempdir().unwrap();
+    let [a, b, c, picture] = ["a", "b", "c", "errors"].map(|name| folder.path().join(name));
+    train("--epochs 2 --seed 1", &a);
+    train("--epochs 2 --seed 2", &b);
+    train("--epochs 2 --lr 0.01", &c);
+    let figures = resnet("compare --json", &[&a, &b]).json_lines();
+    let accuracies: Vec<f64> =
+        figures.iter().map(|run| run["figures"]["test_accuracy"].as_f64().unwrap()).collect();
+    let mean = accuracies.iter().sum::<f64>() / 2.0;
+
+    let lines = resnet("curves --json", &[&a, &b, &c]).json_lines();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let averaged = lines.iter().find(|line| line["runs"].as_array().unwrap().len() == 2).unwrap();
+    assert!((averaged["test_accuracy"]["mean"].as_f64().unwrap() - mean).abs() < 1e-9);
+    assert_eq!(averaged["epochs"], 2);
+
+    let flags = format!("curves --picture {}", picture.display());
+    let table = resnet(&flags, &[&a, &b, &c]).success();
+    let error = format!(" {:.2} ± ", 100.0 * (1.0 - mean));
+    assert!(table.contains(&error), "{error}: {table}");
+    assert!(fs::read(picture.with_extension("png")).unwrap().starts_with(b"\x89PNG"));
+    let by_epoch = fs::read_to_string(picture.with_extension("svg")).unwrap();
+    let against = folder.path().join("against.svg");
+    let flags = format!("curves --against lr --picture {}", against.display());
+    resnet(&flags, &[&a, &b, &c]).success();
+    let against = fs::read_to_string(&against).unwrap();
+    assert!(against.starts_with("<svg") && against != by_epoch);
+
+    let flags = format!("curves --against augment --picture {}", picture.display());
+    resnet(&flags, &[&a, &c]).fails_with(2, &["--against augment", "number"]);
+    resnet("curves --against lr", &[&a, &c]).fails_with(2, &["--picture"]);
+    resnet("curves --picture errors.pdf", &[&a]).fails_with(2, &["--picture errors.pdf", ".svg"]);
+    resnet("curves", &[folder.path()]).fails_with(2, &["config.toml", "a run's folder"]);
 }

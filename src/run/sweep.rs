@@ -205,7 +205,8 @@ impl Sweep {
     pub fn arguments(&self, trial: &Trial, seed: u64) -> Vec<String> {
         let config = self.config.iter().map(|path| format!("--config={}", path.display()));
         let unchanged = self.settings.iter().filter(|(key, _)| !trial.values.contains_key(*key));
-        let flags = unchanged.chain(&trial.values).map(|(key, value)| format!("--{key}={}", text(value)));
+        let flags =
+            unchanged.chain(&trial.values).map(|(key, value)| format!("--{key}={}", text(value)));
         config.chain(flags).chain([format!("--seed={seed}")]).collect()
     }
 }
