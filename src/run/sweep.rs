@@ -182,21 +182,17 @@ impl Sweep {
             None => vec![BTreeMap::new()],
             Some(random) => (0..random.trials).map(|index| random.draw(index as u64)).collect(),
         };
-        let combined = self.grid.iter().fold(draws, |partial, (key, values)| {
-            let with = |part: &BTreeMap<String, Value>, value: &Value| {
-                let mut part = part.clone();
-                part.insert(key.clone(), value.clone());
-                part
+        let axis = |(key, values): (&String, &Vec<Value>)| {
+            values.iter().map(|value| BTreeMap::from([(key.clone(), value.clone())])).collect()
+        };
+        let changes = [vec![BTreeMap::new()], self.changes.clone()].concat();
+        let axes: Vec<Vec<BTreeMap<String, Value>>> =
+            self.grid.iter().map(axis).chain([changes]).collect();
+        let all = axes.iter().fold(draws, |partial, axis| {
+            let with = |part: &BTreeMap<String, Value>, more: &BTreeMap<String, Value>| {
+                part.clone().into_iter().chain(more.clone()).collect()
             };
-            partial
-                .iter()
-                .flat_map(|part| values.iter().map(move |value| with(part, value)))
-                .collect()
-        });
-        let none = BTreeMap::new();
-        let changes = || std::iter::once(&none).chain(&self.changes);
-        let all = combined.iter().flat_map(|trial| {
-            changes().map(move |change| trial.clone().into_iter().chain(change.clone()).collect())
+            partial.iter().flat_map(|part| axis.iter().map(move |more| with(part, more))).collect()
         });
         (1..).zip(all).map(|(number, values)| Trial { number, values }).collect()
     }
