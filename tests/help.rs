@@ -52,7 +52,7 @@ fn the_help_of_each_setting_states_its_default() {
                 "[default: 64; 16 for three stages]",
                 "[default: projection]",
                 "[default: fashion-mnist]",
-                "[default: flip,crop; none for mnist, kmnist and synthetic]",
+                "[default: flip; flip,crop for cifar10 and cifar100; none for mnist, kmnist and synthetic]",
                 "[default: 10]",
                 "[default: 0.05]",
                 "[default: 256]",

@@ -153,7 +153,7 @@ fn the_header_shows_the_recipe_in_80_columns() {
         "on cpu, 1 thread ",
         " 1 epoch, batch 256, lr 0.05 (cosine), warm-up 0.1 epochs, ",
         " Nesterov momentum 0.9, ",
-        " label smoothing 0.1, augmentation flip,crop, gradients clipped to 0.12345678, ",
+        " label smoothing 0.1, augmentation flip, gradients clipped to 0.12345678, ",
         " average 0.99999, ",
     ] {
         assert!(header.contains(part), "no `{part}` in: {header}");

@@ -2,7 +2,7 @@
 //! are: if another setting changes, they are derived again (docs/decisions/0019).
 
 use super::settings::{self, Settings, insert, integer, remove};
-use crate::data::augment::{Augment, Change};
+use crate::data::augment::Augment;
 use crate::data::catalog::DatasetInfo;
 use crate::model::Spec;
 use crate::model::spec::value_name;
@@ -90,14 +90,8 @@ pub const RULES: [Rule; 13] = [
     Rule {
         name: "data.augment",
         from: &["dataset"],
-        default: "flip,crop; none for mnist, kmnist and synthetic",
-        value: |basis| {
-            let augment = match basis.dataset.mirror_safe {
-                true => Augment::from([Change::Flip, Change::Crop]),
-                false => Augment::NONE,
-            };
-            Some(augment.to_string().into())
-        },
+        default: "flip; flip,crop for cifar10 and cifar100; none for mnist, kmnist and synthetic",
+        value: |basis| Some(Augment::from(basis.dataset.augment).to_string().into()),
     },
     Rule {
         name: "train.nesterov",
@@ -199,6 +193,7 @@ pub fn to_file(settings: &Settings) -> Result<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::catalog::DATASETS;
 
     #[test]
     fn derived_settings_are_comments_and_the_rest_is_a_config_file() {
@@ -224,5 +219,17 @@ mod tests {
         let settings = separate(saved, &names, &changes);
         assert_eq!(settings.derived, toml::from_str("[train]\nnesterov = true\n").unwrap());
         assert_eq!(settings.chosen, toml::from_str("[train]\nepochs = 9\n").unwrap());
+    }
+
+    #[test]
+    fn the_help_tells_the_augmentation_of_each_data_set() {
+        let rule = RULES.iter().find(|rule| rule.name == "data.augment").unwrap();
+        let parts: Vec<&str> = rule.default.split("; ").collect();
+        for dataset in DATASETS {
+            let of_dataset = |part: &&&str| part.split([' ', ',']).any(|word| word == dataset.name);
+            let part = parts.iter().find(of_dataset).unwrap_or(&parts[0]);
+            let told = part.split_once(" for ").map_or(*part, |(list, _)| list);
+            assert_eq!(told, Augment::from(dataset.augment).to_string(), "{}", dataset.name);
+        }
     }
 }

@@ -6,6 +6,7 @@ mod table;
 pub use table::DATASETS;
 
 use super::Split;
+use super::augment::Change;
 use crate::error::usage;
 use anyhow::Result;
 
@@ -26,8 +27,9 @@ pub struct DatasetInfo {
     pub mean: &'static [f64],
     /// Standard deviation of each channel over the training images, of pixels scaled to 0..1.
     pub std: &'static [f64],
-    /// Whether a mirrored image still belongs to its class. True for clothes, false for letters.
-    pub mirror_safe: bool,
+    /// The changes to training images that runs make by default, each with its default number. They must leave an
+    /// image in its class: mirrored clothes are clothes, but many mirrored letters are no letters.
+    pub augment: &'static [Change],
     /// Number of training images.
     pub train_images: usize,
     /// Number of test images.

@@ -141,7 +141,7 @@ impl Default for Recipe {
             clip_grad_norm: None,
             ema_decay: None,
             swa_epochs: None,
-            augment: Augment::from([Change::Flip, Change::Crop]),
+            augment: Augment::from(&[Change::Flip][..]),
             mix_epochs: None,
             seed: 0,
             limit_batches: None,

@@ -71,7 +71,7 @@ fn dataset() -> DatasetInfo {
         classes: &["a", "b"],
         mean: &[0.5],
         std: &[0.5],
-        mirror_safe: true,
+        augment: &[],
         train_images: COUNT,
         test_images: COUNT,
         channels: 1,

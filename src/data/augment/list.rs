@@ -161,12 +161,12 @@ impl Augment {
 }
 
 /// A list of changes without numbers, each with its default.
-impl<const N: usize> From<[Change; N]> for Augment {
-    fn from(changes: [Change; N]) -> Self {
+impl From<&[Change]> for Augment {
+    fn from(changes: &[Change]) -> Self {
         let default = |change: Change| {
             change.word().and_then(|word| word.number.as_ref()?.default).unwrap_or(0.0)
         };
-        Self(changes.into_iter().map(|change| (change, default(change))).collect())
+        Self(changes.iter().map(|&change| (change, default(change))).collect())
     }
 }
 
@@ -273,7 +273,7 @@ mod tests {
             assert_eq!(augment.to_string(), written);
             assert_eq!(written.parse::<Augment>().unwrap(), augment);
         }
-        assert_eq!(Augment::from([Change::Flip, Change::Crop]), "flip,crop".parse().unwrap());
+        assert_eq!(Augment::from(&[Change::Flip, Change::Crop][..]), "flip,crop".parse().unwrap());
     }
 
     #[test]

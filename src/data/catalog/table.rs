@@ -6,6 +6,7 @@
 //! - MNIST: the unpacked files. The compressed files have the MD5s in torchvision.
 //! - Kuzushiji-MNIST and CIFAR: the compressed files. Checksums and lengths come from TensorFlow Datasets.
 
+use super::super::augment::Change;
 use super::super::synthetic;
 use super::{Checksum, DatasetInfo, File, Format, IdxFiles};
 
@@ -71,7 +72,7 @@ pub static DATASETS: &[DatasetInfo] = &[
         ],
         mean: &[0.2860],
         std: &[0.3530],
-        mirror_safe: true,
+        augment: &[Change::Flip],
         train_images: 60_000,
         test_images: 10_000,
         channels: 1,
@@ -122,7 +123,7 @@ pub static DATASETS: &[DatasetInfo] = &[
         classes: &["0", "1", "2", "3", "4", "5", "6", "7", "8", "9"],
         mean: &[0.1307],
         std: &[0.3081],
-        mirror_safe: false,
+        augment: &[],
         train_images: 60_000,
         test_images: 10_000,
         channels: 1,
@@ -173,7 +174,7 @@ pub static DATASETS: &[DatasetInfo] = &[
         classes: &["o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"],
         mean: &[0.1918],
         std: &[0.3483],
-        mirror_safe: false,
+        augment: &[],
         train_images: 60_000,
         test_images: 10_000,
         channels: 1,
@@ -216,7 +217,7 @@ pub static DATASETS: &[DatasetInfo] = &[
         ],
         mean: &[0.4914, 0.4822, 0.4465],
         std: &[0.2470, 0.2435, 0.2616],
-        mirror_safe: true,
+        augment: &[Change::Flip, Change::Crop],
         train_images: 50_000,
         test_images: 10_000,
         channels: 3,
@@ -242,7 +243,7 @@ pub static DATASETS: &[DatasetInfo] = &[
         classes: CIFAR100_CLASSES,
         mean: &[0.5071, 0.4865, 0.4409],
         std: &[0.2673, 0.2564, 0.2762],
-        mirror_safe: true,
+        augment: &[Change::Flip, Change::Crop],
         train_images: 50_000,
         test_images: 10_000,
         channels: 3,
@@ -268,7 +269,7 @@ pub static DATASETS: &[DatasetInfo] = &[
         ],
         mean: &[0.4855],
         std: &[0.2724],
-        mirror_safe: false,
+        augment: &[],
         train_images: 8_000,
         test_images: 2_000,
         channels: 1,
